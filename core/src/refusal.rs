@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Every reason to say no, by name.
+
+use core::fmt;
+
+use crate::vtd;
+
+/// Which family of records a refusal is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Devices and bridges: `hitless-pci-v1`.
+    Pci,
+    /// Units, domains and attachments: `hitless-iommu-v1`.
+    Iommu,
+    /// An iommufd file: `hitless-iommufd-v1`.
+    Iommufd,
+    /// A VFIO device file: `hitless-vfio-pci-v1`.
+    VfioPci,
+    /// The list of a domain's page-table pages.
+    TableList,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pci => "PCI records",
+            Self::Iommu => "IOMMU records",
+            Self::Iommufd => "iommufd record",
+            Self::VfioPci => "VFIO record",
+            Self::TableList => "list of page tables",
+        })
+    }
+}
+
+/// Why something is not preserved, not adopted or not given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The page does not begin with the magic number of its family.
+    NotARecord(Family),
+    /// The records have a version that this kernel does not know.
+    UnknownVersion(Family),
+    /// The records need a feature that this kernel does not know.
+    UnknownFeature(Family),
+    /// A field has a value that it cannot have.
+    Malformed(Family),
+    /// Two entries speak of the same thing.
+    Duplicate(Family),
+    /// There is no room for another entry.
+    Full(Family),
+    /// The page that a record names was not handed over.
+    NotHandedOver(Family),
+    /// There is no entry of that name.
+    NotRecorded(Family),
+
+    /// No HWPT of the iommufd is marked for preservation.
+    NothingMarked,
+    /// A marked HWPT tracks dirty pages.
+    DirtyTracking,
+    /// A marked HWPT is the parent of nested ones.
+    NestParent,
+    /// A marked HWPT delivers page faults to user space.
+    PageFaults,
+    /// A marked HWPT is for PASIDs.
+    HwptForPasid,
+    /// A marked HWPT was made by attaching to an IOAS and not by an allocation of its own.
+    AutoHwpt,
+    /// Some memory of a marked HWPT's IOAS is not mapped from a file.
+    OtherMemory,
+    /// A file was not sealed against growing, shrinking and further seals when it was mapped.
+    Unsealed,
+    /// Memory was taken out of a file after it was mapped: the device has other pages than the file.
+    Holes,
+    /// The HWPT is a restored domain: it can be replaced and not preserved again.
+    RestoredHwpt,
+    /// The HWPT's page table has a format that is not preserved.
+    UnknownTable,
+    /// A file behind the HWPT's mappings is not preserved in the same session.
+    MemoryNotInSession,
+
+    /// The device is not bound to an iommufd.
+    NoIommufd,
+    /// The device is attached to no HWPT.
+    NotAttached,
+    /// The device's HWPT is not marked for preservation.
+    NotMarked,
+    /// The device is a virtual function.
+    VirtualFunction,
+    /// The device has virtual functions.
+    HasVirtualFunctions,
+    /// The device uses PASIDs.
+    UsesPasids,
+    /// The device shares its IOMMU group or its requester id.
+    SharedGroup,
+    /// The device is not in power state D0.
+    NotPoweredOn,
+    /// The device's IOMMU is not VT-d.
+    NotVtd,
+    /// There are more bridges above the device than a record holds.
+    TooManyBridges,
+    /// The device has interrupts set up.
+    InterruptsOn,
+    /// The device's own translation cache (ATS) is on.
+    UsesAts,
+    /// Two devices share a HWPT in scalable mode: neither could be swapped.
+    SharedHwpt,
+    /// The device is still attached to its restored domain.
+    StillRestored,
+    /// The device's iommufd is not preserved in the same session.
+    IommufdNotInSession,
+    /// The device's HWPT is not among the preserved ones of its iommufd.
+    HwptNotPreserved,
+    /// The device's page table is not the one recorded for its HWPT.
+    OtherTable,
+    /// The device is recorded already.
+    AlreadyRecorded,
+
+    /// The unit is used in the other mode.
+    OtherMode,
+    /// The unit's root table is not the recorded one.
+    OtherRoot,
+    /// The unit's capabilities are not the recorded ones.
+    OtherCapabilities,
+    /// The unit does not translate.
+    NotTranslating,
+    /// The function at the recorded address is another device.
+    OtherDevice,
+    /// The unit's tables have been refused.
+    UnitRefused,
+
+    /// What the tables themselves say is not accepted.
+    Table(vtd::Refusal),
+}
+
+impl From<vtd::Refusal> for Refusal {
+    fn from(refusal: vtd::Refusal) -> Self {
+        Self::Table(refusal)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotARecord(family) => return write!(f, "{family}: not such a record"),
+            Self::UnknownVersion(family) => return write!(f, "{family}: unknown version"),
+            Self::UnknownFeature(family) => {
+                return write!(f, "{family}: need a feature unknown here")
+            }
+            Self::Malformed(family) => return write!(f, "{family}: a field is malformed"),
+            Self::Duplicate(family) => return write!(f, "{family}: two entries for one thing"),
+            Self::Full(family) => return write!(f, "{family}: no room for another entry"),
+            Self::NotHandedOver(family) => return write!(f, "{family}: page was not handed over"),
+            Self::NotRecorded(family) => return write!(f, "{family}: no such entry"),
+            Self::Table(refusal) => return write!(f, "{refusal}"),
+
+            Self::NothingMarked => "no HWPT of the iommufd is marked",
+            Self::DirtyTracking => "HWPT tracks dirty pages",
+            Self::NestParent => "HWPT is a nesting parent",
+            Self::PageFaults => "HWPT delivers page faults",
+            Self::HwptForPasid => "HWPT is for PASIDs",
+            Self::AutoHwpt => "HWPT was allocated automatically",
+            Self::OtherMemory => "IOAS has a mapping that is not from a file",
+            Self::Unsealed => "a file was not sealed when it was mapped",
+            Self::Holes => "memory was taken out of a file after it was mapped",
+            Self::RestoredHwpt => "HWPT is a restored domain: swap it first",
+            Self::UnknownTable => "HWPT's page table cannot be described",
+            Self::MemoryNotInSession => "a mapped file is not preserved in this session",
+
+            Self::NoIommufd => "device is not bound to an iommufd",
+            Self::NotAttached => "device is not attached to a HWPT",
+            Self::NotMarked => "device's HWPT is not marked",
+            Self::VirtualFunction => "device is a virtual function",
+            Self::HasVirtualFunctions => "device has virtual functions",
+            Self::UsesPasids => "device uses PASIDs",
+            Self::SharedGroup => "device shares its IOMMU group or requester id",
+            Self::NotPoweredOn => "device is not in D0",
+            Self::NotVtd => "device is not behind VT-d",
+            Self::TooManyBridges => "too many bridges above the device",
+            Self::InterruptsOn => "device has interrupts set up",
+            Self::UsesAts => "device uses ATS",
+            Self::SharedHwpt => "another device is attached to the same HWPT",
+            Self::StillRestored => "device is attached to its restored domain: swap it first",
+            Self::IommufdNotInSession => "device's iommufd is not preserved in this session",
+            Self::HwptNotPreserved => "device's HWPT is not preserved",
+            Self::OtherTable => "device's page table is not the recorded one",
+            Self::AlreadyRecorded => "device is recorded already",
+
+            Self::OtherMode => "unit is used in the other mode",
+            Self::OtherRoot => "unit's root table is not the recorded one",
+            Self::OtherCapabilities => "unit's capabilities are not the recorded ones",
+            Self::NotTranslating => "unit does not translate",
+            Self::OtherDevice => "another device is at the recorded address",
+            Self::UnitRefused => "tables of the device's unit were refused",
+        })
+    }
+}
+
+impl core::error::Error for Refusal {}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The seam through which tables are read.
+
+use super::{Refusal, TableAddress};
+
+/// 64-bit words in a 4 KiB table.
+pub const WORDS_PER_TABLE: usize = 512;
+
+/// Physical memory with tables in it, lent by the caller.
+///
+/// Each call is one single-copy atomic 64-bit read (in the kernel a volatile one): hardware may be
+/// reading, and in the case of accessed bits writing, the same words.
+pub trait Memory {
+    /// The word with number `index` of the 4 KiB page at `table`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Unreadable`] if there is no memory at that address, [`Refusal::Index`] if `index`
+    /// is not below [`WORDS_PER_TABLE`].
+    fn read(&self, table: TableAddress, index: usize) -> Result<u64, Refusal>;
+}
+
+impl<M: Memory + ?Sized> Memory for &M {
+    fn read(&self, table: TableAddress, index: usize) -> Result<u64, Refusal> {
+        (**self).read(table, index)
+    }
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The scrub: before the jump every root and context entry that is not a preserved device's goes,
+//! so that after the jump no other device can reach memory.
+//!
+//! It works with interrupts off on one CPU and must not fail: what it does not understand on the way
+//! to a preserved device (a root entry with reserved bits or a pointer to nowhere) is cleared too,
+//! which blocks the devices below it.
+
+use super::legacy::{self, RootEntry};
+use super::scalable::{self, RootHalf};
+use super::{DevfnSet, Memory, Mode, Refusal, TableAddress, Unit, WORDS_PER_TABLE};
+
+/// Set one 64-bit word of a table to zero, with one store.
+///
+/// Words of an entry come in rising order, so the present bit goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clear {
+    /// The table.
+    pub table: TableAddress,
+    /// The word.
+    pub index: usize,
+}
+
+/// A scrub in progress: [`Scrub::next`] gives one word at a time.
+///
+/// Afterwards the caller invalidates the context cache, the PASID cache and the IOTLB globally, and
+/// the device TLBs of what lost its entry if they matter.
+#[derive(Clone, Debug)]
+pub struct Scrub {
+    unit: Unit,
+    /// Word of the root table to look at next.
+    word: usize,
+    /// The context table being cleared.
+    below: Option<ContextTable>,
+}
+
+/// A context table with preserved devices.
+#[derive(Clone, Debug)]
+struct ContextTable {
+    address: TableAddress,
+    /// First device and function number it covers, and words per entry.
+    first: u8,
+    entry_words: usize,
+    preserved: DevfnSet,
+    word: usize,
+}
+
+impl Scrub {
+    /// Starts a scrub of the unit's tables.
+    pub const fn new(unit: Unit) -> Self {
+        Self {
+            unit,
+            word: 0,
+            below: None,
+        }
+    }
+
+    /// The next word to set to zero, or `None` when nothing is left. Words that are zero already do
+    /// not come up.
+    ///
+    /// `preserved` says which devices of a bus stay; it must give the same answer each time. The
+    /// caller may, but need not, clear a word before it asks for the next.
+    pub fn next<M: Memory>(
+        &mut self,
+        memory: &M,
+        mut preserved: impl FnMut(u8) -> DevfnSet,
+    ) -> Option<Clear> {
+        loop {
+            if let Some(table) = &mut self.below {
+                if let Some(clear) = table.next(memory) {
+                    return Some(clear);
+                }
+                self.below = None;
+            }
+            if self.word >= WORDS_PER_TABLE {
+                return None;
+            }
+            let index = self.word;
+            self.word = index.saturating_add(1);
+            match memory.read(self.unit.root_table, index) {
+                Ok(0) => {}
+                Ok(word) => {
+                    self.below = self.kept(memory, word, index, &mut preserved);
+                    // In legacy mode this takes the reserved high word of an entry that stays, too.
+                    if self.below.is_none() {
+                        return Some(Clear {
+                            table: self.unit.root_table,
+                            index,
+                        });
+                    }
+                }
+                // Nothing can be done about a root table that is not there.
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The context table that the root table's `word` names, if devices in it are preserved.
+    fn kept<M: Memory>(
+        &self,
+        memory: &M,
+        word: u64,
+        index: usize,
+        preserved: &mut impl FnMut(u8) -> DevfnSet,
+    ) -> Option<ContextTable> {
+        let upper = index % 2 == 1;
+        let bus = u8::try_from(index / 2).ok()?;
+        let preserved = preserved(bus);
+        let (address, first, entry_words) = match self.unit.mode {
+            Mode::Legacy if upper || preserved.is_empty() => return None,
+            Mode::Legacy => {
+                let entry = RootEntry::decode([word, 0], self.unit.width)
+                    .ok()
+                    .flatten()?;
+                (entry.context_table, 0, legacy::ENTRY_WORDS)
+            }
+            Mode::Scalable => {
+                let (any, first) = if upper {
+                    (preserved.any_upper(), 0x80)
+                } else {
+                    (preserved.any_lower(), 0)
+                };
+                let half = RootHalf::decode(word, self.unit.width).ok().flatten()?;
+                if !any {
+                    return None;
+                }
+                (half.context_table, first, scalable::CONTEXT_WORDS)
+            }
+        };
+        // A table that is not in memory keeps nobody's entry: better no root entry either.
+        memory.read(address, 0).ok()?;
+        Some(ContextTable {
+            address,
+            first,
+            entry_words,
+            preserved,
+            word: 0,
+        })
+    }
+}
+
+impl ContextTable {
+    fn next<M: Memory>(&mut self, memory: &M) -> Option<Clear> {
+        while self.word < WORDS_PER_TABLE {
+            let index = self.word;
+            self.word = index.saturating_add(1);
+            let entry = index.checked_div(self.entry_words)?;
+            let devfn = u8::try_from(entry).ok()?.wrapping_add(self.first);
+            if self.preserved.contains(devfn) {
+                continue;
+            }
+            // A word that cannot be read is not cleared either: the table is not memory.
+            if matches!(memory.read(self.address, index), Ok(word) if word != 0) {
+                return Some(Clear {
+                    table: self.address,
+                    index,
+                });
+            }
+        }
+        None
+    }
+}
+
+/// Carries out a whole scrub with `clear`, which sets a word to zero, and says how many words that
+/// were.
+///
+/// # Errors
+///
+/// The first error of `clear`; the scrub is incomplete then, and the caller has to block the unit.
+pub fn scrub<M: Memory>(
+    memory: &M,
+    unit: Unit,
+    mut preserved: impl FnMut(u8) -> DevfnSet,
+    mut clear: impl FnMut(Clear) -> Result<(), Refusal>,
+) -> Result<u64, Refusal> {
+    let mut scrub = Scrub::new(unit);
+    let mut words: u64 = 0;
+    while let Some(step) = scrub.next(memory, &mut preserved) {
+        clear(step)?;
+        words = words.saturating_add(1);
+    }
+    Ok(words)
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Refusals to error numbers, in one place, and to the kernel log, once each.
+
+use hitless_core::refusal::Refusal;
+use hitless_core::vtd;
+use kernel::fmt;
+use kernel::prelude::*;
+
+/// Why something was not done.
+pub(crate) enum Failure {
+    /// Core said no.
+    Refused(Refusal),
+    /// The kernel could not.
+    Failed(Error),
+}
+
+/// Result of what core may refuse and the kernel may fail.
+pub(crate) type Outcome<T = ()> = core::result::Result<T, Failure>;
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<vtd::Refusal> for Failure {
+    fn from(refusal: vtd::Refusal) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<kernel::alloc::AllocError> for Failure {
+    fn from(error: kernel::alloc::AllocError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Failure {
+    /// Logs a refusal, and gives the error number for either.
+    pub(crate) fn report(self) -> Error {
+        match self {
+            Self::Refused(refusal) => {
+                pr_warn!("refused: {}\n", Text(refusal));
+                errno(refusal)
+            }
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+/// A value of core's that can be printed by the kernel's macros.
+pub(crate) struct Text<T>(pub(crate) T);
+
+impl<T: core::fmt::Display> fmt::Display for Text<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The error number of a refusal.
+pub(crate) fn errno(refusal: Refusal) -> Error {
+    match refusal {
+        // The bytes make no sense.
+        Refusal::NotARecord(_)
+        | Refusal::Malformed(_)
+        | Refusal::Duplicate(_)
+        | Refusal::NotHandedOver(_) => EIO,
+        Refusal::NotRecorded(_) => ENOENT,
+        Refusal::Full(_) => ENOSPC,
+
+        // It is not something that hitless preserves.
+        Refusal::UnknownVersion(_)
+        | Refusal::UnknownFeature(_)
+        | Refusal::DirtyTracking
+        | Refusal::NestParent
+        | Refusal::PageFaults
+        | Refusal::HwptForPasid
+        | Refusal::AutoHwpt
+        | Refusal::UnknownTable
+        | Refusal::VirtualFunction
+        | Refusal::HasVirtualFunctions
+        | Refusal::UsesPasids
+        | Refusal::SharedGroup
+        | Refusal::UsesAts
+        | Refusal::SharedHwpt
+        | Refusal::NotVtd
+        | Refusal::TooManyBridges => EOPNOTSUPP,
+
+        // It is in a state that user space can change.
+        Refusal::RestoredHwpt
+        | Refusal::NotPoweredOn
+        | Refusal::InterruptsOn
+        | Refusal::StillRestored
+        | Refusal::AlreadyRecorded => EBUSY,
+
+        // The machine is another one.
+        Refusal::OtherMode
+        | Refusal::OtherRoot
+        | Refusal::OtherCapabilities
+        | Refusal::NotTranslating
+        | Refusal::OtherDevice
+        | Refusal::UnitRefused => ENODEV,
+
+        // User space has left something out, or the tables are not what they must be.
+        _ => EINVAL,
+    }
+}

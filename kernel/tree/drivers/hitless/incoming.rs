@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! State taken from the previous kernel.
+//!
+//! Records are fetched once, early; a device leaves them when its file is finished, a domain when it
+//! is released. After the last finish nothing is left and every question is answered with no. The lock
+//! is a leaf: no seam but the one that restores a page is called while it is held.
+
+use hitless_core::model::{
+    Attachment,
+    Device,
+    DeviceAddress,
+    Domain,
+    DomainKey,
+    Kind, //
+};
+use hitless_core::refusal::{
+    Family,
+    Refusal, //
+};
+use hitless_core::wire::{
+    iommu::Iommu,
+    iommufd::Iommufd,
+    pci::Devices,
+    vfio::VfioFile, //
+};
+use kernel::kho::RestoredPage;
+use kernel::prelude::*;
+
+use crate::errno::{
+    Failure,
+    Outcome, //
+};
+use crate::records;
+use crate::tables;
+use crate::vfio::IncomingDevice;
+use crate::vtd::Adoption;
+
+kernel::sync::global_lock! {
+    // SAFETY: `hitless_init()` initializes it before anything else here runs.
+    pub(crate) unsafe(uninit) static INCOMING: Mutex<Incoming> = Incoming {
+        pci: State::Absent,
+        iommu: State::Absent,
+        devices: KVec::new(),
+    };
+}
+
+/// Records that may have come.
+pub(crate) enum State<T> {
+    /// There are none, or everything in them is finished.
+    Absent,
+    /// They came and are refused. What they spoke of is unknown.
+    Refused(Refusal),
+    /// They came and were checked.
+    Taken(T),
+}
+
+impl<T> State<T> {
+    fn new(result: Outcome<T>) -> Self {
+        match result {
+            Ok(value) => Self::Taken(value),
+            Err(Failure::Refused(refusal)) => {
+                Failure::Refused(refusal).report();
+                Self::Refused(refusal)
+            }
+            Err(Failure::Failed(_)) => {
+                pr_warn!("no memory for records of the previous kernel\n");
+                Self::Refused(Refusal::NotHandedOver(Family::Iommu))
+            }
+        }
+    }
+
+    pub(crate) fn taken(&self) -> Option<&T> {
+        match self {
+            Self::Taken(value) => Some(value),
+            Self::Absent | Self::Refused(_) => None,
+        }
+    }
+
+    fn taken_mut(&mut self) -> Option<&mut T> {
+        match self {
+            Self::Taken(value) => Some(value),
+            Self::Absent | Self::Refused(_) => None,
+        }
+    }
+
+    fn finish(&mut self) -> Option<T> {
+        match core::mem::replace(self, Self::Absent) {
+            Self::Taken(value) => Some(value),
+            Self::Absent | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// Everything that came.
+pub(crate) struct Incoming {
+    pci: State<Devices<RestoredPage>>,
+    iommu: State<IncomingIommu>,
+    /// Device files, from retrieve to finish.
+    devices: KVec<IncomingDevice>,
+}
+
+/// Units, domains, attachments, and the iommufds that have the domains' HWPTs.
+pub(crate) struct IncomingIommu {
+    pub(crate) records: Iommu<RestoredPage>,
+    /// Iommufds, until they are finished.
+    iommufds: KVec<Iommufd<RestoredPage>>,
+    /// What became of the units' tables.
+    pub(crate) adoption: Adoption,
+}
+
+impl IncomingIommu {
+    fn take(phys: u64) -> Outcome<Self> {
+        let mut this = Self {
+            records: records::take(phys, Family::Iommu, Iommu::decode)?,
+            iommufds: KVec::new(),
+            adoption: Adoption::new(),
+        };
+        for (_, domain) in this.records.domains() {
+            if this.iommufd(domain.iommufd).is_none() {
+                let iommufd = records::take(domain.iommufd, Family::Iommufd, Iommufd::decode)?;
+                this.iommufds.push(iommufd, GFP_KERNEL)?;
+            }
+        }
+        for iommufd in &this.iommufds {
+            let key = iommufd.page().phys();
+            let same = |(token, domain)| {
+                let recorded = this.records.domain_of(key, token);
+                recorded.is_some_and(|(recorded, _)| recorded == domain)
+            };
+            if !iommufd.hwpts().all(same) {
+                return Err(Refusal::NotRecorded(Family::Iommu).into());
+            }
+        }
+        Ok(this)
+    }
+
+    /// Whether hardware may still use a domain's tables.
+    fn is_outstanding(&self, key: DomainKey) -> bool {
+        self.devices_of(key).next().is_some()
+    }
+
+    /// The devices whose entries in adopted tables point to a domain's tables.
+    fn devices_of(&self, key: DomainKey) -> impl Iterator<Item = Attachment> + '_ {
+        self.records.attachments().filter(move |attachment| {
+            attachment.domain == key && self.adoption.is_adopted(attachment.register_base)
+        })
+    }
+
+    /// Some device that is recorded as attached to a domain.
+    fn attached(&self, key: DomainKey) -> Option<DeviceAddress> {
+        let mut attachments = self.records.attachments();
+        let attachment = attachments.find(|attachment| attachment.domain == key)?;
+        Some(attachment.address)
+    }
+
+    /// Forgets a domain and what is attached to it.
+    fn remove_domain(&mut self, key: DomainKey) -> Option<Domain> {
+        let domain = self.records.domain(key)?;
+        while let Some(address) = self.attached(key) {
+            self.records.remove_attachment(address);
+        }
+        self.records.remove_domain(key);
+        Some(domain)
+    }
+
+    fn iommufd(&self, key: u64) -> Option<&Iommufd<RestoredPage>> {
+        let mut iommufds = self.iommufds.iter();
+        iommufds.find(|iommufd| iommufd.page().phys() == key)
+    }
+}
+
+/// PCI: which functions came.
+impl Incoming {
+    /// Takes the record of devices.
+    pub(crate) fn take_pci(&mut self, phys: u64) {
+        let taken = records::take(phys, Family::Pci, Devices::decode);
+        self.pci = State::new(taken.map_err(Failure::from));
+    }
+
+    /// The last device file is finished.
+    pub(crate) fn finish_pci(&mut self) {
+        if let Some(devices) = self.pci.finish() {
+            devices.into_page().free();
+        }
+    }
+
+    /// The device or bridge at an address, until it is finished.
+    pub(crate) fn device(&self, address: DeviceAddress) -> Option<Device> {
+        self.pci.taken()?.find(address)
+    }
+
+    /// The device, not bridge, at an address, until it is finished.
+    pub(crate) fn endpoint(&self, address: DeviceAddress) -> Option<Device> {
+        self.device(address)
+            .filter(|device| device.kind == Kind::Endpoint)
+    }
+}
+
+/// Device files.
+impl Incoming {
+    /// A device file is being retrieved.
+    pub(crate) fn add_device(&mut self, device: IncomingDevice) -> Result {
+        Ok(self.devices.push(device, GFP_KERNEL)?)
+    }
+
+    /// A device file is finished.
+    pub(crate) fn finish_device(&mut self, data: u64) {
+        let position = self.devices.iter().position(|device| device.data == data);
+        let Some(device) = position.and_then(|index| self.devices.remove(index).ok()) else {
+            return;
+        };
+        if let Some(devices) = self.pci.taken_mut() {
+            devices.remove(device.record.file().address, device.record.bridges());
+        }
+        device.record.into_page().free();
+    }
+
+    /// Does the device run on the HWPT that its file speaks of?
+    pub(crate) fn check_attached(&self, file: &VfioFile) -> Outcome {
+        let iommu = match &self.iommu {
+            State::Taken(iommu) => iommu,
+            State::Absent => return Err(Refusal::NotRecorded(Family::Iommu).into()),
+            State::Refused(refusal) => return Err((*refusal).into()),
+        };
+        let attachment = iommu.records.attachment(file.address);
+        let domain = iommu.records.domain_of(file.iommufd, file.hwpt_token);
+        match (attachment, domain) {
+            (Some(attachment), Some((key, _))) if attachment.domain == key => Ok(()),
+            _ => Err(Refusal::HwptNotPreserved.into()),
+        }
+    }
+
+    /// May the device bind to the iommufd with this key? `None`: it did not come.
+    pub(crate) fn binds(&self, iommufd: u64, address: DeviceAddress) -> Result<Option<u64>> {
+        if self.endpoint(address).is_none() {
+            return Ok(None);
+        }
+        let mut files = self.devices.iter().map(|device| device.record.file());
+        let file = files.find(|file| file.address == address).ok_or(EPERM)?;
+        if file.iommufd != iommufd {
+            return Err(EPERM);
+        }
+        Ok(Some(file.hwpt_token))
+    }
+}
+
+/// IOMMU: which tables came, and which memory they map.
+impl Incoming {
+    /// Takes the record of units, domains and attachments, and those of the iommufds.
+    pub(crate) fn take_iommu(&mut self, phys: u64) {
+        self.iommu = State::new(IncomingIommu::take(phys));
+    }
+
+    /// The last iommufd and the last device file are finished: what nobody released goes.
+    pub(crate) fn finish_iommu(&mut self) {
+        let Some(iommu) = self.iommu.finish() else {
+            return;
+        };
+        for domain in iommu.records.domains().map(|(_, domain)| domain) {
+            tables::release(&domain);
+        }
+        for iommufd in iommu.iommufds {
+            iommufd.into_page().free();
+        }
+        iommu.records.into_page().free();
+    }
+
+    /// The records of units, domains and attachments.
+    pub(crate) fn iommu(&mut self) -> &mut State<IncomingIommu> {
+        &mut self.iommu
+    }
+
+    /// The domain id with number `index` among those in use on a unit.
+    pub(crate) fn domain_id(&self, register_base: u64, index: usize) -> Option<u16> {
+        let iommu = self.iommu.taken()?;
+        iommu.records.domain_id(register_base, index)
+    }
+
+    /// How a device arrived attached. `None`: it did not, or that is over.
+    pub(crate) fn attachment(
+        &self,
+        address: DeviceAddress,
+    ) -> Outcome<Option<(Attachment, Domain)>> {
+        let iommu = match (&self.iommu, &self.pci) {
+            (State::Taken(iommu), _) => iommu,
+            (State::Absent, _) => return Ok(None),
+            // The device is known to be running, or may be.
+            (State::Refused(refusal), State::Refused(_)) => return Err((*refusal).into()),
+            (State::Refused(refusal), _) => {
+                return match self.endpoint(address) {
+                    Some(_) => Err((*refusal).into()),
+                    None => Ok(None),
+                }
+            }
+        };
+        let Some(attachment) = iommu.records.attachment(address) else {
+            return Ok(None);
+        };
+        let finished = matches!(self.pci, State::Taken(_)) && self.endpoint(address).is_none();
+        if finished || matches!(self.pci, State::Absent) {
+            return Ok(None);
+        }
+        if iommu.adoption.is_refused(attachment.register_base) {
+            return Err(Refusal::UnitRefused.into());
+        }
+        if !iommu.adoption.is_adopted(attachment.register_base) {
+            return Ok(None);
+        }
+        let domain = iommu.records.domain(attachment.domain);
+        Ok(domain.map(|domain| (attachment, domain)))
+    }
+
+    /// Forgets a domain that is gone from hardware and caches; the caller frees its tables.
+    ///
+    /// `None` also if a device that has not come up yet still points to its tables.
+    pub(crate) fn release(&mut self, key: DomainKey) -> Option<Domain> {
+        let iommu = self.iommu.taken_mut()?;
+        if iommu.is_outstanding(key) {
+            return None;
+        }
+        iommu.remove_domain(key)
+    }
+
+    /// How many devices use a domain's tables, whether they have been probed or not.
+    pub(crate) fn devices_of(&self, key: DomainKey) -> usize {
+        let iommu = self.iommu.taken();
+        iommu.map_or(0, |iommu| iommu.devices_of(key).count())
+    }
+
+    /// A device is not on its restored domain any more.
+    pub(crate) fn device_left(&mut self, address: DeviceAddress) {
+        if let Some(iommu) = self.iommu.taken_mut() {
+            iommu.records.remove_attachment(address);
+        }
+    }
+
+    /// Whether there is an iommufd with this key.
+    pub(crate) fn has_iommufd(&self, key: u64) -> bool {
+        let iommu = self.iommu.taken();
+        iommu.is_some_and(|iommu| iommu.iommufd(key).is_some())
+    }
+
+    /// The domain of a HWPT of an iommufd, until it is released.
+    pub(crate) fn domain(&self, iommufd: u64, token: u64) -> Option<DomainKey> {
+        let iommu = self.iommu.taken()?;
+        let key = iommu.iommufd(iommufd)?.domain(token)?;
+        iommu.records.domain(key).map(|_| key)
+    }
+
+    /// Whether an iommufd may be finished: it has been retrieved and hardware uses no table of its.
+    pub(crate) fn can_finish_iommufd(&self, key: u64, retrieved: bool) -> bool {
+        let Some(iommu) = self.iommu.taken() else {
+            // What was refused is blocked, and there is nothing to wait for.
+            return true;
+        };
+        let Some(iommufd) = iommu.iommufd(key) else {
+            return true;
+        };
+        let mut hwpts = iommufd.hwpts();
+        match hwpts.find(|(_, domain)| iommu.is_outstanding(*domain)) {
+            Some((token, _)) => {
+                pr_info!(
+                    "finish: HWPT with token {:#x} is outstanding: swap it\n",
+                    token
+                );
+                false
+            }
+            None => retrieved,
+        }
+    }
+
+    /// An iommufd is finished.
+    pub(crate) fn finish_iommufd(&mut self, key: u64) {
+        let Some(iommu) = self.iommu.taken_mut() else {
+            return;
+        };
+        let mut iommufds = iommu.iommufds.iter();
+        let position = iommufds.position(|iommufd| iommufd.page().phys() == key);
+        if let Some(Ok(iommufd)) = position.map(|index| iommu.iommufds.remove(index)) {
+            iommufd.into_page().free();
+        }
+    }
+
+    /// Whether a table that hardware may use maps the memory with this data.
+    pub(crate) fn maps(&self, data: u64) -> bool {
+        let Some(iommu) = self.iommu.taken() else {
+            return false;
+        };
+        let mut memories = iommu.iommufds.iter().flat_map(|iommufd| iommufd.memories());
+        memories.any(|(domain, memory)| memory == data && iommu.is_outstanding(domain))
+    }
+}

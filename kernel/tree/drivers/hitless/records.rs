@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The two sets of records that all preserved files share, as LUO knows them.
+
+use hitless_core::refusal::{
+    Family,
+    Refusal, //
+};
+use kernel::kho::RestoredPage;
+use kernel::liveupdate::{
+    FileHandlerObject,
+    Flb,
+    FlbObject, //
+};
+use kernel::prelude::*;
+
+use crate::incoming::INCOMING;
+use crate::iommufd::IommufdHandler;
+use crate::outgoing::OUTGOING;
+use crate::vfio::VfioHandler;
+
+/// Devices and bridges.
+struct PciRecords;
+
+/// Units, domains and attachments.
+struct IommuRecords;
+
+static IOMMUFD_HANDLER: FileHandlerObject<IommufdHandler> = FileHandlerObject::new();
+static VFIO_HANDLER: FileHandlerObject<VfioHandler> = FileHandlerObject::new();
+static PCI_RECORDS: FlbObject<PciRecords> = FlbObject::new();
+static IOMMU_RECORDS: FlbObject<IommuRecords> = FlbObject::new();
+
+impl Flb for PciRecords {
+    const COMPATIBLE: &'static CStr = c"hitless-pci-v1";
+
+    fn preserve() -> Result<u64> {
+        OUTGOING.lock().create_pci()
+    }
+
+    fn unpreserve(_data: u64) {
+        OUTGOING.lock().drop_pci();
+    }
+
+    fn retrieve(data: u64) {
+        INCOMING.lock().take_pci(data);
+    }
+
+    fn finish() {
+        INCOMING.lock().finish_pci();
+    }
+}
+
+impl Flb for IommuRecords {
+    const COMPATIBLE: &'static CStr = c"hitless-iommu-v1";
+
+    fn preserve() -> Result<u64> {
+        OUTGOING.lock().create_iommu()
+    }
+
+    fn unpreserve(_data: u64) {
+        OUTGOING.lock().drop_iommu();
+    }
+
+    fn retrieve(data: u64) {
+        INCOMING.lock().take_iommu(data);
+    }
+
+    fn finish() {
+        INCOMING.lock().finish_iommu();
+    }
+}
+
+/// Registers handlers and records with LUO, and fetches what the previous kernel left.
+///
+/// The locks are initialized already. Runs once, before PCI is scanned.
+pub(crate) fn start() -> Result {
+    IOMMUFD_HANDLER.register()?;
+    IOMMU_RECORDS.register(&IOMMUFD_HANDLER)?;
+    VFIO_HANDLER.register()?;
+    IOMMU_RECORDS.register(&VFIO_HANDLER)?;
+    PCI_RECORDS.register(&VFIO_HANDLER)?;
+
+    let pci = PCI_RECORDS.fetch_incoming()?;
+    let iommu = IOMMU_RECORDS.fetch_incoming()?;
+    if pci || iommu {
+        pr_info!("records of the previous kernel fetched\n");
+    }
+    Ok(())
+}
+
+/// Takes a record page that the previous kernel left at `phys`, decoded.
+///
+/// A page that is refused is leaked: what it really is nobody knows.
+pub(crate) fn take<T>(
+    phys: u64,
+    family: Family,
+    decode: impl FnOnce(RestoredPage) -> core::result::Result<T, Refusal>,
+) -> core::result::Result<T, Refusal> {
+    let page = RestoredPage::take(phys).ok_or(Refusal::NotHandedOver(family))?;
+    decode(page)
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A VFIO device file: the device, its unit, its attachment, and the bridges above it.
+
+use hitless_core::model::{
+    Attachment,
+    DeviceAddress,
+    Table,
+    Unit, //
+};
+use hitless_core::refusal::{
+    Family,
+    Refusal, //
+};
+use hitless_core::rules;
+use hitless_core::vtd::adopt::check_device;
+use hitless_core::wire::vfio::{
+    Vfio,
+    VfioFile, //
+};
+use kernel::fs::File;
+use kernel::kho::{
+    PreservedPage,
+    RestoredPage, //
+};
+use kernel::liveupdate::{
+    FileHandler,
+    PreserveArgs, //
+};
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+
+use crate::entry::{
+    self,
+    VfioDevice, //
+};
+use crate::errno::{
+    Failure,
+    Outcome,
+    Text, //
+};
+use crate::incoming::INCOMING;
+use crate::outgoing::OUTGOING;
+use crate::records;
+use crate::tables::Tables;
+
+/// LUO's handler of VFIO device files.
+pub(crate) struct VfioHandler;
+
+/// A preserved device. Dropping it undoes everything.
+pub(crate) struct OutgoingDevice {
+    record: Vfio<PreservedPage>,
+    address: DeviceAddress,
+    bridges: KVec<DeviceAddress>,
+    /// The device is in the shared records.
+    recorded: bool,
+}
+
+impl OutgoingDevice {
+    fn new(args: &PreserveArgs<'_>) -> Outcome<Self> {
+        let device = VfioDevice::describe(args.file())?;
+        rules::preserve::device(device.facts)?;
+        let iommufd = device.iommufd.ok_or(Refusal::NoIommufd)?;
+        let iommufd = args.sibling(iommufd)?.ok_or(Refusal::IommufdNotInSession)?;
+        let file = VfioFile {
+            address: device.address,
+            iommufd: iommufd.data,
+            iommufd_token: iommufd.token,
+            hwpt_token: device.hwpt_token,
+        };
+        let mut this = Self {
+            record: Vfio::create(PreservedPage::new()?, &file, &device.bridges)?,
+            address: device.address,
+            bridges: KVec::new(),
+            recorded: false,
+        };
+        for bridge in this.record.bridges() {
+            this.bridges.push(bridge, GFP_KERNEL)?;
+        }
+        this.add(&device, iommufd.data)?;
+        Ok(this)
+    }
+
+    /// Checks the tables and enters the device into the shared records.
+    fn add(&mut self, device: &VfioDevice<'_>, iommufd: u64) -> Outcome {
+        let domain = OUTGOING.lock().domain_of(iommufd, device.hwpt_token);
+        let (key, domain) = domain.ok_or(Refusal::HwptNotPreserved)?;
+        let table = device.table.ok_or(Refusal::NotVtd)?;
+        rules::preserve::attachment(&domain.table, &table)?;
+
+        let memory = entry::table_memory();
+        let mut attachment = Attachment {
+            domain: key,
+            ..device.attachment
+        };
+        attachment.entry = rules::tables::observe(&Tables(&memory), &attachment)?;
+        check_tables(&device.unit, &attachment, &table)?;
+
+        OUTGOING
+            .lock()
+            .add_device(device.identity, &self.bridges, &device.unit, &attachment)?;
+        self.recorded = true;
+        Ok(())
+    }
+
+    /// Is everything still as recorded? User space may have changed the device since.
+    fn check(&self, file: &File) -> Outcome {
+        let device = VfioDevice::describe(file)?;
+        rules::preserve::device(device.facts)?;
+        let recorded = OUTGOING.lock().attached(self.address);
+        let (unit, attachment, domain) = recorded.ok_or(Refusal::NotAttached)?;
+        if device.unit != unit {
+            return Err(Refusal::OtherRoot.into());
+        }
+        check_tables(&unit, &attachment, &domain.table)
+    }
+}
+
+/// What the next kernel would refuse is refused here, while nothing has happened yet.
+fn check_tables(unit: &Unit, attachment: &Attachment, table: &Table) -> Outcome {
+    let memory = entry::table_memory();
+    let unit = rules::tables::unit(unit.mode, unit.root_table)?;
+    let device = rules::tables::adopted(attachment, table)?;
+    Ok(check_device(&Tables(&memory), unit, &device)?)
+}
+
+impl Drop for OutgoingDevice {
+    fn drop(&mut self) {
+        if self.recorded {
+            OUTGOING.lock().remove_device(self.address, &self.bridges);
+        }
+    }
+}
+
+/// A device file of the previous kernel, from retrieve to finish.
+pub(crate) struct IncomingDevice {
+    pub(crate) data: u64,
+    pub(crate) record: Vfio<RestoredPage>,
+}
+
+/// Finds the device that a record speaks of, and takes the record.
+fn retrieve(data: u64) -> Outcome<VfioFile> {
+    let record = records::take(data, Family::VfioPci, Vfio::decode)?;
+    let file = record.file();
+    // No lock is held while others are asked.
+    let now = entry::pci_identity(file.address).ok_or(Refusal::OtherDevice)?;
+    let mut incoming = INCOMING.lock();
+    let recorded = incoming.endpoint(file.address);
+    let recorded = recorded.ok_or(Refusal::NotRecorded(Family::Pci))?;
+    incoming.check_attached(&file)?;
+    rules::fits::device(&recorded.identity, &now)?;
+    incoming.add_device(IncomingDevice { data, record })?;
+    Ok(file)
+}
+
+impl FileHandler for VfioHandler {
+    const COMPATIBLE: &'static CStr = c"hitless-vfio-pci-v1";
+
+    type Outgoing = KBox<OutgoingDevice>;
+
+    fn can_preserve(file: &File) -> bool {
+        entry::vfio_is(file)
+    }
+
+    fn preserve(args: &PreserveArgs<'_>) -> Result<(u64, Self::Outgoing)> {
+        let outgoing = OutgoingDevice::new(args).map_err(Failure::report)?;
+        let outgoing = KBox::new(outgoing, GFP_KERNEL)?;
+        pr_info!("preserved device {}\n", Text(outgoing.address));
+        Ok((outgoing.record.page().phys(), outgoing))
+    }
+
+    fn unpreserve(_file: &File, outgoing: Self::Outgoing) {
+        drop(outgoing);
+    }
+
+    fn freeze(file: &File, outgoing: &OutgoingDevice) -> Result {
+        outgoing.check(file).map_err(Failure::report)
+    }
+
+    fn retrieve(data: u64) -> Result<ARef<File>> {
+        let file = retrieve(data).map_err(Failure::report)?;
+        let result = entry::vfio_create(file.address);
+        if result.is_err() {
+            pr_warn!("no file for device {}\n", Text(file.address));
+        }
+        result
+    }
+
+    fn can_finish(_data: u64, file: Option<&File>) -> bool {
+        file.is_some_and(entry::vfio_is_bound)
+    }
+
+    fn finish(data: u64, _file: Option<&File>) {
+        INCOMING.lock().finish_device(data);
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vfio-pci's seam to hitless: facts about a device behind a device file, and
+ * the file of a device that has been kept running. Whether a device may be
+ * preserved is decided in drivers/hitless.
+ */
+
+#include <linux/file.h>
+#include <linux/hitless.h>
+#include <linux/iommu.h>
+#include <linux/iommufd.h>
+#include <linux/pci.h>
+#include <linux/vfio_pci_core.h>
+
+#include "../../pci/pci.h"
+
+static struct vfio_pci_core_device *pci_device_of(struct file *file,
+						  struct iommufd_ctx **ictx)
+{
+	struct vfio_device *vdev = hitless_seam_vfio_device(file, ictx);
+
+	if (!vdev || strcmp(vdev->ops->name, "vfio-pci"))
+		return NULL;
+	return container_of(vdev, struct vfio_pci_core_device, vdev);
+}
+
+bool hitless_seam_vfio_is(struct file *file)
+{
+	struct iommufd_ctx *ictx;
+
+	return pci_device_of(file, &ictx);
+}
+
+static int count_alias(struct pci_dev *pdev, u16 alias, void *count)
+{
+	++*(int *)count;
+	return 0;
+}
+
+static int count_device(struct device *dev, void *count)
+{
+	++*(int *)count;
+	return 0;
+}
+
+static u32 group_flags(struct pci_dev *pdev)
+{
+	int aliases = 0, devices = 0;
+
+	pci_for_each_dma_alias(pdev, count_alias, &aliases);
+	iommu_group_for_each_dev(pdev->dev.iommu_group, &devices,
+				 count_device);
+	return aliases == 1 && devices == 1 ? 0 : HITLESS_VFIO_SHARED_GROUP;
+}
+
+static u32 bridges_above(struct pci_dev *pdev, struct hitless_vfio *out)
+{
+	struct pci_dev *bridge = pdev;
+
+	while ((bridge = pci_upstream_bridge(bridge))) {
+		if (out->bridges == HITLESS_MAX_BRIDGES)
+			return HITLESS_VFIO_TOO_MANY_BRIDGES;
+		out->bridge[out->bridges++] = pci_dev_id(bridge);
+	}
+	return 0;
+}
+
+static u32 attachment_flags(struct vfio_pci_core_device *vdev,
+			    struct hitless_vfio *out)
+{
+	struct vfio_device *device = &vdev->vdev;
+	u32 flags = 0;
+
+	if (!device->iommufd_device)
+		return HITLESS_VFIO_NO_IOMMUFD | HITLESS_VFIO_NOT_ATTACHED;
+	out->iommufd = hitless_seam_iommufd_file(device->iommufd_device);
+	if (!device->iommufd_attached)
+		return HITLESS_VFIO_NOT_ATTACHED;
+	if (!ida_is_empty(&device->pasids))
+		flags |= HITLESS_VFIO_PASIDS;
+	flags |= hitless_seam_iommufd_attached(device->iommufd_device,
+					       &out->hwpt_token);
+	if (hitless_seam_vtd_describe(device->dev, &out->unit,
+				      &out->attachment))
+		flags |= HITLESS_VFIO_NOT_VTD;
+	return flags;
+}
+
+int hitless_seam_vfio_describe(struct file *file, struct hitless_vfio *out)
+{
+	struct vfio_pci_core_device *vdev;
+	struct iommufd_ctx *ictx;
+	struct pci_dev *pdev;
+
+	vdev = pci_device_of(file, &ictx);
+	if (!vdev)
+		return -EINVAL;
+	pdev = vdev->pdev;
+	guard(mutex)(&vdev->vdev.dev_set->lock);
+	*out = (struct hitless_vfio) {
+		.segment = pci_domain_nr(pdev->bus),
+		.bdf = pci_dev_id(pdev),
+		.vendor = pdev->vendor,
+		.device = pdev->device,
+		.subsystem_vendor = pdev->subsystem_vendor,
+		.subsystem_device = pdev->subsystem_device,
+		.class_revision = pdev->class << 8 | pdev->revision,
+	};
+	out->flags = group_flags(pdev) | bridges_above(pdev, out) |
+		     attachment_flags(vdev, out);
+	if (pdev->is_virtfn)
+		out->flags |= HITLESS_VFIO_VIRTFN;
+	if (pdev->ats_enabled)
+		out->flags |= HITLESS_VFIO_ATS;
+	if (pci_num_vf(pdev))
+		out->flags |= HITLESS_VFIO_HAS_VFS;
+	if (pdev->current_state != PCI_D0)
+		out->flags |= HITLESS_VFIO_NOT_D0;
+	if (vdev->irq_type != VFIO_PCI_NUM_IRQS)
+		out->flags |= HITLESS_VFIO_INTERRUPTS;
+	return 0;
+}
+
+/* -ENODEV: no such device, or vfio-pci has not been bound to it yet. */
+int hitless_seam_vfio_create(u32 segment, u16 bdf, struct file **out)
+{
+	struct vfio_pci_core_device *vdev;
+	struct pci_dev *pdev;
+	int ret = -ENODEV;
+
+	pdev = pci_get_domain_bus_and_slot(segment, PCI_BUS_NUM(bdf),
+					   bdf & 0xff);
+	if (!pdev)
+		return ret;
+	device_lock(&pdev->dev);
+	if (pdev->driver && !strcmp(pdev->driver->name, "vfio-pci")) {
+		vdev = dev_get_drvdata(&pdev->dev);
+		*out = hitless_seam_vfio_open(&vdev->vdev);
+		ret = PTR_ERR_OR_ZERO(*out);
+	}
+	device_unlock(&pdev->dev);
+	pci_dev_put(pdev);
+	return ret;
+}
+
+/*
+ * As the second half of vfio_pci_core_enable() for a device that is running:
+ * nothing is reset, and the state to go back to on close is the present one,
+ * but with bus mastering off.
+ */
+void hitless_seam_vfio_take_over(struct vfio_pci_core_device *vdev)
+{
+	struct pci_dev *pdev = vdev->pdev;
+
+	vdev->reset_works = pci_reset_supported(pdev);
+	pci_save_state(pdev);
+	pdev->saved_config_space[1] &= ~PCI_COMMAND_MASTER;
+	vdev->pci_saved_state = pci_store_saved_state(pdev);
+}

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A card as a VMM holds it: memory, iommufd, device file and page tables.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+use hitless_proto::layout::{self, PAGE};
+use hitless_proto::state::State;
+use hitless_proto::{Answer, Bdf, What};
+use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
+use hitless_uapi::{Iommufd, Mapping, Memfd, VfioDevice};
+use std::os::fd::AsFd;
+
+use crate::harvester::{with, Harvester, SharedRing};
+use crate::igb::Igb;
+use crate::pages;
+use crate::ring::Ring;
+
+/// PCI's command register, and its bits for memory and bus master (PCI Local Bus Specification 3.0, 6.2.2).
+const COMMAND: u64 = 0x04;
+const COMMAND_MEMORY_AND_MASTER: u16 = 0x6;
+
+/// A page table and, where it was not restored, the address space it was made from.
+#[derive(Clone, Copy, Debug)]
+struct Table {
+    hwpt: HwptId,
+    ioas: Option<IoasId>,
+}
+
+/// The VM's memory.
+#[derive(Debug)]
+struct Memory {
+    file: Memfd,
+    mapping: Arc<Mapping>,
+    ring: SharedRing,
+}
+
+/// A bound device.
+#[derive(Debug)]
+struct Bound {
+    id: DeviceId,
+    igb: Option<Igb>,
+}
+
+/// What there is of a card; before `Start` and after a jump, parts may be missing.
+///
+/// The order of the fields is the order in which they are closed.
+#[derive(Debug, Default)]
+pub(crate) struct Card {
+    harvester: Option<Harvester>,
+    bound: Option<Bound>,
+    device: Option<VfioDevice>,
+    /// What the device is attached to.
+    attached: Option<Table>,
+    /// What it will be attached to by the next swap.
+    pending: Option<Table>,
+    /// What the last swap has replaced.
+    replaced: Option<Table>,
+    iommufd: Option<Iommufd>,
+    memory: Option<Memory>,
+}
+
+impl Card {
+    /// The old kernel's whole set-up.
+    pub(crate) fn start(
+        number: u8,
+        bdf: Bdf,
+        descriptors: u32,
+        iova: u64,
+    ) -> Result<(Self, Answer)> {
+        ensure!(
+            layout::ring_is_valid(descriptors),
+            "a ring has {} to {} descriptors, a multiple of 8, not {descriptors}",
+            layout::MIN_RING,
+            layout::MAX_RING
+        );
+        let file = Memfd::create(&format!("card-{number}"), layout::memory_size(descriptors))?;
+        // The kernel asks whether the size was fixed when the mapping was made, so the seals come first.
+        file.seal()?;
+        let mapping = Arc::new(file.map()?);
+
+        let device = VfioDevice::open(&bdf.to_string())
+            .context("opening the card (is it bound to vfio-pci?)")?;
+        let iommufd = Iommufd::open()?;
+        let id = device.bind_iommufd(&iommufd)?;
+        let ioas = iommufd.ioas_alloc()?;
+        iommufd.map_file(ioas, &file, 0, mapping.length(), iova)?;
+        let hwpt = iommufd.hwpt_alloc(id, ioas)?;
+        device.attach_pt(hwpt)?;
+
+        // Pinned by the mapping, the pages stay where they are.
+        let physical = pages::physical(&mapping)?;
+        for (page, address) in (0_u64..).zip(&physical) {
+            mapping.write_u64(layout::INDEX + 8 * page, *address);
+        }
+        let ring = Ring::create(Arc::clone(&mapping), number, bdf, descriptors, iova);
+        let ring_iova = ring.iova();
+        let ring = Arc::new(Mutex::new(ring));
+
+        let command = device.config_read_u16(COMMAND)?;
+        device.config_write_u16(COMMAND, command | COMMAND_MEMORY_AND_MASTER)?;
+        let igb = Igb::new(device.map_bar(0)?);
+        igb.start(ring_iova, descriptors)?;
+        let harvester = Harvester::start(Arc::clone(&ring), igb.clone())?;
+        let header = usize::try_from(layout::index_pages(descriptors))?;
+        let answer = Answer::Started {
+            mac: igb.mac(),
+            index_pages: physical[..header].to_vec(),
+        };
+        let card = Self {
+            harvester: Some(harvester),
+            bound: Some(Bound { id, igb: Some(igb) }),
+            device: Some(device),
+            attached: Some(Table {
+                hwpt,
+                ioas: Some(ioas),
+            }),
+            iommufd: Some(iommufd),
+            memory: Some(Memory {
+                file,
+                mapping,
+                ring,
+            }),
+            ..Self::default()
+        };
+        Ok((card, answer))
+    }
+
+    /// Marks the page table that the card is attached to.
+    pub(crate) fn mark(&self, token: u64) -> Result<()> {
+        let attached = self
+            .attached
+            .context("the card is attached to no page table")?;
+        Ok(self
+            .iommufd()?
+            .hwpt_liveupdate_mark_preserve(attached.hwpt, token)?)
+    }
+
+    /// One of the card's files, to be preserved.
+    pub(crate) fn file(&self, what: What) -> Result<BorrowedFd<'_>> {
+        Ok(match what {
+            What::Memory => self.memory()?.file.as_fd(),
+            What::Iommufd => self.iommufd()?.as_fd(),
+            What::Device => self.device()?.as_fd(),
+        })
+    }
+
+    /// Refuses a part that is there already.
+    pub(crate) fn expect_missing(&self, what: What) -> Result<()> {
+        let there = match what {
+            What::Memory => self.memory.is_some(),
+            What::Iommufd => self.iommufd.is_some(),
+            What::Device => self.device.is_some(),
+        };
+        ensure!(
+            !there,
+            "the card has its {what:?} already: drop the card first"
+        );
+        Ok(())
+    }
+
+    /// Takes a retrieved file. With the memory comes the harvest state.
+    pub(crate) fn take(&mut self, number: u8, what: What, file: OwnedFd) -> Result<()> {
+        match what {
+            What::Memory => {
+                let file = Memfd::from(file);
+                let mapping = Arc::new(file.map().context("mapping the retrieved memory")?);
+                let ring = Ring::find(Arc::clone(&mapping))?;
+                let found = ring.state().card;
+                ensure!(
+                    found == number,
+                    "the memory is that of card {found}, not of card {number}"
+                );
+                self.memory = Some(Memory {
+                    file,
+                    mapping,
+                    ring: Arc::new(Mutex::new(ring)),
+                });
+            }
+            What::Iommufd => self.iommufd = Some(Iommufd::from(file)),
+            What::Device => self.device = Some(VfioDevice::from(file)),
+        }
+        Ok(())
+    }
+
+    /// Restores the page table; from the bind on the device counts as attached to it.
+    pub(crate) fn restore_hwpt(&mut self, token: u64) -> Result<()> {
+        ensure!(
+            self.attached.is_none(),
+            "the card has its page table already"
+        );
+        let hwpt = self.iommufd()?.hwpt_liveupdate_restore(token)?;
+        self.attached = Some(Table { hwpt, ioas: None });
+        Ok(())
+    }
+
+    /// Binds the retrieved device to the retrieved iommufd.
+    pub(crate) fn bind(&mut self) -> Result<()> {
+        let id = self.device()?.bind_iommufd(self.iommufd()?)?;
+        self.bound = Some(Bound { id, igb: None });
+        Ok(())
+    }
+
+    /// Tries to bind it to an iommufd that has nothing to do with it.
+    pub(crate) fn bind_elsewhere(&self) -> Result<()> {
+        let stranger = Iommufd::open()?;
+        self.device()?.bind_iommufd(&stranger)?;
+        Ok(())
+    }
+
+    /// Takes the running card up again: nothing is written to it but its tail register, later.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        ensure!(
+            self.harvester.is_none(),
+            "the card is being harvested already"
+        );
+        let igb = Igb::new(self.device()?.map_bar(0)?);
+        with(&self.memory()?.ring, |ring| ring.resume(&igb))?;
+        self.bound
+            .as_mut()
+            .context("the card is not bound to its iommufd")?
+            .igb = Some(igb);
+        self.harvest()
+    }
+
+    /// Lets the harvester run, where there is a card to be harvested.
+    pub(crate) fn harvest(&mut self) -> Result<()> {
+        let igb = self.bound.as_ref().and_then(|bound| bound.igb.clone());
+        if let (None, Some(igb), Some(memory)) = (&self.harvester, igb, &self.memory) {
+            self.harvester = Some(Harvester::start(Arc::clone(&memory.ring), igb)?);
+        }
+        Ok(())
+    }
+
+    /// Stops the harvester, so that nothing is half-written at the jump. Says whether there was one.
+    pub(crate) fn pause(&mut self) -> bool {
+        self.harvester.take().is_some()
+    }
+
+    /// Makes a page table with the same mappings as the first.
+    pub(crate) fn rebuild(&mut self) -> Result<()> {
+        ensure!(
+            self.pending.is_none(),
+            "a page table waits for its swap already: swap first"
+        );
+        self.pending = Some(self.build()?);
+        Ok(())
+    }
+
+    fn build(&self) -> Result<Table> {
+        let memory = self.memory()?;
+        let iova = with(&memory.ring, |ring| ring.state().iova);
+        let iommufd = self.iommufd()?;
+        let device = self
+            .bound
+            .as_ref()
+            .context("the card is not bound to its iommufd")?
+            .id;
+        let ioas = iommufd.ioas_alloc()?;
+        let made = iommufd
+            .map_file(ioas, &memory.file, 0, memory.mapping.length(), iova)
+            .and_then(|()| iommufd.hwpt_alloc(device, ioas));
+        match made {
+            Ok(hwpt) => Ok(Table {
+                hwpt,
+                ioas: Some(ioas),
+            }),
+            Err(error) => {
+                // The error that led here tells more than one of the clean-up.
+                let _ = iommufd.destroy(ioas);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Attaches the card to the page table of the last rebuild.
+    pub(crate) fn swap(&mut self) -> Result<()> {
+        ensure!(
+            self.replaced.is_none(),
+            "the page table before the last swap is still there: destroy it first"
+        );
+        let pending = self
+            .pending
+            .context("there is no page table to swap to: rebuild first")?;
+        self.device()?.attach_pt(pending.hwpt)?;
+        self.pending = None;
+        self.replaced = self.attached.replace(pending);
+        Ok(())
+    }
+
+    /// Attaches back and forth between two page tables.
+    pub(crate) fn swaps(&mut self, count: u32, pause: Duration) -> Result<Answer> {
+        let first = self
+            .attached
+            .context("the card is attached to no page table")?;
+        ensure!(
+            first.ioas.is_some(),
+            "a restored page table can not be attached again: rebuild and swap first"
+        );
+        if self.pending.is_none() {
+            self.pending = Some(self.build()?);
+        }
+        let (mut sum, mut longest) = (Duration::ZERO, Duration::ZERO);
+        for round in 0..count {
+            let next = self.pending.context("a page table to swap to")?;
+            let began = Instant::now();
+            self.device()?
+                .attach_pt(next.hwpt)
+                .with_context(|| format!("swap {round} of {count}"))?;
+            let took = began.elapsed();
+            self.pending = self.attached.replace(next);
+            sum += took;
+            longest = longest.max(took);
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
+            }
+        }
+        Ok(Answer::Swaps {
+            count,
+            mean_ns: u64::try_from(sum.as_nanos() / u128::from(count.max(1)))?,
+            max_ns: u64::try_from(longest.as_nanos())?,
+        })
+    }
+
+    /// Destroys what the last swap has replaced.
+    pub(crate) fn destroy_old(&mut self) -> Result<()> {
+        let old = self
+            .replaced
+            .context("no swap has left a page table behind")?;
+        let iommufd = self.iommufd()?;
+        iommufd
+            .destroy(old.hwpt)
+            .context("destroying the replaced page table")?;
+        if let Some(ioas) = old.ioas {
+            iommufd
+                .destroy(ioas)
+                .context("destroying the replaced page table's address space")?;
+        }
+        self.replaced = None;
+        Ok(())
+    }
+
+    /// How the frames stand. Without a harvester what has landed is taken here.
+    pub(crate) fn frames(&self) -> Result<Answer> {
+        let running = self.harvester.is_some();
+        let State { tally, .. } = with(&self.memory()?.ring, |ring| {
+            if !running {
+                ring.harvest(u32::MAX);
+            }
+            *ring.state()
+        });
+        Ok(Answer::Frames {
+            received: tally.received,
+            lost: tally.lost,
+            duplicated: tally.duplicated,
+            reordered: tally.reordered,
+            corrupt: tally.corrupt,
+            next: tally.next,
+        })
+    }
+
+    /// Compares where the memory's pages are with where they were at start.
+    pub(crate) fn pages_moved(&self) -> Result<Answer> {
+        let mapping = &self.memory()?.mapping;
+        let present = pages::physical(mapping)?;
+        let moved = (0_u64..)
+            .zip(&present)
+            .filter(|(page, address)| mapping.read_u64(layout::INDEX + 8 * page) != **address);
+        Ok(Answer::Moved {
+            pages: mapping.length() / PAGE,
+            moved: moved.count() as u64,
+        })
+    }
+
+    /// Takes a page that nothing is kept in out of the memfd, and touches it: the file has another one there.
+    pub(crate) fn punch_hole(&self) -> Result<()> {
+        let memory = self.memory()?;
+        memory.file.punch_hole(layout::SPARE, PAGE)?;
+        memory.mapping.write_u64(layout::SPARE, 0);
+        Ok(())
+    }
+
+    /// Stops reception.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.pause();
+        let bound = self
+            .bound
+            .as_ref()
+            .context("the card is not bound to its iommufd")?;
+        bound
+            .igb
+            .as_ref()
+            .context("the card's registers are not mapped")?
+            .stop();
+        Ok(())
+    }
+
+    fn memory(&self) -> Result<&Memory> {
+        self.memory
+            .as_ref()
+            .context("the card has no memory: start the card or retrieve it")
+    }
+
+    fn iommufd(&self) -> Result<&Iommufd> {
+        self.iommufd
+            .as_ref()
+            .context("the card has no iommufd: start the card or retrieve it")
+    }
+
+    fn device(&self) -> Result<&VfioDevice> {
+        self.device
+            .as_ref()
+            .context("the card has no device file: start the card or retrieve it")
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The guest program: PID 1 of the lab's machine, and a VMM as far as a live update is concerned.
+//!
+//! It holds the memory of a pretend VM, an iommufd and a network card's VFIO device file, lets the card receive into
+//! that memory, and takes all of it through a jump into the next kernel. It has no script of its own: the lab sends
+//! [`hitless_proto::Order`]s over the second serial port and gets [`hitless_proto::Report`]s back.
+//!
+//! | module | what |
+//! |---|---|
+//! | `init` | what PID 1 does before anything else |
+//! | `control` | the serial port, the orders' time limits |
+//! | `orders` | one order after the other |
+//! | `card` | a card with its memory, iommufd and device file |
+//! | `igb` | the card's registers |
+//! | `ring`, `harvester` | what the card wrote: taken, checked, counted, posted again |
+//! | `pages` | where memory is physically |
+//! | `initramfs` | the running root file system as the next kernel's |
+//! | `menu` | for a person at the console, instead of the lab |
+//!
+//! Nothing in here makes an ioctl or a mapping itself: that is `hitless_uapi`'s.
+#![forbid(unsafe_code)]
+
+mod card;
+mod control;
+mod harvester;
+mod igb;
+mod init;
+mod initramfs;
+mod menu;
+mod orders;
+mod pages;
+mod ring;
+
+fn main() {
+    if !rustix::process::getpid().is_init() {
+        eprintln!(
+            "This is the guest program of the hitless lab: it takes over the machine it runs on, so it runs as PID 1 \
+             of a virtual machine only. `cargo lab boot` starts one."
+        );
+        std::process::exit(2);
+    }
+    let error = match init::run() {
+        Ok(init::Mode::Lab) => control::serve().err(),
+        Ok(init::Mode::Menu) => menu::run().err(),
+        Err(error) => Some(error),
+    };
+    if let Some(error) = error {
+        eprintln!("guest: {error:#}");
+    }
+    init::power_off();
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One order after the other.
+
+mod host;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+use hitless_proto::{Answer, Bdf, Command};
+use hitless_uapi::{kexec, LiveUpdate, Session};
+
+use crate::card::Card;
+use crate::initramfs;
+pub(crate) use host::RUN_LIMIT;
+
+/// Everything that orders work on.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    cards: BTreeMap<u8, Card>,
+    sessions: BTreeMap<String, Session>,
+    hoard: host::Hoard,
+    loader: initramfs::Loader,
+}
+
+impl Machine {
+    /// Obeys one order.
+    pub(crate) fn obey(&mut self, command: &Command) -> Result<Answer> {
+        match command {
+            Command::Start {
+                card,
+                bdf,
+                ring,
+                iova,
+            } => return self.start(*card, bdf, *ring, *iova),
+            Command::BindDriver { bdf } => host::bind_driver(bdf.parse()?)?,
+            Command::Mark { card, token } => self.card(*card)?.mark(*token)?,
+            Command::LoadKernel { image, cmdline } => self.loader.load(image, cmdline)?,
+            Command::SessionCreate { session } => self.create(session)?,
+            Command::Preserve {
+                session,
+                card,
+                what,
+                token,
+            } => {
+                let file = self
+                    .cards
+                    .get(card)
+                    .with_context(|| unknown_card(*card))?
+                    .file(*what)?;
+                self.sessions
+                    .get(session)
+                    .with_context(|| unknown_session(session))?
+                    .preserve_fd(file, *token)
+                    .with_context(|| format!("preserving the {what:?} of card {card}"))?;
+            }
+            Command::SessionClose { session } => {
+                self.sessions
+                    .remove(session)
+                    .with_context(|| unknown_session(session))?;
+            }
+            Command::Kexec => return self.jump(),
+            Command::FillMemory { keep_mib } => self.hoard.fill(*keep_mib)?,
+            Command::FreeMemory => self.hoard = host::Hoard::default(),
+            Command::Compact { rounds } => host::compact(*rounds)?,
+            Command::SessionRetrieve { session } => self.retrieve_session(session)?,
+            Command::Retrieve {
+                session,
+                card,
+                what,
+                token,
+            } => {
+                let entry = self.cards.entry(*card).or_default();
+                entry.expect_missing(*what)?;
+                let session = self
+                    .sessions
+                    .get(session)
+                    .with_context(|| unknown_session(session))?;
+                let file = session
+                    .retrieve_fd(*token)
+                    .with_context(|| format!("retrieving the {what:?} of card {card}"))?;
+                entry.take(*card, *what, file)?;
+            }
+            Command::RestoreHwpt { card, token } => self.card(*card)?.restore_hwpt(*token)?,
+            Command::BindDevice { card } => self.card(*card)?.bind()?,
+            Command::BindDeviceElsewhere { card } => self.card(*card)?.bind_elsewhere()?,
+            Command::OpenDevice { bdf } => {
+                hitless_uapi::VfioDevice::open(&bdf.parse::<Bdf>()?.to_string())?;
+            }
+            Command::Resume { card } => self.card(*card)?.resume()?,
+            Command::Rebuild { card } => self.card(*card)?.rebuild()?,
+            Command::Swap { card } => self.card(*card)?.swap()?,
+            Command::Swaps {
+                card,
+                count,
+                pause_us,
+            } => {
+                return self
+                    .card(*card)?
+                    .swaps(*count, Duration::from_micros(*pause_us));
+            }
+            Command::DestroyOld { card } => self.card(*card)?.destroy_old()?,
+            Command::Finish { session } => {
+                self.sessions
+                    .get(session)
+                    .with_context(|| unknown_session(session))?
+                    .finish()?;
+                self.sessions.remove(session);
+            }
+            Command::Frames { card } => return self.card(*card)?.frames(),
+            Command::PunchHole { card } => self.card(*card)?.punch_hole()?,
+            Command::PagesMoved { card } => return self.card(*card)?.pages_moved(),
+            Command::Stop { card } => self.card(*card)?.stop()?,
+            Command::Drop { card } => {
+                self.cards
+                    .remove(card)
+                    .with_context(|| unknown_card(*card))?;
+            }
+            Command::ReadFile { path } => return host::read_file(path),
+            Command::WriteFile { path, text } => host::write_file(path, text)?,
+            Command::Run { program, arguments } => return host::run(program, arguments),
+            Command::PowerOff => anyhow::bail!("power_off is obeyed where orders are read"),
+        }
+        Ok(Answer::Ok)
+    }
+
+    fn card(&mut self, number: u8) -> Result<&mut Card> {
+        self.cards
+            .get_mut(&number)
+            .with_context(|| unknown_card(number))
+    }
+
+    fn start(&mut self, number: u8, bdf: &str, ring: u32, iova: u64) -> Result<Answer> {
+        ensure!(
+            !self.cards.contains_key(&number),
+            "card {number} is there already: drop it first"
+        );
+        let (card, answer) = Card::start(number, bdf.parse()?, ring, iova)?;
+        self.cards.insert(number, card);
+        Ok(answer)
+    }
+
+    fn create(&mut self, name: &str) -> Result<()> {
+        ensure!(
+            !self.sessions.contains_key(name),
+            "session `{name}` is there already: close it first"
+        );
+        // The device file is exclusive, so it is open no longer than for the call.
+        let session = LiveUpdate::open()?.create_session(name)?;
+        self.sessions.insert(name.to_owned(), session);
+        Ok(())
+    }
+
+    fn retrieve_session(&mut self, name: &str) -> Result<()> {
+        ensure!(
+            !self.sessions.contains_key(name),
+            "session `{name}` is there already: close it first"
+        );
+        let session = LiveUpdate::open()?.retrieve_session(name)?;
+        self.sessions.insert(name.to_owned(), session);
+        Ok(())
+    }
+
+    /// Jumps. The harvesters stop before, so that no ring is half-way through something; the cards go on.
+    fn jump(&mut self) -> Result<Answer> {
+        let paused: Vec<u8> = self
+            .cards
+            .iter_mut()
+            .filter_map(|(number, card)| card.pause().then_some(*number))
+            .collect();
+        let error = kexec::jump();
+        for number in paused {
+            self.card(number)?.harvest()?;
+        }
+        Err(error).context("jumping into the next kernel")
+    }
+}
+
+fn unknown_card(number: u8) -> String {
+    format!("there is no card {number}: start it or retrieve it first")
+}
+
+fn unknown_session(name: &str) -> String {
+    format!("there is no session `{name}`: create it or retrieve it first")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(command: &Command) -> String {
+        format!("{:#}", Machine::default().obey(command).unwrap_err())
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        assert!(refusal(&Command::Frames { card: 3 }).contains("no card 3"));
+        assert!(refusal(&Command::Finish {
+            session: "vm".to_owned()
+        })
+        .contains("no session `vm`"));
+        assert!(refusal(&Command::BindDriver {
+            bdf: "01:00".to_owned()
+        })
+        .contains("01:00"));
+    }
+
+    #[test]
+    fn a_ring_that_no_card_has_is_refused_before_anything_is_opened() {
+        let command = Command::Start {
+            card: 1,
+            bdf: "0000:01:00.0".to_owned(),
+            ring: 65,
+            iova: 0,
+        };
+        assert!(refusal(&command).contains("65"));
+    }
+
+    #[test]
+    fn a_failed_retrieve_says_what_is_missing() {
+        let mut machine = Machine::default();
+        let command = Command::BindDevice { card: 1 };
+        machine.cards.insert(1, Card::default());
+        let refused = format!("{:#}", machine.obey(&command).unwrap_err());
+        assert!(refused.contains("no device file"), "{refused}");
+    }
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Orders to the guest and reports from it.
+
+use serde::{Deserialize, Serialize};
+
+/// One command for the guest, numbered so that its report can be told from others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// Chosen by the lab, returned in the report.
+    pub id: u64,
+    /// What to do.
+    pub command: Command,
+}
+
+/// The part of a card's set-up that a LUO session call is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// The sealed memfd that is the VM's memory.
+    Memory,
+    /// The iommufd.
+    Iommufd,
+    /// The VFIO device file (cdev).
+    Device,
+}
+
+/// Everything the guest can be told to do. `card` is the one-byte number the card has in its frames (1, 2, ...).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum Command {
+    /// Bind the PCI function to vfio-pci (driver_override, drivers_probe). Does nothing when it is bound already.
+    BindDriver {
+        /// `0000:01:00.0`
+        bdf: String,
+    },
+    /// The whole old-kernel set-up of a card: memfd (sealed before it is mapped), iommufd, IOAS, explicit HWPT,
+    /// MAP_FILE, cdev bound and attached, ring filled, reception started. Answers [`Answer::Started`].
+    Start {
+        /// The card's number.
+        card: u8,
+        /// `0000:01:00.0`
+        bdf: String,
+        /// Receive descriptors, a multiple of 8, at most 32768.
+        ring: u32,
+        /// Where the memfd is mapped in the IOAS.
+        iova: u64,
+    },
+    /// Mark the card's HWPT with a token.
+    Mark {
+        /// The card's number.
+        card: u8,
+        /// The HWPT token.
+        token: u64,
+    },
+    /// kexec_file_load of `/boot/<image>` with an initramfs made of the running root file system.
+    LoadKernel {
+        /// File name below `/boot`.
+        image: String,
+        /// Kernel command line.
+        cmdline: String,
+    },
+    /// LIVEUPDATE_IOCTL_CREATE_SESSION; the guest keeps the descriptor under this name.
+    SessionCreate {
+        /// Session name.
+        session: String,
+    },
+    /// LIVEUPDATE_SESSION_PRESERVE_FD.
+    Preserve {
+        /// Session name.
+        session: String,
+        /// The card's number.
+        card: u8,
+        /// Which of its files.
+        what: What,
+        /// The file's token in the session.
+        token: u64,
+    },
+    /// Close the session's descriptor: before the jump this unpreserves everything in it.
+    SessionClose {
+        /// Session name.
+        session: String,
+    },
+    /// `reboot(KEXEC)`. Reports only when it fails; success shows as the next kernel's hello.
+    Kexec,
+    /// Allocate and touch free memory until about `keep_mib` are left, and hold it.
+    FillMemory {
+        /// MiB to leave alone.
+        keep_mib: u64,
+    },
+    /// Give the memory of `FillMemory` back.
+    FreeMemory,
+    /// Write 1 to /proc/sys/vm/compact_memory so many times.
+    Compact {
+        /// Rounds.
+        rounds: u32,
+    },
+    /// LIVEUPDATE_IOCTL_RETRIEVE_SESSION.
+    SessionRetrieve {
+        /// Session name.
+        session: String,
+    },
+    /// LIVEUPDATE_SESSION_RETRIEVE_FD; the guest keeps the descriptor as that part of the card. After `Memory` the
+    /// memfd is mapped, the harvest state in it is found and checked, and what has landed can be read.
+    Retrieve {
+        /// Session name.
+        session: String,
+        /// The card's number.
+        card: u8,
+        /// Which file.
+        what: What,
+        /// The file's token in the session.
+        token: u64,
+    },
+    /// IOMMU_HWPT_LIVEUPDATE_RESTORE on the retrieved iommufd.
+    RestoreHwpt {
+        /// The card's number.
+        card: u8,
+        /// The HWPT token.
+        token: u64,
+    },
+    /// VFIO_DEVICE_BIND_IOMMUFD of the retrieved cdev with the retrieved iommufd.
+    BindDevice {
+        /// The card's number.
+        card: u8,
+    },
+    /// The same with a freshly opened iommufd; expected to fail, the errno is reported. Closes that iommufd again.
+    BindDeviceElsewhere {
+        /// The card's number.
+        card: u8,
+    },
+    /// open(2) of the card's cdev path by name, and close; reports the errno if it fails.
+    OpenDevice {
+        /// `0000:01:00.0`
+        bdf: String,
+    },
+    /// After bind: map the BAR again and let the harvester run (checks frames, posts descriptors).
+    Resume {
+        /// The card's number.
+        card: u8,
+    },
+    /// A new IOAS and HWPT in the card's iommufd with the same mappings as the first; not attached yet.
+    Rebuild {
+        /// The card's number.
+        card: u8,
+    },
+    /// VFIO_DEVICE_ATTACH_IOMMUFD_PT to the HWPT of the last `Rebuild`.
+    Swap {
+        /// The card's number.
+        card: u8,
+    },
+    /// Attach back and forth between two HWPTs with the same mappings, made as by `Rebuild` where needed.
+    /// Answers [`Answer::Swaps`].
+    Swaps {
+        /// The card's number.
+        card: u8,
+        /// How many attaches.
+        count: u32,
+        /// Pause between two of them, microseconds.
+        pause_us: u64,
+    },
+    /// IOMMU_DESTROY of the HWPT that the last `Swap` replaced (and of its IOAS where it has one).
+    DestroyOld {
+        /// The card's number.
+        card: u8,
+    },
+    /// LIVEUPDATE_SESSION_FINISH; the session's descriptor is closed on success.
+    Finish {
+        /// Session name.
+        session: String,
+    },
+    /// How the card's frames stand. Answers [`Answer::Frames`].
+    Frames {
+        /// The card's number.
+        card: u8,
+    },
+    /// Punch a hole of one page into the memfd, where nothing is kept.
+    PunchHole {
+        /// The card's number.
+        card: u8,
+    },
+    /// Compare the memfd's present physical pages with the index written at start. Answers [`Answer::Moved`].
+    PagesMoved {
+        /// The card's number.
+        card: u8,
+    },
+    /// Stop reception (RCTL.EN off) and the harvester of this card.
+    Stop {
+        /// The card's number.
+        card: u8,
+    },
+    /// Close every descriptor of this card.
+    Drop {
+        /// The card's number.
+        card: u8,
+    },
+    /// Read a file (sysfs, procfs, debugfs). Answers [`Answer::Text`].
+    ReadFile {
+        /// Path.
+        path: String,
+    },
+    /// Write a string to a file.
+    WriteFile {
+        /// Path.
+        path: String,
+        /// Content.
+        text: String,
+    },
+    /// Run a program of the image to its end. Answers [`Answer::Ran`].
+    Run {
+        /// Path of the program.
+        program: String,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+    /// Power the machine off.
+    PowerOff,
+}
+
+/// One line from the guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "report")]
+pub enum Report {
+    /// Sent once after each boot, before any order is taken.
+    Hello {
+        /// `uname -r`
+        release: String,
+        /// `uname -v`
+        version: String,
+        /// /proc/cmdline
+        cmdline: String,
+        /// CLOCK_BOOTTIME at the hello, nanoseconds.
+        boot_ns: u64,
+    },
+    /// An order is done.
+    Done {
+        /// The order's number.
+        id: u64,
+        /// What it answers.
+        answer: Answer,
+        /// How long it took in the guest, nanoseconds.
+        took_ns: u64,
+    },
+    /// An order failed.
+    Failed {
+        /// The order's number.
+        id: u64,
+        /// Why.
+        failure: Failure,
+        /// How long it took in the guest, nanoseconds.
+        took_ns: u64,
+    },
+}
+
+/// Why an order failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The call that failed and what it was for, in words.
+    pub what: String,
+    /// The errno where a system call failed.
+    pub errno: Option<i32>,
+}
+
+/// What a successful order answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Answer {
+    /// Nothing to say.
+    Ok,
+    /// A card receives. The pages let the lab watch the memory from outside: see [`crate::layout`].
+    Started {
+        /// The card's MAC address, `52:54:00:...`.
+        mac: String,
+        /// Guest-physical addresses of the memfd's header and index pages, in file order.
+        index_pages: Vec<u64>,
+    },
+    /// How a card's frames stand.
+    Frames {
+        /// Frames taken from the ring.
+        received: u64,
+        /// Sequence numbers skipped.
+        lost: u64,
+        /// Sequence numbers seen again.
+        duplicated: u64,
+        /// Frames older than one already seen.
+        reordered: u64,
+        /// Done descriptors whose frame is not what was sent.
+        corrupt: u64,
+        /// The next sequence number expected.
+        next: u64,
+    },
+    /// How many pages of the memfd are not where they were.
+    Moved {
+        /// Pages looked at.
+        pages: u64,
+        /// Pages moved.
+        moved: u64,
+    },
+    /// A run of swaps.
+    Swaps {
+        /// Attaches done.
+        count: u32,
+        /// Mean of one attach, nanoseconds.
+        mean_ns: u64,
+        /// Longest attach, nanoseconds.
+        max_ns: u64,
+    },
+    /// A file's content.
+    Text {
+        /// The content.
+        text: String,
+    },
+    /// A program has ended.
+    Ran {
+        /// Exit status, or 128 plus the signal.
+        status: i32,
+        /// The end of its standard output and error, at most 16 KiB.
+        output: String,
+    },
+}

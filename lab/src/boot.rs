@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `cargo lab boot`: a machine with its console on this terminal, for looking around.
+
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::artifacts;
+use crate::kernel::Config;
+use crate::run::directory::Directory;
+use crate::run::machine::{command_line, memory_directory, with_parent_death};
+use crate::run::parts::Parts;
+use crate::run::profile::Profile;
+use crate::run::qemu::{self, names, SLOTS};
+use crate::setup;
+
+/// Makes the guest program show its menu instead of waiting for the lab's orders.
+const MENU: &str = "lab=menu";
+
+/// Arguments of `cargo lab boot`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The machine: the name of a profile in lab/profiles, or the path of such a file.
+    #[arg(long, default_value = "legacy")]
+    profile: String,
+    /// Which kernel.
+    #[arg(long, value_enum, default_value_t)]
+    config: Config,
+    /// Which of its two generations: 1 or 2.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    generation: u8,
+    /// Words for the kernel's command line, such as "hitless=off".
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// Show QEMU's command line and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs `cargo lab boot`.
+pub fn main(args: Args) -> Result<ExitCode> {
+    let profile = Profile::load(&args.profile)?;
+    if let Err(error) = setup::shell() {
+        eprintln!("the machine will have the menu but no shell: {error:#}");
+    }
+    let ready = artifacts::ready(args.config)?;
+    let parts = Parts {
+        qemu: ready.qemu,
+        kernel: if args.generation == 1 {
+            ready.images.gen1
+        } else {
+            ready.images.gen2
+        },
+        initramfs: ready.initramfs,
+    };
+    let line = command_line(&profile, format!("{MENU} {}", args.append).trim());
+    let sockets = memory_directory(profile.machine.memory_mib)?;
+    // QEMU refuses to start when nobody listens; nobody reads either, which is fine for a look around.
+    let _listeners = listen(sockets.path())?;
+    let directory = Directory::create("boot")?;
+    let flags = qemu::flags(
+        &profile,
+        &parts,
+        &line,
+        sockets.path(),
+        directory.path(),
+        true,
+    );
+    if args.dry_run {
+        print!("{}", parts.qemu.display());
+        for flag in &flags {
+            print!(" '{}'", flag.to_string_lossy());
+        }
+        println!();
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!(
+        "{} ({}), kernel {}, generation {}",
+        profile.name, profile.about, args.config, args.generation
+    );
+    eprintln!(
+        "the menu's `p` powers off; QEMU's trace goes to {}",
+        directory.path().join(names::TRACE).display()
+    );
+    let status = with_parent_death(&parts.qemu)
+        .args(&flags)
+        .status()
+        .with_context(|| {
+            format!(
+                "cannot start {}: run `cargo lab setup`",
+                parts.qemu.display()
+            )
+        })?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Listens where QEMU connects to: the monitor, the control port and the cards' wires.
+fn listen(folder: &Path) -> Result<Vec<UnixListener>> {
+    let mut all = vec![names::CONTROL.to_owned(), names::MONITOR.to_owned()];
+    all.extend(SLOTS.iter().map(|slot| names::net(slot.card)));
+    all.iter()
+        .map(|name| {
+            let path = folder.join(name);
+            UnixListener::bind(&path).with_context(|| format!("no socket at {}", path.display()))
+        })
+        .collect()
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `cargo lab check`: what reviewers would otherwise have to look for.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`sources`] | the files of the repository |
+//! | [`tokens`] | Rust files as tokens, so that comments and strings are never mistaken for code |
+//! | [`layers`], [`crates`] | who may import what |
+//! | [`unsafety`] | where unsafe code may be |
+//! | [`seams`] | how much of the kernel's C is changed |
+//! | [`text`] | licences, left-overs |
+//! | [`tools`] | rustfmt, clippy |
+//! | [`kernel`] | do the patches apply, does checkpatch accept them? |
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::paths;
+use crate::trouble::trouble;
+
+mod crates;
+mod kernel;
+mod layers;
+mod seams;
+mod sources;
+mod text;
+mod tokens;
+mod tools;
+mod unsafety;
+
+/// Arguments of `cargo lab check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run these checks only (see --list).
+    names: Vec<String>,
+    /// List the checks and stop.
+    #[arg(long)]
+    list: bool,
+}
+
+/// What the checks look at.
+#[derive(Debug)]
+struct Repository {
+    root: PathBuf,
+    /// Paths relative to `root`, sorted.
+    files: Vec<String>,
+}
+
+/// The result of a check: it passed when there is no problem.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    /// Shown in any case: figures, an inventory.
+    notes: Vec<String>,
+    /// Each with its place, and what to do.
+    problems: Vec<String>,
+}
+
+struct Check {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Repository) -> Result<Outcome>,
+}
+
+/// All checks; those that take milliseconds come first.
+const CHECKS: &[Check] = &[
+    Check {
+        name: "spdx",
+        about: "every source file says its licence, and the one of its folder",
+        run: text::licences,
+    },
+    Check {
+        name: "left-overs",
+        about: "nothing is put off in a comment",
+        run: text::left_overs,
+    },
+    Check {
+        name: "layers",
+        about: "modules of core, glue and C seams import what they may",
+        run: layers::run,
+    },
+    Check {
+        name: "crates",
+        about: "crates depend on what they may",
+        run: crates::run,
+    },
+    Check {
+        name: "unsafe",
+        about: "unsafe code is where it may be",
+        run: unsafety::run,
+    },
+    Check {
+        name: "seams",
+        about: "the kernel's own C is changed in fewer than 600 lines",
+        run: seams::run,
+    },
+    Check {
+        name: "format",
+        about: "cargo fmt has nothing to do",
+        run: tools::format,
+    },
+    Check {
+        name: "clippy",
+        about: "clippy has nothing to say",
+        run: tools::clippy,
+    },
+    Check {
+        name: "patches",
+        about: "the patches apply to the pinned release, one after the other",
+        run: kernel::patches,
+    },
+    Check {
+        name: "checkpatch",
+        about: "checkpatch.pl finds no error in patches and new C files",
+        run: kernel::checkpatch,
+    },
+];
+
+/// Runs `cargo lab check`.
+pub fn main(args: Args) -> Result<ExitCode> {
+    if args.list {
+        for check in CHECKS {
+            println!("{:12} {}", check.name, check.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = choose(&args.names)?;
+    let root = paths::repository()?;
+    let repository = Repository {
+        files: sources::list(&root)?,
+        root,
+    };
+    let mut failed = 0;
+    for check in chosen {
+        let outcome = (check.run)(&repository).unwrap_or_else(|error| Outcome {
+            problems: vec![format!("{error:#}")],
+            ..Outcome::default()
+        });
+        let verdict = if outcome.problems.is_empty() {
+            "ok"
+        } else {
+            "FAILED"
+        };
+        println!("{:12} {verdict:6}  {}", check.name, check.about);
+        for line in outcome.notes.iter().chain(&outcome.problems) {
+            println!("    {}", line.replace('\n', "\n    "));
+        }
+        failed += usize::from(!outcome.problems.is_empty());
+    }
+    if failed > 0 {
+        println!("{failed} failed");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn choose(names: &[String]) -> Result<Vec<&'static Check>> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !CHECKS.iter().any(|check| check.name == name.as_str()))
+    {
+        let known: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
+        return trouble(
+            format!("there is no check `{unknown}`"),
+            format!("use one of {}", known.join(", ")),
+        );
+    }
+    Ok(CHECKS
+        .iter()
+        .filter(|check| names.is_empty() || names.iter().any(|name| name == check.name))
+        .collect())
+}
+
+/// A repository of these files in a folder of its own.
+#[cfg(test)]
+fn pretend(files: &[(&str, &str)]) -> (tempfile::TempDir, Repository) {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    let repository = Repository {
+        root: dir.path().to_path_buf(),
+        files: files.iter().map(|(path, _)| (*path).to_owned()).collect(),
+    };
+    (dir, repository)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_check_is_told_with_the_known_ones() {
+        let error = choose(&["clipy".to_owned()]).err().unwrap().to_string();
+        assert!(
+            error.contains("`clipy`") && error.contains("clippy"),
+            "{error}"
+        );
+        assert_eq!(choose(&[]).unwrap().len(), CHECKS.len());
+        assert_eq!(choose(&["spdx".to_owned()]).unwrap().len(), 1);
+    }
+
+    /// The checks that need neither cargo nor the Linux source, on this very repository.
+    #[test]
+    fn this_repository_passes_the_text_checks() {
+        let root = paths::repository().unwrap();
+        let repository = Repository {
+            files: sources::list(&root).unwrap(),
+            root,
+        };
+        for check in CHECKS
+            .iter()
+            .filter(|check| ["spdx", "layers", "crates", "unsafe", "seams"].contains(&check.name))
+        {
+            let outcome = (check.run)(&repository).unwrap();
+            assert!(
+                outcome.problems.is_empty(),
+                "{}: {:#?}",
+                check.name,
+                outcome.problems
+            );
+        }
+    }
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `cargo lab demo`: the main job. A card receives frames through one update of the kernel after another, and every
+//! frame is accounted for.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::artifacts::Config;
+use crate::run::parts::Parts;
+use crate::run::profile::Profile;
+use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
+
+mod picture;
+mod table;
+
+/// Arguments of `cargo lab demo`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Frames per second, 10 to 5000: the ring has to hold what comes during a jump.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(10..=5000))]
+    rate: u32,
+    /// Seconds of traffic before the first update and after each one.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    seconds: u32,
+    /// Updates in a row.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    updates: u32,
+    /// The machine: legacy, scalable-second-stage, scalable-first-stage, ..., or the path of a .toml file.
+    #[arg(long, value_name = "NAME", default_value = "legacy")]
+    profile: String,
+    /// The same with hitless switched off in both kernels: shows the loss, and fails.
+    #[arg(long)]
+    control: bool,
+    /// Keep the run's logs even if all went well.
+    #[arg(long)]
+    keep: bool,
+    /// Words for every kernel's command line.
+    #[arg(long, value_name = "WORDS", default_value = "", hide = true)]
+    words: String,
+}
+
+/// Kernel parameter that switches hitless off.
+pub(crate) const OFF: &str = "hitless=off";
+
+/// Runs the demo; the status is 0 only if every promise was kept.
+///
+/// # Errors
+///
+/// Set-up or machine can not be started, or a result can not be written.
+pub fn main(args: Args) -> Result<ExitCode> {
+    let profile = Profile::load(&args.profile)?;
+    let parts = Parts::ready(Config::Hitless)?;
+    println!(
+        "{}: {} {} frames/s, {} updates{}.",
+        profile.name,
+        profile.about,
+        args.rate,
+        args.updates,
+        if args.control { ", hitless off" } else { "" }
+    );
+    let mut words = args.words.clone();
+    if args.control {
+        words = format!("{words} {OFF}").trim().to_owned();
+    }
+    let plan = Plan {
+        name: if args.control { "control" } else { "demo" }.to_owned(),
+        profile,
+        rate: args.rate,
+        words,
+        talk: true,
+    };
+    let steps = Steps {
+        updates: args.updates,
+        pause: Duration::from_secs(args.seconds.into()),
+        control: args.control,
+    };
+    let mut outcome = steps.run(plan, &parts)?;
+    print!("{}", table::timeline(&outcome));
+    let name = if args.control { "control" } else { "demo" };
+    let picture =
+        crate::paths::output()?.join(format!("{name}-{}.svg", outcome.verdict.report.profile));
+    picture::draw(&outcome, &picture)?;
+    println!("picture: {}", picture.display());
+    if let Some(path) = &args.json {
+        let text =
+            serde_json::to_string_pretty(&outcome.verdict.report).context("the figures as JSON")?;
+        std::fs::write(path, text + "\n")
+            .with_context(|| format!("{} can not be written", path.display()))?;
+        println!("figures: {}", path.display());
+    }
+    let good = outcome.verdict.is_good();
+    if good && !args.keep {
+        outcome.directory.discard();
+    } else {
+        println!("logs: {}", outcome.directory.path().display());
+    }
+    println!("{}", table::closing(&outcome.verdict));
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What a run does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Steps {
+    /// Updates in a row.
+    pub(crate) updates: u32,
+    /// Traffic before the first update and after each one.
+    pub(crate) pause: Duration,
+    /// Without hitless.
+    pub(crate) control: bool,
+}
+
+impl Steps {
+    /// Runs it; whatever goes wrong once the frames flow is in the verdict.
+    ///
+    /// # Errors
+    ///
+    /// The machine does not come up, or its memory or trace can not be read at the end.
+    pub(crate) fn run(self, plan: Plan, parts: &Parts) -> Result<Outcome> {
+        let mut scene = Scene::boot(plan, parts)?;
+        let ended = self.play(&mut scene);
+        scene.end(ended)
+    }
+
+    fn play(self, scene: &mut Scene) -> Result<()> {
+        scene.receive_both()?;
+        scene.flow(self.pause.max(SETTLE));
+        for _ in 0..self.updates {
+            if self.control {
+                scene.update_without()?;
+            } else {
+                scene.update()?;
+            }
+            scene.flow(self.pause.max(SETTLE));
+        }
+        if !self.control {
+            scene.flow_round_the_ring()?;
+        }
+        Ok(())
+    }
+}

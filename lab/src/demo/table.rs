@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the demo prints: the timeline and one closing line.
+
+use std::fmt::Write as _;
+
+use crate::run::clock::as_ms;
+use crate::run::judge::Verdict;
+use crate::run::scene::Outcome;
+
+/// The phases of every update, with their lengths and the frames that landed in them.
+pub(crate) fn timeline(outcome: &Outcome) -> String {
+    let evidence = &outcome.evidence;
+    let mut text = String::new();
+    let mut update = 0;
+    for phase in &evidence.phases {
+        if phase.update != update {
+            update = phase.update;
+            let kernel = |number: u32| {
+                usize::try_from(number)
+                    .ok()
+                    .and_then(|number| evidence.kernels.get(number))
+                    .map_or("?", String::as_str)
+            };
+            line(&mut text, "");
+            line(
+                &mut text,
+                &format!(
+                    "update {update}: {} -> {}",
+                    kernel(update - 1),
+                    kernel(update)
+                ),
+            );
+            line(
+                &mut text,
+                &format!("  {:24}{:>12}{:>12}", "phase", "ms", "frames"),
+            );
+        }
+        line(
+            &mut text,
+            &format!(
+                "  {:24}{:>12.1}{:>12}",
+                phase.name,
+                as_ms(phase.to - phase.from),
+                phase.frames(&evidence.seen.landings)
+            ),
+        );
+    }
+    line(&mut text, "");
+    text
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{line}");
+}
+
+/// One line that says how it went.
+pub(crate) fn closing(verdict: &Verdict) -> String {
+    let report = &verdict.report;
+    if verdict.is_good() {
+        return format!(
+            "OK: {} of {} frames in order and intact through {} kernel updates, {} of them during the jumps and {} \
+             during the swaps; no DMAR fault, no reset, no stray write; longest gap {:.1} ms.",
+            report.frames_received,
+            report.frames_sent,
+            report.updates,
+            report.frames_during_jump,
+            report.frames_during_swap,
+            report.longest_gap_ms,
+        );
+    }
+    let faults: Vec<_> = verdict
+        .faults
+        .iter()
+        .map(|fault| fault.lines().next().unwrap_or_default())
+        .collect();
+    format!(
+        "FAILED: {} of {} frames in order and intact; {}.",
+        report.frames_received,
+        report.frames_sent,
+        faults.join("; ")
+    )
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The kernel tree's own LUO selftests, unmodified and static, and the initramfs in which one of them runs.
+//!
+//! Compiled against the tree's nolibc and the built kernel's headers, the way the tree's `vmtest.sh` does it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{build, Config, Images};
+use crate::artifacts::SELFTESTS;
+use crate::command;
+use crate::guest_image::Archive;
+use crate::lock::lock;
+use crate::paths;
+use crate::progress::Step;
+use crate::trouble::trouble;
+
+const FOLDER: &str = "tools/testing/selftests/liveupdate";
+
+/// The compiled programs of one configuration.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The tree's `init.c`.
+    pub init: PathBuf,
+    /// Name and path of each of [`SELFTESTS`].
+    pub tests: Vec<(&'static str, PathBuf)>,
+}
+
+/// Compiles or finds the selftests.
+pub fn programs(images: &Images) -> Result<Programs> {
+    let output = paths::output()?
+        .join("selftests")
+        .join(images.config.name());
+    let programs = Programs {
+        init: output.join("init"),
+        tests: SELFTESTS
+            .iter()
+            .map(|name| (*name, output.join(name)))
+            .collect(),
+    };
+    let stamp = output.join("stamp");
+    if fs::read_to_string(&stamp).is_ok_and(|old| old == images.fingerprint) {
+        return Ok(programs);
+    }
+    let prepared = build::prepare(images.config)?;
+    let _lock = lock(&paths::output()?)?;
+    let step = Step::begin("Compiling the kernel tree's LUO selftests");
+    fs::create_dir_all(&output)?;
+    command::logged(prepared.make().arg("headers"), &prepared.log(), |_| {})?;
+    let tests = prepared.source.join(FOLDER);
+    for (name, program) in &programs.tests {
+        let mut gcc = compiler(&prepared.source, &prepared.folder);
+        gcc.arg("-O2")
+            .arg("-I")
+            .arg(tests.join("lib/include"))
+            .arg("-o")
+            .arg(program);
+        gcc.arg(tests.join(format!("{name}.c")))
+            .arg(tests.join("lib/lu_utils.c"));
+        command::logged(&mut gcc, &prepared.log(), |_| {})?;
+    }
+    let mut gcc = compiler(&prepared.source, &prepared.folder);
+    gcc.args([
+        "-s",
+        "-Os",
+        "-fno-asynchronous-unwind-tables",
+        "-fno-ident",
+        "-fno-stack-protector",
+        "-o",
+    ]);
+    gcc.arg(&programs.init).arg(tests.join("init.c"));
+    command::logged(&mut gcc, &prepared.log(), |_| {})?;
+    fs::write(stamp, &images.fingerprint)?;
+    step.done();
+    Ok(programs)
+}
+
+fn compiler(source: &Path, build: &Path) -> Command {
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-static", "-nostdinc", "-nostdlib", "-I"])
+        .arg(build.join("usr/include"));
+    gcc.arg("-I").arg(source.join("tools/include/nolibc"));
+    gcc
+}
+
+/// The initramfs described at [`crate::artifacts::selftest_initramfs`].
+pub fn initramfs(config: Config, test: &str) -> Result<PathBuf> {
+    let images = build::images(config)?;
+    let programs = programs(&images)?;
+    let Some((name, program)) = programs.tests.iter().find(|(name, _)| *name == test) else {
+        return trouble(
+            format!("there is no selftest {test}"),
+            format!("use one of {}", SELFTESTS.join(", ")),
+        );
+    };
+    let base = || -> Result<Archive> {
+        let mut archive = Archive::new();
+        for folder in ["dev", "proc", "debugfs"] {
+            archive.folder(folder)?;
+        }
+        archive.console()?;
+        archive.program("init", &programs.init)?;
+        archive.program("test_binary", program)?;
+        Ok(archive)
+    };
+    let inner = base()?.finish()?;
+    let mut outer = base()?;
+    outer.program("kernel", &images.gen2)?;
+    outer.bytes("initrd.img", 0o644, &inner)?;
+    let path = paths::output()?
+        .join("selftests")
+        .join(config.name())
+        .join(format!("{name}.cpio"));
+    crate::guest_image::place(&path, &outer.finish()?)?;
+    Ok(path)
+}

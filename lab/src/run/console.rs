@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The kernel's console: every line with the host time at which it was complete.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+
+use crate::run::clock::{as_ms, Clock, Ns};
+
+/// Lines after which nothing good comes any more: they end a run.
+const HANGS: [&str; 9] = [
+    "Kernel panic",
+    "BUG:",
+    "Oops",
+    "general protection fault",
+    "rcu: INFO",
+    "RCU stall",
+    "KASAN:",
+    "soft lockup",
+    "blocked for more than",
+];
+
+/// Lines that are wrong but let a kernel go on.
+const WARNINGS: [&str; 3] = ["WARNING:", "possible circular locking", "kmemleak:"];
+
+/// One line.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// When it was complete.
+    pub(crate) at: Ns,
+    /// What it says.
+    pub(crate) text: String,
+}
+
+/// What has been seen so far.
+#[derive(Debug, Default)]
+struct Seen {
+    lines: Vec<Line>,
+    hang: Option<String>,
+    warnings: Vec<String>,
+    ended: bool,
+}
+
+/// The console of a running machine. Clones look at the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Console {
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Console {
+    /// Follows a socket until it is closed, and writes what comes to `log`.
+    ///
+    /// # Errors
+    ///
+    /// The log can not be written or no thread started.
+    pub(crate) fn follow(mut socket: UnixStream, log: &Path, clock: Clock) -> Result<Self> {
+        let console = Self::default();
+        let mut log =
+            File::create(log).with_context(|| format!("{} can not be written", log.display()))?;
+        let reader = console.clone();
+        std::thread::Builder::new()
+            .name("console".to_owned())
+            .spawn(move || {
+                let mut splitter = Splitter::default();
+                let mut bytes = [0; 4096];
+                while let Ok(count @ 1..) = socket.read(&mut bytes) {
+                    let at = clock.now();
+                    for text in splitter.push(&bytes[..count]) {
+                        // A full disk shows elsewhere too; the run goes on.
+                        let _ = writeln!(log, "[{:10.3} ms] {text}", as_ms(at));
+                        reader.add(at, text);
+                    }
+                }
+                reader.lock().ended = true;
+            })
+            .context("no thread for the console")?;
+        Ok(console)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a line.
+    pub(crate) fn add(&self, at: Ns, text: String) {
+        let mut seen = self.lock();
+        if seen.hang.is_none() && HANGS.iter().any(|hang| text.contains(hang)) {
+            seen.hang = Some(text.clone());
+        }
+        if WARNINGS.iter().any(|warning| text.contains(warning)) {
+            seen.warnings.push(text.clone());
+        }
+        seen.lines.push(Line { at, text });
+    }
+
+    /// All lines so far.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.lock().lines.clone()
+    }
+
+    /// The first line that means the kernel is done for.
+    pub(crate) fn hang(&self) -> Option<String> {
+        self.lock().hang.clone()
+    }
+
+    /// The kernel's warnings.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.lock().warnings.clone()
+    }
+
+    /// The machine has closed its console: it is gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// Whether a line contains `words`.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        self.lock()
+            .lines
+            .iter()
+            .any(|line| line.text.contains(words))
+    }
+
+    /// The last lines, for an error.
+    pub(crate) fn tail(&self, count: usize) -> String {
+        let seen = self.lock();
+        let from = seen.lines.len().saturating_sub(count);
+        seen.lines[from..]
+            .iter()
+            .map(|line| format!("    {}\n", line.text))
+            .collect()
+    }
+}
+
+/// Cuts bytes into lines; an unfinished one waits for its end.
+#[derive(Debug, Default)]
+struct Splitter {
+    rest: Vec<u8>,
+}
+
+impl Splitter {
+    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for &byte in bytes {
+            match byte {
+                b'\n' => {
+                    lines.push(String::from_utf8_lossy(&self.rest).into_owned());
+                    self.rest.clear();
+                }
+                b'\r' => {}
+                other => self.rest.push(other),
+            }
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_put_together() {
+        let mut splitter = Splitter::default();
+        assert!(splitter.push(b"half a ").is_empty());
+        assert_eq!(splitter.push(b"line\r\n\nx"), ["half a line", ""]);
+    }
+
+    #[test]
+    fn a_panic_is_a_hang_and_a_warning_is_not() {
+        let console = Console::default();
+        console.add(1, "WARNING: CPU: 0 at drivers".to_owned());
+        assert_eq!((console.hang(), console.warnings().len()), (None, 1));
+        for line in ["Kernel panic - not syncing", "BUG: unable to handle"] {
+            console.add(2, line.to_owned());
+        }
+        assert_eq!(
+            console.hang().as_deref(),
+            Some("Kernel panic - not syncing")
+        );
+        assert_eq!(console.tail(1), "    BUG: unable to handle\n");
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The files a machine is made of.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::artifacts::{self, Config};
+
+/// The files a machine is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    /// The QEMU program.
+    pub(crate) qemu: PathBuf,
+    /// The kernel that is booted first.
+    pub(crate) kernel: PathBuf,
+    /// The guest's root file system; the kernels to jump to are in its `/boot`.
+    pub(crate) initramfs: PathBuf,
+}
+
+/// The two generations of the kernel below `/boot` of the guest.
+pub(crate) const IMAGES: [&str; 2] = ["gen1", "gen2"];
+
+impl Parts {
+    /// Builds or finds everything for machines that run this configuration of the kernel.
+    ///
+    /// # Errors
+    ///
+    /// Whatever set-up or build failed.
+    pub(crate) fn ready(config: Config) -> Result<Self> {
+        let made = artifacts::ready(config)?;
+        Ok(Self {
+            qemu: made.qemu,
+            kernel: made.images.gen1,
+            initramfs: made.initramfs,
+        })
+    }
+}

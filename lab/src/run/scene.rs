@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A machine with two cards that receive, everything that watches it, and the verdict at the end.
+//!
+//! The first card is the one that is preserved; the second receives too, and is not.
+
+use std::time::Duration;
+
+use anyhow::{anyhow, bail, ensure, Result};
+use hitless_proto::layout::{MAX_RING, MIN_RING};
+use hitless_proto::{Answer, Command};
+
+use crate::run::clock::{as_ms, Ns, MS, SECOND};
+use crate::run::generator::{parse_mac, Generator, Stream};
+use crate::run::guest::{OrderError, Reply};
+use crate::run::machine::{command_line, Machine};
+use crate::run::parts::Parts;
+use crate::run::phases::{Jump, Phase};
+use crate::run::profile::Profile;
+use crate::run::qemu::{Slot, SLOTS};
+use crate::run::registers::Registers;
+use crate::run::witness::{Seen, Watcher, Witness};
+
+mod end;
+
+pub(crate) use end::Outcome;
+
+/// Where the cards' memories are in their address spaces: far above any physical address of the machine, and within
+/// 39 bits.
+const IOVAS: [u64; 2] = [0x10_0000_0000, 0x20_0000_0000];
+/// Frames per second for the second card, and its ring.
+const SECOND_CARD_RATE: u32 = 200;
+const SECOND_CARD_RING: u32 = 256;
+/// Seconds of frames that the first card's ring holds: three quarters of them are enough for a slow jump, and still
+/// descriptors that the new kernel posted are used before the run ends.
+const RING_SECONDS: u32 = 16;
+/// How long the last frames may be on their way.
+const DRAIN: Duration = Duration::from_secs(3);
+/// Without a frame for so long, a card that should receive does not.
+const STALL: Ns = SECOND;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Names the run's directory.
+    pub(crate) name: String,
+    /// The machine.
+    pub(crate) profile: Profile,
+    /// Frames per second for the first card.
+    pub(crate) rate: u32,
+    /// Words on every kernel's command line.
+    pub(crate) words: String,
+    /// Whether steps are told on standard error.
+    pub(crate) talk: bool,
+}
+
+/// Descriptors in the first card's ring at so many frames per second.
+fn ring_for(rate: u32) -> u32 {
+    (rate.saturating_mul(RING_SECONDS) / 8 * 8).clamp(MIN_RING, MAX_RING)
+}
+
+/// A machine under traffic.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    /// The machine.
+    pub(crate) machine: Machine,
+    /// What is run.
+    pub(crate) plan: Plan,
+    /// The timeline so far.
+    pub(crate) phases: Vec<Phase>,
+    /// The jumps so far.
+    pub(crate) jumps: Vec<Jump>,
+    /// Each kernel's name.
+    pub(crate) kernels: Vec<String>,
+    /// What went wrong and did not end the run.
+    pub(crate) troubles: Vec<String>,
+    generators: Vec<Generator>,
+    witness: Option<Witness>,
+    registers: Option<Registers>,
+    started: Ns,
+}
+
+impl Scene {
+    /// Boots the first kernel.
+    ///
+    /// # Errors
+    ///
+    /// The machine can not be started, or its guest says nothing.
+    pub(crate) fn boot(plan: Plan, parts: &Parts) -> Result<Self> {
+        let line = command_line(&plan.profile, &plan.words);
+        let mut machine = Machine::start(&plan.name, &plan.profile, parts, &line)?;
+        let hello = machine.wait_hello()?;
+        let registers = Registers::start(machine.monitor()?, machine.clock)?;
+        let scene = Self {
+            machine,
+            plan,
+            phases: Vec::new(),
+            jumps: Vec::new(),
+            kernels: vec![hello.kernel],
+            troubles: Vec::new(),
+            generators: Vec::new(),
+            witness: None,
+            registers: Some(registers),
+            started: 0,
+        };
+        scene.tell(&format!("kernel {} is up", scene.kernels[0]));
+        Ok(scene)
+    }
+
+    /// Says what is done, if somebody wants to know.
+    pub(crate) fn tell(&self, what: &str) {
+        if self.plan.talk {
+            eprintln!("{:9.3} s  {what}", as_ms(self.machine.clock.now()) / 1e3);
+        }
+    }
+
+    /// Gives an order that has to succeed.
+    ///
+    /// # Errors
+    ///
+    /// It did not.
+    pub(crate) fn order(&mut self, command: Command) -> Result<Reply> {
+        Ok(self.machine.guest.order(command)?)
+    }
+
+    /// Gives an order that has to be refused, with one of these error numbers if there are any.
+    ///
+    /// # Errors
+    ///
+    /// It succeeded, or was refused for another reason.
+    pub(crate) fn refused(&mut self, command: Command, errnos: &[i32]) -> Result<()> {
+        let name = format!("{command:?}");
+        match self.machine.guest.order(command) {
+            Ok(_) => bail!("{name} succeeded and should have been refused"),
+            Err(OrderError::Machine(error)) => Err(error),
+            Err(error) => {
+                let known = error
+                    .errno()
+                    .is_some_and(|errno| errnos.is_empty() || errnos.contains(&errno));
+                ensure!(
+                    known,
+                    "{name} was refused as it should be, but not with error {errnos:?}: {error}"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Sets a card up and starts its frames. To be called for the second card first: its own reset can not be told
+    /// from the first card's in the trace.
+    ///
+    /// # Errors
+    ///
+    /// The guest can not set it up, or nothing lands.
+    pub(crate) fn receive(&mut self, slot: Slot) -> Result<()> {
+        let first = slot.card == SLOTS[0].card;
+        let (ring, rate) = if first {
+            (ring_for(self.plan.rate), self.plan.rate)
+        } else {
+            (SECOND_CARD_RING, SECOND_CARD_RATE)
+        };
+        self.order(Command::BindDriver {
+            bdf: slot.bdf.to_owned(),
+        })?;
+        let reply = self.order(Command::Start {
+            card: slot.card,
+            bdf: slot.bdf.to_owned(),
+            ring,
+            iova: IOVAS[usize::from(!first)],
+        })?;
+        let Answer::Started { mac, index_pages } = reply.answer else {
+            bail!("the guest does not say where the card's memory is");
+        };
+        let clock = self.machine.clock;
+        if first {
+            let ram = self.machine.ram.clone();
+            let watcher = Watcher::new(ram, slot.card, ring, &index_pages)?;
+            self.witness = Some(Witness::start(watcher, clock)?);
+            self.started = clock.now();
+        }
+        let stream = Stream {
+            card: slot.card,
+            mac: parse_mac(&mac)?,
+            rate,
+        };
+        let wire = self.machine.wire(slot.card)?;
+        self.generators.push(Generator::start(wire, stream, clock)?);
+        if first {
+            ensure!(
+                self.witness()?.wait_for(0, DRAIN),
+                "no frame lands before anything was done: the card is not set up"
+            );
+        }
+        self.tell(&format!(
+            "card {} receives {rate} frames/s into a ring of {ring}",
+            slot.card
+        ));
+        Ok(())
+    }
+
+    /// Sets a card up in a kernel that knows nothing of it. Its frames never stopped coming.
+    ///
+    /// # Errors
+    ///
+    /// The guest can not set it up.
+    pub(crate) fn receive_again(&mut self, slot: Slot) -> Result<()> {
+        self.order(Command::BindDriver {
+            bdf: slot.bdf.to_owned(),
+        })?;
+        self.order(Command::Start {
+            card: slot.card,
+            bdf: slot.bdf.to_owned(),
+            ring: SECOND_CARD_RING,
+            iova: IOVAS[1],
+        })?;
+        Ok(())
+    }
+
+    /// Both cards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scene::receive`].
+    pub(crate) fn receive_both(&mut self) -> Result<()> {
+        self.receive(SLOTS[1])?;
+        self.receive(SLOTS[0])
+    }
+
+    /// The witness of the first card.
+    ///
+    /// # Errors
+    ///
+    /// The card was never set up.
+    pub(crate) fn witness(&self) -> Result<&Witness> {
+        self.witness
+            .as_ref()
+            .ok_or_else(|| anyhow!("the first card was not set up"))
+    }
+
+    /// Lets frames flow for so long; returns earlier when the kernel panics.
+    pub(crate) fn flow(&self, time: Duration) {
+        let end = std::time::Instant::now() + time;
+        while std::time::Instant::now() < end && self.machine.console.hang().is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Lets frames flow until descriptors that were posted again have been used.
+    pub(crate) fn flow_round_the_ring(&self) -> Result<()> {
+        let wanted = u64::from(ring_for(self.plan.rate)) + u64::from(self.plan.rate) / 2;
+        while self.witness()?.count() < wanted && self.stall()? < STALL {
+            self.flow(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// How long nothing has landed.
+    fn stall(&self) -> Result<Ns> {
+        let last = self
+            .witness()?
+            .last()
+            .map_or(self.started, |landing| landing.at);
+        Ok(self.machine.clock.now().saturating_sub(last))
+    }
+
+    /// The check after every action: frames land, all of them and in order, and the guest agrees.
+    ///
+    /// # Errors
+    ///
+    /// Something is wrong.
+    pub(crate) fn check(&self, action: &str) -> Result<()> {
+        self.flow(Duration::from_millis(50));
+        let witness = self.witness()?;
+        let stall = self.stall()?;
+        ensure!(
+            stall < STALL / 2,
+            "after {action} nothing has landed for {:.0} ms",
+            as_ms(stall)
+        );
+        let Seen {
+            landings,
+            corrupt,
+            skipped,
+            ..
+        } = witness.seen();
+        if let Some((_, what)) = corrupt.first() {
+            bail!("after {action} a frame is corrupt: {what}");
+        }
+        ensure!(
+            skipped == 0,
+            "after {action} the card has skipped {skipped} descriptors"
+        );
+        let wrong = landings
+            .iter()
+            .zip(0..)
+            .find(|(landing, expected)| landing.sequence != *expected);
+        if let Some((landing, expected)) = wrong {
+            bail!(
+                "after {action} frame {} stands where frame {expected} should",
+                landing.sequence
+            );
+        }
+        if let Some(warning) = self.machine.console.warnings().first() {
+            bail!("after {action} the kernel warns: {warning}");
+        }
+        Ok(())
+    }
+
+    /// The number of the update that a step before its jump belongs to.
+    fn coming(&self) -> u32 {
+        u32::try_from(self.jumps.len()).unwrap_or(u32::MAX - 1) + 1
+    }
+
+    /// Adds a phase that began at `from` and ends now.
+    pub(crate) fn phase(&mut self, name: &'static str, from: Ns) {
+        let before_jump = name == "preserve";
+        let update = self.coming() - u32::from(!before_jump);
+        let to = self.machine.clock.now();
+        self.tell(&format!("{name}: {:.1} ms", as_ms(to - from)));
+        self.phases.push(Phase {
+            update,
+            name,
+            from,
+            to,
+        });
+    }
+}
+
+/// A pause in which frames flow before something is done to them.
+pub(crate) const SETTLE: Duration = Duration::from_nanos(200 * MS);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hitless_proto::layout::ring_is_valid;
+
+    #[test]
+    fn every_rate_has_a_ring() {
+        for rate in [1, 7, 100, 2000, 4000, 20_000] {
+            assert!(ring_is_valid(ring_for(rate)), "{rate}");
+        }
+        assert_eq!(ring_for(2000), 32_000);
+    }
+}

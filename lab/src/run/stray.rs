@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Searches all of the machine's memory for frames where none may be.
+//!
+//! A card writes a frame to the start of a buffer, and buffers start at multiples of 2 KiB. Copies that the guest's
+//! processor made while it checked frames start elsewhere and are not meant.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result};
+use hitless_proto::frame;
+use hitless_proto::layout::{BUFFER, PAGE};
+use memchr::memmem;
+
+use crate::run::ram::Ram;
+
+/// Bytes read at a time, a multiple of a page.
+const PIECE: usize = 4 << 20;
+/// Where the ethertype stands in a frame.
+const ETHERTYPE_AT: usize = 12;
+/// Bytes from the start of a frame that are looked at.
+const HEAD: usize = 40;
+
+/// Where frames may be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Allowed {
+    /// Pages of the first card's memory: its frames may be there and nowhere else.
+    pub(crate) pages: HashSet<u64>,
+    /// The first sequence number of the second card that may not be anywhere: those before were sent while it was
+    /// still in use.
+    pub(crate) second_card_before: u64,
+}
+
+/// A frame where none may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stray {
+    /// Guest-physical address.
+    pub(crate) physical: u64,
+    /// The card it was sent to.
+    pub(crate) card: u8,
+    /// Its number.
+    pub(crate) sequence: u64,
+}
+
+/// Looks through everything.
+///
+/// # Errors
+///
+/// The memory can not be read.
+pub(crate) fn search(ram: &Ram, allowed: &Allowed) -> Result<Vec<Stray>> {
+    let mut needle = frame::ETHERTYPE.to_be_bytes().to_vec();
+    needle.extend_from_slice(&frame::MAGIC.to_le_bytes());
+    let finder = memmem::Finder::new(&needle);
+    let mut strays = Vec::new();
+    let mut bytes = vec![0; PIECE];
+    let mut offset = 0;
+    while offset < ram.size() {
+        let count = ram
+            .piece(offset, &mut bytes)
+            .context("the machine's memory can not be searched")?;
+        let piece = &bytes[..count];
+        for at in finder.find_iter(piece) {
+            // A frame starts at a multiple of 2 KiB and pieces are whole pages, so none crosses their border.
+            let Some(start) = at.checked_sub(ETHERTYPE_AT) else {
+                continue;
+            };
+            let Some(head) = piece.get(start..start + HEAD) else {
+                continue;
+            };
+            let physical = ram.physical(offset + start as u64);
+            let mut sequence = [0; 8];
+            sequence.copy_from_slice(&head[24..32]);
+            let stray = Stray {
+                physical,
+                card: head[18],
+                sequence: u64::from_le_bytes(sequence),
+            };
+            if physical % BUFFER == 0 && is_stray(&stray, allowed) {
+                strays.push(stray);
+            }
+        }
+        offset += count as u64;
+    }
+    Ok(strays)
+}
+
+fn is_stray(stray: &Stray, allowed: &Allowed) -> bool {
+    match stray.card {
+        1 => !allowed.pages.contains(&(stray.physical / PAGE * PAGE)),
+        2 => stray.sequence >= allowed.second_card_before,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::witness::pretend::{Pretend, SIZE};
+    use std::os::unix::fs::FileExt;
+
+    fn found(pretend: &Pretend) -> Vec<(u64, u8, u64)> {
+        let ram = Ram::new(pretend.file.try_clone().expect("a duplicate"), SIZE);
+        let allowed = Allowed {
+            pages: pretend.watcher().pages().iter().copied().collect(),
+            second_card_before: 10,
+        };
+        search(&ram, &allowed)
+            .expect("readable")
+            .iter()
+            .map(|stray| (stray.physical, stray.card, stray.sequence))
+            .collect()
+    }
+
+    #[test]
+    fn frames_in_their_own_memory_are_no_strays() {
+        let mut pretend = Pretend::new();
+        for sequence in 0..20 {
+            pretend.land(&Pretend::frame(1, sequence));
+        }
+        assert_eq!(found(&pretend), []);
+    }
+
+    #[test]
+    fn a_frame_outside_of_it_is_one() {
+        let pretend = Pretend::new();
+        pretend
+            .file
+            .write_all_at(&Pretend::frame(1, 3), 2048)
+            .expect("written");
+        // A copy that starts where no card writes.
+        pretend
+            .file
+            .write_all_at(&Pretend::frame(1, 3), 8192 + 16)
+            .expect("written");
+        assert_eq!(found(&pretend), [(2048, 1, 3)]);
+    }
+
+    #[test]
+    fn the_second_card_may_not_write_after_the_jump_not_even_into_the_firsts_memory() {
+        let mut pretend = Pretend::new();
+        pretend
+            .file
+            .write_all_at(&Pretend::frame(2, 9), 0)
+            .expect("written");
+        assert_eq!(found(&pretend), []);
+        pretend.land(&Pretend::frame(2, 10));
+        assert_eq!(found(&pretend).len(), 1);
+    }
+}

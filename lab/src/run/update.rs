@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The steps of an update, in the order of the main job.
+
+use std::time::Duration;
+
+use anyhow::{bail, Context, Result};
+use hitless_proto::{Answer, Command, What};
+
+use crate::run::clock::Ns;
+use crate::run::guest::OrderError;
+use crate::run::machine::command_line;
+use crate::run::parts::IMAGES;
+use crate::run::phases::Jump;
+use crate::run::qemu::SLOTS;
+use crate::run::scene::Scene;
+
+/// The session's name.
+pub(crate) const SESSION: &str = "lab";
+/// The token of the card's HWPT.
+pub(crate) const HWPT_TOKEN: u64 = 0x4857_5054;
+/// What is preserved, in the order that LUO wants, each with its token in the session.
+pub(crate) const FILES: [(What, u64); 3] =
+    [(What::Memory, 1), (What::Iommufd, 2), (What::Device, 3)];
+/// The card that is preserved.
+pub(crate) const CARD: u8 = SLOTS[0].card;
+
+/// MiB that the guest leaves free when it fills the memory.
+const KEEP_MIB: u64 = 192;
+/// Up to so many frames per second the ring holds what comes while memory is filled.
+const FILL_FIRST: u32 = 2500;
+/// Between two looks at how far the guest is behind.
+const CATCH_UP: Duration = Duration::from_millis(50);
+/// Rounds of forced compaction.
+const COMPACTIONS: u32 = 2;
+/// One swap is over in less than a millisecond, so the swap phase goes on with a run of them back and forth between
+/// two HWPTs, long enough for frames to land in it at any rate of 10 per second or more.
+pub(crate) const MORE_SWAPS: (u32, u64) = (40, 3_000);
+/// EBUSY.
+const BUSY: i32 = 16;
+
+impl Scene {
+    /// The HWPT gets its token and the next kernel is loaded.
+    ///
+    /// # Errors
+    ///
+    /// An order failed.
+    pub(crate) fn prepare(&mut self) -> Result<()> {
+        self.catch_up()?;
+        self.order(Command::Mark {
+            card: CARD,
+            token: HWPT_TOKEN,
+        })?;
+        self.load()
+    }
+
+    /// Waits until the guest has taken from the ring what landed while nobody served it: only then are enough
+    /// descriptors posted for the next jump.
+    fn catch_up(&mut self) -> Result<()> {
+        let close = u64::from(self.plan.rate / 10).max(10);
+        for _ in 0..200 {
+            let landed = self.witness()?.count();
+            if self.machine.guest.count(CARD)?.received + close >= landed {
+                break;
+            }
+            self.flow(CATCH_UP);
+        }
+        Ok(())
+    }
+
+    /// The next kernel is loaded: the generations take turns.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it.
+    pub(crate) fn load(&mut self) -> Result<()> {
+        let next = (self.jumps.len() + 1) % IMAGES.len();
+        self.order(Command::LoadKernel {
+            image: IMAGES[next].to_owned(),
+            cmdline: command_line(&self.plan.profile, &self.plan.words),
+        })?;
+        Ok(())
+    }
+
+    /// A session with everything in it.
+    ///
+    /// # Errors
+    ///
+    /// An order failed.
+    pub(crate) fn preserve(&mut self) -> Result<()> {
+        let from = self.machine.clock.now();
+        self.order(Command::SessionCreate {
+            session: SESSION.to_owned(),
+        })?;
+        for (what, token) in FILES {
+            self.preserve_one(what, token)?;
+        }
+        self.phase("preserve", from);
+        Ok(())
+    }
+
+    /// One file into the session.
+    ///
+    /// # Errors
+    ///
+    /// It was refused.
+    pub(crate) fn preserve_one(&mut self, what: What, token: u64) -> Result<()> {
+        self.order(Command::Preserve {
+            session: SESSION.to_owned(),
+            card: CARD,
+            what,
+            token,
+        })
+        .with_context(|| format!("preserving the {what:?}"))?;
+        Ok(())
+    }
+
+    /// The jump.
+    ///
+    /// # Errors
+    ///
+    /// It was refused, or the new kernel does not come up.
+    pub(crate) fn jump(&mut self) -> Result<()> {
+        self.tell("the jump");
+        let (ordered, hello) = self.machine.guest.kexec()?;
+        let jump = Jump {
+            update: u32::try_from(self.jumps.len()).unwrap_or(0) + 1,
+            ordered,
+            hello: hello.at,
+        };
+        self.phases
+            .extend(jump.phases(&self.machine.console.lines()));
+        self.jumps.push(jump);
+        self.tell(&format!("kernel {} is up", hello.kernel));
+        self.kernels.push(hello.kernel);
+        Ok(())
+    }
+
+    /// Free memory is overwritten: what was not preserved shows.
+    ///
+    /// # Errors
+    ///
+    /// An order failed.
+    pub(crate) fn fill_memory(&mut self) -> Result<()> {
+        let from = self.machine.clock.now();
+        self.order(Command::FillMemory { keep_mib: KEEP_MIB })?;
+        self.order(Command::FreeMemory)?;
+        self.phase("memory filled", from);
+        Ok(())
+    }
+
+    /// Everything comes back out of the session; the device is bound and its ring served again.
+    ///
+    /// # Errors
+    ///
+    /// An order failed, or one that must be refused was not.
+    pub(crate) fn retrieve(&mut self) -> Result<()> {
+        let from = self.machine.clock.now();
+        self.order(Command::BindDriver {
+            bdf: SLOTS[0].bdf.to_owned(),
+        })?;
+        self.order(Command::SessionRetrieve {
+            session: SESSION.to_owned(),
+        })?;
+        for (what, token) in FILES {
+            self.order(Command::Retrieve {
+                session: SESSION.to_owned(),
+                card: CARD,
+                what,
+                token,
+            })
+            .with_context(|| format!("retrieving the {what:?}"))?;
+        }
+        self.order(Command::RestoreHwpt {
+            card: CARD,
+            token: HWPT_TOKEN,
+        })?;
+        self.refused(Command::BindDeviceElsewhere { card: CARD }, &[])?;
+        self.order(Command::BindDevice { card: CARD })?;
+        self.order(Command::Resume { card: CARD })?;
+        self.phase("retrieve", from);
+        Ok(())
+    }
+
+    /// Compaction is forced while the restored domain is in use: what was not pinned moves away under the device.
+    ///
+    /// # Errors
+    ///
+    /// An order failed, or pages moved.
+    pub(crate) fn compact(&mut self) -> Result<()> {
+        let from = self.machine.clock.now();
+        self.order(Command::Compact {
+            rounds: COMPACTIONS,
+        })?;
+        self.phase("compaction", from);
+        let reply = self.order(Command::PagesMoved { card: CARD })?;
+        match reply.answer {
+            Answer::Moved { pages, moved: 0 } if pages > 0 => Ok(()),
+            Answer::Moved { pages, moved } => {
+                bail!("{moved} of the {pages} pages of the card's memory moved under the device")
+            }
+            other => bail!("the guest answers {other:?} to PagesMoved"),
+        }
+    }
+
+    /// A new IOAS and HWPT with the same mappings. Until the swap, finish is refused.
+    ///
+    /// # Errors
+    ///
+    /// An order failed, or finish was not refused.
+    pub(crate) fn rebuild(&mut self) -> Result<()> {
+        let from = self.machine.clock.now();
+        self.order(Command::Rebuild { card: CARD })?;
+        self.phase("rebuild", from);
+        self.refused(
+            Command::Finish {
+                session: SESSION.to_owned(),
+            },
+            &[BUSY],
+        )
+    }
+
+    /// The swap, the old HWPT destroyed, and then a run of swaps between HWPTs of the new kernel.
+    ///
+    /// # Errors
+    ///
+    /// An order failed.
+    pub(crate) fn swap(&mut self) -> Result<()> {
+        let from = self.machine.clock.now();
+        self.order(Command::Swap { card: CARD })?;
+        self.order(Command::DestroyOld { card: CARD })?;
+        let (count, pause_us) = MORE_SWAPS;
+        self.swaps(count, pause_us)?;
+        self.phase("swap", from);
+        Ok(())
+    }
+
+    /// Swaps back and forth; returns the longest, nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// The order failed, or fewer were done.
+    pub(crate) fn swaps(&mut self, count: u32, pause_us: u64) -> Result<Ns> {
+        let reply = self.order(Command::Swaps {
+            card: CARD,
+            count,
+            pause_us,
+        })?;
+        match reply.answer {
+            Answer::Swaps {
+                count: done,
+                max_ns,
+                ..
+            } if done == count => Ok(max_ns),
+            other => bail!("the guest answers {other:?} to {count} swaps"),
+        }
+    }
+
+    /// The session is finished.
+    ///
+    /// # Errors
+    ///
+    /// The order failed.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        let from = self.machine.clock.now();
+        self.order(Command::Finish {
+            session: SESSION.to_owned(),
+        })?;
+        self.phase("finish", from);
+        Ok(())
+    }
+
+    /// Everything after the jump.
+    ///
+    /// # Errors
+    ///
+    /// A step failed.
+    pub(crate) fn take_back(&mut self) -> Result<()> {
+        // What is not preserved shows earlier when memory is filled first, but at a high rate the ring does not last.
+        if self.plan.rate <= FILL_FIRST {
+            self.fill_memory()?;
+            self.retrieve()?;
+        } else {
+            self.retrieve()?;
+            self.fill_memory()?;
+        }
+        self.compact()?;
+        self.rebuild()?;
+        self.swap()?;
+        self.finish()
+    }
+
+    /// A whole update.
+    ///
+    /// # Errors
+    ///
+    /// A step failed.
+    pub(crate) fn update(&mut self) -> Result<()> {
+        self.prepare()?;
+        self.preserve()?;
+        self.jump()?;
+        self.take_back()
+    }
+
+    /// What is left of an update on a kernel without hitless: whatever is refused is left out, and the jump is done.
+    ///
+    /// # Errors
+    ///
+    /// The machine is gone.
+    pub(crate) fn update_without(&mut self) -> Result<()> {
+        let from = self.machine.clock.now();
+        let mut refused = Vec::new();
+        let mut commands = vec![
+            Command::Mark {
+                card: CARD,
+                token: HWPT_TOKEN,
+            },
+            Command::SessionCreate {
+                session: SESSION.to_owned(),
+            },
+        ];
+        commands.extend(FILES.map(|(what, token)| Command::Preserve {
+            session: SESSION.to_owned(),
+            card: CARD,
+            what,
+            token,
+        }));
+        for command in commands {
+            match self.machine.guest.order(command) {
+                Ok(_) => {}
+                Err(OrderError::Machine(error)) => return Err(error),
+                Err(error) => refused.push(error.to_string()),
+            }
+        }
+        self.phase("preserve", from);
+        self.tell(&format!("refused: {}", refused.join("; ")));
+        if let Some(one) = refused.last() {
+            self.troubles.push(format!("nothing was preserved: {one}"));
+        }
+        self.load()?;
+        self.jump()
+    }
+}

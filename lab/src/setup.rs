@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Gets everything that is not in the repository: packages, QEMU, the Linux source, the Rust library source, bindgen.
+//!
+//! Each step looks at the result first and does nothing when it is there. What is fetched or built is made under a
+//! temporary name and renamed, so an interrupted set-up resumes and never leaves half a thing that looks whole.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::lock::lock;
+use crate::paths;
+use crate::upstream::Upstream;
+
+pub mod apt;
+pub mod bindgen;
+pub mod linux;
+pub mod packages;
+pub mod platform;
+pub mod qemu;
+pub mod rust;
+pub mod sources;
+
+/// Names of the temporary folders in the cache begin like this.
+const WORK_FOLDERS: [&str; 3] = ["download-", "unpack-", "bindgen-"];
+
+/// Arguments of `cargo lab setup`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// What kbuild needs beyond the programs on PATH.
+#[derive(Clone, Debug)]
+pub struct KernelTools {
+    /// The Linux release.
+    pub source: linux::Source,
+    /// `library` of the Rust source, of rustc's own version.
+    pub rust_library: PathBuf,
+    /// The bindgen program.
+    pub bindgen: PathBuf,
+    /// The folder with libclang, for bindgen.
+    pub libclang: PathBuf,
+    /// One line per tool with its version: another line, another kernel.
+    pub versions: String,
+}
+
+/// Runs `cargo lab setup`.
+pub fn main(_args: Args) -> Result<ExitCode> {
+    let qemu = qemu()?;
+    let tools = kernel_tools()?;
+    println!("cache     {}", paths::cache()?.display());
+    println!(
+        "linux     {} at {}",
+        tools.source.release,
+        tools.source.path.display()
+    );
+    println!("rust-src  {}", tools.rust_library.display());
+    println!("bindgen   {}", tools.bindgen.display());
+    println!("qemu      {}", qemu.display());
+    for line in tools.versions.lines() {
+        println!("          {line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gets or finds the Linux source alone.
+pub fn linux_source() -> Result<linux::Source> {
+    let cache = paths::cache()?;
+    let upstream = Upstream::read(&paths::repository()?)?;
+    let _lock = lock(&cache)?;
+    sweep(&cache);
+    linux::source(&cache, &upstream)
+}
+
+/// Gets or finds everything a kernel build needs.
+pub fn kernel_tools() -> Result<KernelTools> {
+    let cache = paths::cache()?;
+    let upstream = Upstream::read(&paths::repository()?)?;
+    let rustc = rust::compiler()?;
+    let _lock = lock(&cache)?;
+    sweep(&cache);
+    packages::ensure(&cache, packages::BUILD)?;
+    let source = linux::source(&cache, &upstream)?;
+    let rust_library = rust::library(&cache, &rustc)?;
+    let libclang = packages::libclang()?;
+    let bindgen = bindgen::ensure(&cache, &libclang)?;
+    let versions = format!(
+        "rustc {}\ngcc {}\nbindgen {}\nlibclang {}\n",
+        rustc.full,
+        packages::gcc_version()?,
+        bindgen::VERSION,
+        libclang.display()
+    );
+    Ok(KernelTools {
+        source,
+        rust_library,
+        bindgen,
+        libclang,
+        versions,
+    })
+}
+
+/// Gets or finds QEMU, and checks that it can play the machines.
+pub fn qemu() -> Result<PathBuf> {
+    if let Some(path) = qemu::found()? {
+        return Ok(path);
+    }
+    let cache = paths::cache()?;
+    let _lock = lock(&cache)?;
+    qemu::install(&cache)
+}
+
+/// Gets or finds a shell for the machine's initramfs (package busybox-static).
+pub fn shell() -> Result<()> {
+    let cache = paths::cache()?;
+    let _lock = lock(&cache)?;
+    packages::ensure(&cache, packages::SHELL)
+}
+
+/// Removes what interrupted runs left behind. The caller holds the lock, so nobody works in these folders.
+fn sweep(cache: &Path) {
+    let Ok(entries) = std::fs::read_dir(cache) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if WORK_FOLDERS.iter().any(|prefix| name.starts_with(prefix)) {
+            // What cannot be removed only takes space.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leavings_are_swept_and_results_stay() {
+        let cache = tempfile::tempdir().unwrap();
+        for name in [
+            "unpack-a1/root",
+            "download-b2",
+            "bindgen-c3",
+            "linux-7.3.4",
+            "tools",
+            "downloads",
+        ] {
+            std::fs::create_dir_all(cache.path().join(name)).unwrap();
+        }
+        sweep(cache.path());
+        let mut left: Vec<String> = std::fs::read_dir(cache.path())
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["downloads", "linux-7.3.4", "tools"]);
+    }
+}

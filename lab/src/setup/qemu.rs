@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! QEMU: recent enough, and with the devices of our machines.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::apt::Apt;
+use super::platform::{debian, need_root};
+use crate::command::{find, output};
+use crate::paths;
+use crate::trouble::{trouble, Trouble};
+use crate::upstream::Release;
+
+const PROGRAM: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "qemu-system-x86";
+/// The first release whose emulated VT-d and igb do what the machines need.
+const OLDEST: Release = Release {
+    version: 9,
+    patchlevel: 1,
+    sublevel: 0,
+};
+/// What the machines are made of.
+const DEVICES: [&str; 3] = ["igb", "intel-iommu", "pcie-root-port"];
+
+/// The QEMU on PATH when it is good; none when it is absent or too old.
+///
+/// # Errors
+///
+/// A QEMU of a good version that lacks a device is refused: installing ours would not replace it.
+pub fn found() -> Result<Option<PathBuf>> {
+    let Some(path) = find(PROGRAM) else {
+        return Ok(None);
+    };
+    if is_known_good(&path) {
+        return Ok(Some(path));
+    }
+    let text = output(Command::new(&path).arg("--version"))?;
+    if version(&text).is_none_or(|version| version < OLDEST) {
+        return Ok(None);
+    }
+    check_devices(
+        &output(Command::new(&path).args(["-device", "help"]))?,
+        &path,
+    )?;
+    remember(&path);
+    Ok(Some(path))
+}
+
+/// Installs QEMU, from backports where the release's own is too old.
+pub fn install(cache: &Path) -> Result<PathBuf> {
+    // Another process may have done it while this one waited.
+    if let Some(path) = found()? {
+        return Ok(path);
+    }
+    let wanted = format!("{PACKAGE} {OLDEST} or newer");
+    let debian = debian(&wanted)?;
+    need_root(PACKAGE)?;
+    let backports = debian.backports();
+    let from = (debian.codename == "bookworm").then_some(backports.as_str());
+    Apt::of_release(cache, &debian)?.install(&[PACKAGE], from)?;
+    match found()? {
+        Some(path) => Ok(path),
+        None => trouble(
+            format!(
+                "{PACKAGE} was installed, but the {PROGRAM} on PATH is still older than {OLDEST}"
+            ),
+            format!("see which it is (`which {PROGRAM}`) and remove the old one"),
+        ),
+    }
+}
+
+fn version(text: &str) -> Option<Release> {
+    let rest = text.strip_prefix("QEMU emulator version ")?;
+    Release::parse(rest.split([' ', '\n', '(', '-']).next()?)
+}
+
+fn check_devices(help: &str, path: &Path) -> Result<(), Trouble> {
+    let missing: Vec<&str> = DEVICES
+        .into_iter()
+        .filter(|device| !help.contains(&format!("name \"{device}\"")))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Trouble::new(
+        format!("{} has no device {}", path.display(), missing.join(", ")),
+        format!("use a QEMU that was built with it: Debian's {PACKAGE} {OLDEST} or newer"),
+    ))
+}
+
+/// Asking QEMU costs a quarter of a second; the answer is kept with the file's size and date.
+fn identity(path: &Path) -> Option<String> {
+    let meta = fs::metadata(path).ok()?;
+    Some(format!(
+        "{} {} {}.{}",
+        path.display(),
+        meta.len(),
+        meta.mtime(),
+        meta.mtime_nsec()
+    ))
+}
+
+fn stamp() -> Option<PathBuf> {
+    Some(paths::output().ok()?.join("qemu.checked"))
+}
+
+fn is_known_good(path: &Path) -> bool {
+    let known = stamp().and_then(|stamp| fs::read_to_string(stamp).ok());
+    known.is_some() && known == identity(path)
+}
+
+fn remember(path: &Path) {
+    // Only a shortcut: without it the next run asks again.
+    if let (Some(stamp), Some(identity)) = (stamp(), identity(path)) {
+        let _ = stamp.parent().map(fs::create_dir_all);
+        let _ = fs::write(stamp, identity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        let new = version(
+            "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\nCopyright",
+        )
+        .unwrap();
+        assert!(new >= OLDEST);
+        assert!(version("QEMU emulator version 7.2.17 (Debian)\n").unwrap() < OLDEST);
+        assert_eq!(version("something"), None);
+    }
+
+    #[test]
+    fn a_missing_device_is_named() {
+        let help = "name \"intel-iommu\", bus System\nname \"pcie-root-port\", bus PCI\nname \"igbvf\", bus PCI\n";
+        let error = check_devices(help, Path::new("/x/qemu"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no device igb") && error.contains("/x/qemu"),
+            "{error}"
+        );
+        check_devices(
+            &format!("{help}name \"igb\", bus PCI\n"),
+            Path::new("/x/qemu"),
+        )
+        .unwrap();
+    }
+}

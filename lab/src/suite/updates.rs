@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The main job in each table format, its control, and many swaps under fast traffic.
+
+use std::time::Duration;
+
+use anyhow::{bail, ensure, Result};
+
+use crate::demo::{Steps, OFF};
+use crate::run::profile::{Profile, TABLE_FORMATS};
+use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
+use crate::suite::{Bench, End, Test};
+
+/// Frames per second unless a test wants another rate.
+const RATE: u32 = 2000;
+/// Frames per second at which a swap that is not atomic is sure to be hit.
+const FAST: u32 = 4000;
+/// Swaps of the machine test of the swap.
+const SWAPS: u32 = 200;
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for profile in Profile::names() {
+        tests.push(Test::new(
+            format!("update::{profile}"),
+            profile,
+            "two updates in a row under traffic lose nothing",
+            move |bench| two_updates(bench, profile),
+        ));
+    }
+    for profile in TABLE_FORMATS {
+        tests.push(Test::new(
+            format!("control::{profile}"),
+            profile,
+            "the same with hitless=off loses frames",
+            move |bench| control(bench, profile),
+        ));
+        tests.push(Test::new(
+            format!("swaps::{profile}"),
+            profile,
+            "200 swaps at 4000 frames/s meet no fault and lose nothing",
+            move |bench| swaps(bench, profile),
+        ));
+    }
+    tests
+}
+
+/// What a test runs on a machine of this profile.
+pub(crate) fn plan(name: &str, profile: &str, words: &str) -> Result<Plan> {
+    Ok(Plan {
+        name: format!("{name}-{profile}"),
+        profile: Profile::load(profile)?,
+        rate: RATE,
+        words: words.to_owned(),
+        talk: false,
+    })
+}
+
+/// The run has to be good.
+pub(crate) fn good(mut outcome: Outcome, bench: &Bench) -> Result<End> {
+    if !outcome.verdict.is_good() {
+        return bad(&outcome, &outcome.verdict.faults.join("; "));
+    }
+    done(&mut outcome, bench);
+    Ok(End::Passed)
+}
+
+/// The run is not what it should be.
+pub(crate) fn bad(outcome: &Outcome, why: &str) -> Result<End> {
+    bail!(
+        "{why}; the logs are in {}",
+        outcome.directory.path().display()
+    )
+}
+
+/// The run is what it should be: nobody needs its logs.
+pub(crate) fn done(outcome: &mut Outcome, bench: &Bench) {
+    if !bench.keep {
+        outcome.directory.discard();
+    }
+}
+
+fn two_updates(bench: &Bench, profile: &str) -> Result<End> {
+    let steps = Steps {
+        updates: 2,
+        pause: SETTLE,
+        control: false,
+    };
+    good(
+        steps.run(plan("update", profile, "")?, &bench.parts)?,
+        bench,
+    )
+}
+
+fn control(bench: &Bench, profile: &str) -> Result<End> {
+    let steps = Steps {
+        updates: 1,
+        pause: Duration::from_millis(500),
+        control: true,
+    };
+    let mut outcome = steps.run(plan("control", profile, OFF)?, &bench.parts)?;
+    let report = &outcome.verdict.report;
+    if report.updates != 1 || outcome.verdict.is_good() {
+        return bad(
+            &outcome,
+            "the kernel was not replaced, or nothing was found wrong",
+        );
+    }
+    // From the jump on nothing lands: what was sent in that time is lost.
+    if report.lost * 4 < report.frames_sent {
+        return bad(
+            &outcome,
+            &format!(
+                "only {} of {} frames were lost",
+                report.lost, report.frames_sent
+            ),
+        );
+    }
+    if report.frames_during_jump > 0 {
+        return bad(&outcome, "frames landed during the jump");
+    }
+    done(&mut outcome, bench);
+    Ok(End::Passed)
+}
+
+fn swaps(bench: &Bench, profile: &str) -> Result<End> {
+    let mut scene = Scene::boot(
+        Plan {
+            rate: FAST,
+            ..plan("swaps", profile, "")?
+        },
+        &bench.parts,
+    )?;
+    let ended = many_swaps(&mut scene);
+    good(scene.end(ended)?, bench)
+}
+
+/// An update up to its swap, so that the first one replaces a restored domain, and then the others.
+fn many_swaps(scene: &mut Scene) -> Result<()> {
+    scene.receive_both()?;
+    scene.flow(SETTLE);
+    scene.prepare()?;
+    scene.preserve()?;
+    scene.jump()?;
+    scene.retrieve()?;
+    scene.rebuild()?;
+    scene.swap()?;
+    let from = scene.machine.clock.now();
+    let longest = scene.swaps(SWAPS, 2_000)?;
+    scene.phase("swap", from);
+    ensure!(
+        longest < 1_000_000_000,
+        "a swap took {} ms",
+        longest / 1_000_000
+    );
+    scene.finish()?;
+    scene.check("finish")
+}

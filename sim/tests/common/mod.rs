@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A swap on the pretend machine: what is mapped, what the devices do meanwhile, what is checked.
+
+use hitless_core::vtd::page_table::Format;
+use hitless_core::vtd::swap::{plan_context, plan_pasid, Capabilities, Plan, Step};
+use hitless_core::vtd::{Bdf, DomainId, Mode, Refusal};
+use hitless_sim::build::entry;
+use hitless_sim::memory::width;
+use hitless_sim::unit::Caches;
+use hitless_sim::{Access, Dma, Execution, Fault, PageTable, PhysicalMemory, Place, Tables, Unit};
+use proptest::prelude::*;
+
+/// The device whose entry is swapped, one that goes on beside it, and one that comes later.
+pub(crate) const DEVICE: Bdf = Bdf(0x0310);
+pub(crate) const NEIGHBOUR: Bdf = Bdf(0x0311);
+pub(crate) const LATECOMER: Bdf = Bdf(0x0412);
+
+const OLD: u64 = 0x0100_0000_0000;
+const NEW: u64 = 0x0200_0000_0000;
+const BESIDE: u64 = 0x0300_0000_0000;
+const LATER: u64 = 0x0400_0000_0000;
+
+/// One gibibyte of addresses, mapped with pages of these sizes.
+#[derive(Clone, Debug)]
+pub(crate) struct Region {
+    pub(crate) slot: u64,
+    pub(crate) old_bits: u32,
+    pub(crate) new_bits: u32,
+    pub(crate) writable: bool,
+}
+
+/// Pages within a region that the devices use.
+const PAGES: [u64; 4] = [0, 1, 511, 512];
+
+/// What the devices do between two steps: DMA to the probe with this number, after the caches with
+/// a bit in `evict` have lost everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Activity {
+    pub(crate) probe: usize,
+    pub(crate) write: bool,
+    pub(crate) evict: u8,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) mode: Mode,
+    pub(crate) old: Format,
+    pub(crate) new: Format,
+    pub(crate) same_did: bool,
+    pub(crate) device_tlb: bool,
+    pub(crate) high: bool,
+    pub(crate) regions: Vec<Region>,
+    /// One list per gap between steps, the first before the first step.
+    pub(crate) gaps: Vec<Vec<Activity>>,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A DMA of a device to a mapped address faulted.
+    Fault(Bdf, u64, Fault),
+    /// A DMA went where neither the old nor the new tables send it, or only one of them may.
+    Astray(Bdf, u64, u64),
+}
+
+pub(crate) fn capabilities(scenario: &Scenario) -> Capabilities {
+    Capabilities {
+        compare_exchange_128: true,
+        device_tlb: scenario.device_tlb,
+    }
+}
+
+fn regions() -> impl Strategy<Value = Vec<Region>> {
+    let bits = prop_oneof![3 => Just(12u32), 2 => Just(21), 1 => Just(30)];
+    let region = (0u64..256, bits.clone(), bits, any::<bool>()).prop_map(
+        |(slot, old_bits, new_bits, writable)| Region {
+            slot,
+            old_bits,
+            new_bits,
+            writable,
+        },
+    );
+    prop::collection::vec(region, 1..5).prop_map(|mut regions| {
+        regions.sort_by_key(|region| region.slot);
+        regions.dedup_by_key(|region| region.slot);
+        regions
+    })
+}
+
+fn gaps() -> impl Strategy<Value = Vec<Vec<Activity>>> {
+    let activity = (0usize..16, any::<bool>(), prop_oneof![Just(0u8), 0u8..32]).prop_map(
+        |(probe, write, evict)| Activity {
+            probe,
+            write,
+            evict,
+        },
+    );
+    prop::collection::vec(prop::collection::vec(activity, 0..6), 8)
+}
+
+fn legacy_formats() -> impl Strategy<Value = (Mode, Format, Format)> {
+    (3u32..=5, 3u32..=5).prop_map(|(old, new)| {
+        let format = |levels| Format::second_stage(levels).expect("3 to 5");
+        (Mode::Legacy, format(old), format(new))
+    })
+}
+
+fn scalable_formats() -> impl Strategy<Value = (Mode, Format, Format)> {
+    let second = (3u32..=5).prop_map(|levels| {
+        let format = Format::second_stage(levels).expect("3 to 5");
+        (Mode::Scalable, format, format)
+    });
+    let first = (4u32..=5).prop_map(|levels| {
+        let format = Format::first_stage(levels).expect("4 or 5");
+        (Mode::Scalable, format, format)
+    });
+    prop_oneof![second, first]
+}
+
+pub(crate) fn legacy_scenarios() -> impl Strategy<Value = Scenario> {
+    scenarios_of(legacy_formats())
+}
+
+pub(crate) fn scalable_scenarios() -> impl Strategy<Value = Scenario> {
+    scenarios_of(scalable_formats())
+}
+
+pub(crate) fn scenarios() -> impl Strategy<Value = Scenario> {
+    scenarios_of(prop_oneof![legacy_formats(), scalable_formats()])
+}
+
+fn scenarios_of(
+    formats: impl Strategy<Value = (Mode, Format, Format)>,
+) -> impl Strategy<Value = Scenario> {
+    (
+        formats,
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        regions(),
+        gaps(),
+    )
+        .prop_map(
+            |((mode, old, new), same_did, device_tlb, high, regions, gaps)| Scenario {
+                mode,
+                old,
+                new,
+                // PASID entries can only be swapped with the domain id handed over.
+                same_did: same_did || mode == Mode::Scalable,
+                device_tlb,
+                high: high && old.levels() > 3 && new.levels() > 3,
+                regions,
+                gaps,
+            },
+        )
+}
+
+/// The scenario with devices that use every page between any two steps, where the caches in `evict`
+/// lose everything at the start of each gap and the others keep all.
+pub(crate) fn busy(scenario: &Scenario, evict: u8) -> Scenario {
+    let probes = scenario.regions.len() * PAGES.len();
+    let all: Vec<_> = (0..probes)
+        .map(|probe| Activity {
+            probe,
+            write: false,
+            evict: if probe == 0 { evict } else { 0 },
+        })
+        .collect();
+    Scenario {
+        gaps: vec![all; 8],
+        ..scenario.clone()
+    }
+}
+
+/// Whether a machine that hardware like this may be notices something wrong with the steps that
+/// `make` gives.
+pub(crate) fn is_caught(scenario: &Scenario, make: impl Fn(&Stage) -> Vec<Step>) -> bool {
+    (0..32).any(|evict| {
+        let stage = Stage::new(busy(scenario, evict));
+        let steps = make(&stage);
+        stage.run(steps).is_err()
+    })
+}
+
+/// A machine with the devices set up and the swap planned.
+pub(crate) struct Stage {
+    pub(crate) scenario: Scenario,
+    pub(crate) memory: PhysicalMemory,
+    pub(crate) unit: Unit,
+    pub(crate) place: Place,
+    pub(crate) new_words: Vec<u64>,
+    old_words: Vec<u64>,
+    old_table: PageTable,
+    tables: Tables,
+}
+
+const OLD_DID: DomainId = DomainId(5);
+const NEW_DID: DomainId = DomainId(7);
+
+impl Stage {
+    pub(crate) fn new(scenario: Scenario) -> Self {
+        let memory = PhysicalMemory::new();
+        let tables = Tables::new(&memory, scenario.mode);
+        let place = tables.place(&memory, DEVICE);
+        let old_table = page_table(&memory, &scenario, scenario.old, OLD, |r| r.old_bits);
+        let new_table = page_table(&memory, &scenario, scenario.new, NEW, |r| r.new_bits);
+        let beside = page_table(&memory, &scenario, scenario.old, BESIDE, |r| r.old_bits);
+        let new_did = if scenario.same_did { OLD_DID } else { NEW_DID };
+        let old_words = entry(scenario.mode, &old_table, OLD_DID);
+        let new_words = entry(scenario.mode, &new_table, new_did);
+        place.write(&memory, &old_words);
+        let neighbour = entry(scenario.mode, &beside, DomainId(6));
+        tables.place(&memory, NEIGHBOUR).write(&memory, &neighbour);
+        let caches = if scenario.device_tlb {
+            Caches::ALL
+        } else {
+            Caches::UNIT
+        };
+        let unit = Unit::new(scenario.mode, tables.root, caches);
+        Self {
+            scenario,
+            memory,
+            unit,
+            place,
+            new_words,
+            old_words,
+            old_table,
+            tables,
+        }
+    }
+
+    pub(crate) fn plan(&self) -> Result<Plan, Refusal> {
+        let capabilities = capabilities(&self.scenario);
+        match self.scenario.mode {
+            Mode::Legacy => {
+                let new = self.new_words.clone().try_into().expect("2 words");
+                plan_context(self.place.read(&self.memory), new, capabilities, width())
+            }
+            Mode::Scalable => {
+                let new = self.new_words.clone().try_into().expect("8 words");
+                plan_pasid(self.place.read(&self.memory), new, 0, capabilities, width())
+            }
+        }
+    }
+
+    /// Carries the steps out with the scenario's activity in between, checking everything after each.
+    pub(crate) fn run(mut self, steps: Vec<Step>) -> Result<(), Violation> {
+        let last = steps.iter().position(|step| *step == Step::Release);
+        let last = last.expect("plans end with a release");
+        let mut execution = Execution::new(steps, self.place, DEVICE);
+        let gaps = self.scenario.gaps.clone();
+        self.gap(&gaps[0], &[OLD])?;
+        let mut number = 0;
+        while let Some(step) = execution.step(&self.memory, &mut self.unit) {
+            if step == Step::Release {
+                self.release();
+            }
+            let allowed: &[u64] = if number + 1 < last {
+                &[OLD, NEW]
+            } else {
+                &[NEW]
+            };
+            number += 1;
+            self.gap(&gaps[number.min(gaps.len() - 1)], allowed)?;
+        }
+        for iova in self.probes() {
+            if !self.scenario.same_did {
+                self.expect(LATECOMER, iova, Access::Read, &[LATER])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Two devices on one domain are swapped one after the other, the same way. What they share is
+    /// given away after the last of them, or already after the first.
+    pub(crate) fn run_shared(mut self, early: bool) -> Result<(), Violation> {
+        let places = [
+            (DEVICE, self.place),
+            (NEIGHBOUR, self.tables.place(&self.memory, NEIGHBOUR)),
+        ];
+        places[1].1.write(&self.memory, &self.old_words);
+        let steps = self.plan().expect("can be planned");
+        self.gap_shared(&[OLD])?;
+        for (bdf, place) in places {
+            let mut execution = Execution::new(steps.steps(), place, bdf);
+            while let Some(step) = execution.step(&self.memory, &mut self.unit) {
+                if step == Step::Release && (early || bdf == NEIGHBOUR) {
+                    self.old_table.free(&self.memory);
+                }
+                let last = step == Step::Release && bdf == NEIGHBOUR;
+                self.gap_shared(if last { &[NEW] } else { &[OLD, NEW] })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// DMA of both devices everywhere, after an eviction.
+    fn gap_shared(&mut self, allowed: &[u64]) -> Result<(), Violation> {
+        let evict = self.scenario.gaps[0].first().map_or(0, |first| first.evict);
+        self.unit.evict(mask(evict));
+        for iova in self.probes() {
+            for bdf in [NEIGHBOUR, DEVICE] {
+                self.expect(bdf, iova, Access::Read, allowed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The old tables and, if it is free, the old domain id go to somebody else.
+    fn release(&mut self) {
+        self.old_table.free(&self.memory);
+        if self.scenario.same_did {
+            return;
+        }
+        let scenario = &self.scenario;
+        let table = page_table(&self.memory, scenario, scenario.old, LATER, |r| r.old_bits);
+        let words = entry(scenario.mode, &table, OLD_DID);
+        self.tables
+            .place(&self.memory, LATECOMER)
+            .write(&self.memory, &words);
+    }
+
+    fn gap(&mut self, activity: &[Activity], allowed: &[u64]) -> Result<(), Violation> {
+        // First look without touching: with the caches as they are, and with each kind emptied.
+        for evict in [0, 31, 1, 3, 7, 15, 16, 8, 12] {
+            let before = self.unit.clone();
+            self.unit.evict(mask(evict));
+            for iova in self.probes() {
+                self.expect(DEVICE, iova, Access::Read, allowed)?;
+                self.expect(NEIGHBOUR, iova, Access::Read, &[BESIDE])?;
+            }
+            self.unit = before;
+        }
+        let probes = self.probes();
+        for activity in activity {
+            self.unit.evict(mask(activity.evict));
+            let number = activity.probe % probes.len();
+            let writable = self.scenario.regions[number / PAGES.len()].writable;
+            let access = if activity.write && writable {
+                Access::Write
+            } else {
+                Access::Read
+            };
+            self.expect(DEVICE, probes[number], access, allowed)?;
+        }
+        Ok(())
+    }
+
+    fn expect(
+        &mut self,
+        bdf: Bdf,
+        iova: u64,
+        access: Access,
+        allowed: &[u64],
+    ) -> Result<(), Violation> {
+        let dma = Dma { bdf, iova, access };
+        let offset = iova & !high(self.scenario.high);
+        match self.unit.dma(&self.memory, dma) {
+            Ok(physical) if allowed.iter().any(|base| base + offset == physical) => Ok(()),
+            Ok(physical) => Err(Violation::Astray(bdf, iova, physical)),
+            Err(fault) => Err(Violation::Fault(bdf, iova, fault)),
+        }
+    }
+
+    fn probes(&self) -> Vec<u64> {
+        let regions = self.scenario.regions.iter();
+        let high = high(self.scenario.high);
+        regions
+            .flat_map(|region| PAGES.map(|page| high | region.slot << 30 | page << 12 | 0x123))
+            .collect()
+    }
+}
+
+fn high(high: bool) -> u64 {
+    u64::from(high) << 46
+}
+
+fn mask(bits: u8) -> Caches {
+    Caches {
+        context: bits & 1 != 0,
+        pasid: bits & 2 != 0,
+        paging_structure: bits & 4 != 0,
+        iotlb: bits & 8 != 0,
+        device_tlb: bits & 16 != 0,
+    }
+}
+
+fn page_table(
+    memory: &PhysicalMemory,
+    scenario: &Scenario,
+    format: Format,
+    base: u64,
+    bits: impl Fn(&Region) -> u32,
+) -> PageTable {
+    let mut table = PageTable::new(memory, format);
+    for region in &scenario.regions {
+        let bits = bits(region);
+        let mut pages = PAGES.map(|page| page << 12 >> bits << bits).to_vec();
+        pages.dedup();
+        for page in pages {
+            let offset = region.slot << 30 | page;
+            let iova = high(scenario.high) | offset;
+            table.map(memory, iova, base + offset, bits, region.writable);
+        }
+    }
+    table
+}

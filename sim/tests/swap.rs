@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A swap has no moment at which a DMA faults, goes astray or finds tables that are gone; and the
+//! checks that say so notice every way of doing it wrong.
+
+mod common;
+
+use common::{
+    busy, is_caught, legacy_scenarios, scalable_scenarios, scenarios, Stage, Violation, DEVICE,
+};
+use hitless_core::vtd::swap::Step;
+use hitless_core::vtd::Mode;
+use proptest::prelude::*;
+
+fn planned(stage: &Stage) -> Vec<Step> {
+    stage.plan().expect("can be planned").steps().collect()
+}
+
+fn is_invalidation(step: &Step) -> bool {
+    !matches!(
+        step,
+        Step::Store64 { .. } | Step::CompareExchange128 { .. } | Step::Release
+    )
+}
+
+proptest! {
+    /// Old or new answers at every moment, new ones alone once the invalidations are through, and
+    /// all that with old tables and a free domain id given away at the release.
+    #[test]
+    fn no_moment_without_a_right_answer(scenario in scenarios()) {
+        let stage = Stage::new(scenario);
+        let steps = planned(&stage);
+        prop_assert_eq!(stage.run(steps), Ok(()));
+    }
+
+    /// A PASID entry that is fetched word by word while it is written is still the old or the new one.
+    #[test]
+    fn torn_fetches_of_a_pasid_entry_see_one_of_two(scenario in scalable_scenarios(), mix: [bool; 8]) {
+        let stage = Stage::new(scenario);
+        let old: [u64; 8] = stage.place.read(&stage.memory);
+        let mut now = old;
+        for step in planned(&stage) {
+            if let Step::Store64 { word, value } = step {
+                now[word] = value;
+            }
+        }
+        let torn: [u64; 8] = std::array::from_fn(|word| if mix[word] { now[word] } else { old[word] });
+        prop_assert!(torn == old || torn == now);
+        prop_assert_eq!(now.to_vec(), stage.new_words);
+    }
+
+    /// Twin: clearing the entry before it is written is noticed.
+    #[test]
+    fn clear_then_write_is_caught(scenario in scenarios()) {
+        let stage = Stage::new(scenario);
+        let words = stage.new_words.clone();
+        let clear = (0..words.len()).map(|word| Step::Store64 { word, value: 0 });
+        let rest = planned(&stage).into_iter().skip(1);
+        let write = (0..words.len()).rev().map(|word| Step::Store64 { word, value: words[word] });
+        let steps: Vec<_> = clear.chain(write).chain(rest).collect();
+        let caught = matches!(stage.run(steps), Err(Violation::Fault(DEVICE, _, _)));
+        prop_assert!(caught);
+    }
+
+    /// Twin: leaving out any one invalidation is noticed.
+    #[test]
+    fn a_missing_invalidation_is_caught(scenario in scenarios(), which: prop::sample::Index) {
+        let caught = is_caught(&scenario, |stage| {
+            let mut steps = planned(stage);
+            let invalidations: Vec<_> =
+                (0..steps.len()).filter(|i| is_invalidation(&steps[*i])).collect();
+            steps.remove(*which.get(&invalidations));
+            steps
+        });
+        prop_assert!(caught);
+    }
+
+    /// Twin: flushing translations before the entries that refill them is noticed.
+    #[test]
+    fn invalidations_in_the_wrong_order_are_caught(scenario in scenarios()) {
+        let caught = is_caught(&scenario, |stage| {
+            let mut steps = planned(stage);
+            steps.swap(1, 2);
+            steps
+        });
+        prop_assert!(caught);
+    }
+
+    /// Twin: giving the old tables away before the invalidations is noticed.
+    #[test]
+    fn an_early_release_is_caught(scenario in scenarios()) {
+        let caught = is_caught(&scenario, |stage| {
+            let mut steps = planned(stage);
+            steps.pop();
+            steps.insert(1, Step::Release);
+            steps
+        });
+        prop_assert!(caught);
+    }
+
+    /// Twin: two 64-bit stores in place of the compare-exchange are noticed. If only the domain id
+    /// differs beside the pointer, storing the pointer first happens to be harmless here.
+    #[test]
+    fn two_stores_are_caught(scenario in legacy_scenarios(), low_first: bool) {
+        prop_assume!(scenario.old != scenario.new || !scenario.same_did);
+        let low_first = low_first && scenario.old != scenario.new;
+        let order = if low_first { [0, 1] } else { [1, 0] };
+        let caught = is_caught(&scenario, |stage| {
+            let write = order.map(|word| Step::Store64 { word, value: stage.new_words[word] });
+            write.into_iter().chain(planned(stage).into_iter().skip(1)).collect()
+        });
+        prop_assert!(caught);
+    }
+
+    /// Two devices of one domain, swapped one after the other: right answers throughout.
+    #[test]
+    fn a_shared_domain_is_released_by_its_last_device(scenario in scenarios(), evict in 0u8..32) {
+        let stage = Stage::new(busy(&scenario, evict));
+        prop_assert_eq!(stage.run_shared(false), Ok(()));
+    }
+
+    /// Twin: after the first device's release the second still needs the old tables.
+    #[test]
+    fn a_release_by_the_first_of_two_is_caught(scenario in scenarios()) {
+        let caught = (0..32).any(|evict| {
+            let stage = Stage::new(busy(&scenario, evict));
+            stage.run_shared(true).is_err()
+        });
+        prop_assert!(caught);
+    }
+
+    /// Where only one word differs no compare-exchange is asked for.
+    #[test]
+    fn a_handed_over_domain_id_needs_one_store(scenario in scenarios()) {
+        let one_word = scenario.mode == Mode::Scalable
+            || scenario.same_did && scenario.old == scenario.new;
+        let steps = planned(&Stage::new(scenario));
+        let writes: Vec<_> = steps.iter().filter(|step| !is_invalidation(step)).collect();
+        prop_assert_eq!(writes.len(), 2, "one write and the release");
+        prop_assert_eq!(matches!(writes[0], Step::Store64 { .. }), one_word);
+        prop_assert_eq!(writes[1], &Step::Release);
+    }
+}

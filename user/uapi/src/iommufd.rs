@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `/dev/iommu` (include/uapi/linux/iommufd.h), with the two calls of this project: mark and restore.
+#![expect(
+    unsafe_code,
+    reason = "says which structure belongs to which ioctl number"
+)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use iommufd_bindings::iommufd::{
+    iommu_destroy, iommu_hwpt_alloc, iommu_ioas_alloc, iommu_ioas_map, iommu_ioas_map_file,
+    iommu_ioas_unmap, iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA as FIXED_IOVA,
+    iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE as READABLE,
+    iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE as WRITEABLE,
+};
+use rustix::fs::{Mode, OFlags};
+use rustix::ioctl::{opcode, Opcode};
+
+use crate::error::{Error, Result};
+use crate::ioctl::{self, size_of, Argument};
+use crate::memory::Mapping;
+
+const TYPE: u8 = b';';
+
+/// An I/O address space's id in its iommufd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IoasId(pub u32);
+
+/// A page table's id in its iommufd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HwptId(pub u32);
+
+/// A bound device's id in its iommufd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceId(pub u32);
+
+/// Any object that [`Iommufd::destroy`] takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectId(pub u32);
+
+impl From<IoasId> for ObjectId {
+    fn from(id: IoasId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<HwptId> for ObjectId {
+    fn from(id: HwptId) -> Self {
+        Self(id.0)
+    }
+}
+
+/// Mark a HWPT, so that preserving the iommufd preserves it.
+#[repr(C)]
+struct HwptMarkPreserve {
+    size: u32,
+    hwpt_id: u32,
+    hwpt_token: u64,
+}
+
+/// Restore a HWPT by its token.
+#[repr(C)]
+struct HwptRestore {
+    size: u32,
+    out_hwpt_id: u32,
+    hwpt_token: u64,
+}
+
+/// Every structure with its command number and C name.
+macro_rules! arguments {
+    ($($structure:ty, $command:literal, $name:literal;)*) => {$(
+        // SAFETY: iommufd.h pairs this structure with this number. The kernel writes only its fields; where it has
+        // pointers, this module sets them to null, or to a mapping that is borrowed for the call.
+        unsafe impl Argument for $structure {
+            const NUMBER: Opcode = opcode::none(TYPE, $command);
+            const NAME: &'static str = $name;
+        }
+    )*};
+}
+
+arguments! {
+    iommu_destroy, 0x80, "IOMMU_DESTROY";
+    iommu_ioas_alloc, 0x81, "IOMMU_IOAS_ALLOC";
+    iommu_ioas_map, 0x85, "IOMMU_IOAS_MAP";
+    iommu_ioas_unmap, 0x86, "IOMMU_IOAS_UNMAP";
+    iommu_hwpt_alloc, 0x89, "IOMMU_HWPT_ALLOC";
+    iommu_ioas_map_file, 0x8f, "IOMMU_IOAS_MAP_FILE";
+    HwptMarkPreserve, 0x96, "IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE";
+    HwptRestore, 0x97, "IOMMU_HWPT_LIVEUPDATE_RESTORE";
+}
+
+/// An iommufd.
+#[derive(Debug)]
+pub struct Iommufd(OwnedFd);
+
+impl Iommufd {
+    /// Opens `/dev/iommu`.
+    ///
+    /// # Errors
+    ///
+    /// Those of open(2).
+    pub fn open() -> Result<Self> {
+        const PATH: &str = "/dev/iommu";
+        rustix::fs::open(PATH, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map(Self)
+            .map_err(|errno| Error::on("open", PATH, errno))
+    }
+
+    /// A new, empty I/O address space.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    #[doc(alias = "IOMMU_IOAS_ALLOC")]
+    pub fn ioas_alloc(&self) -> Result<IoasId> {
+        let mut argument = iommu_ioas_alloc {
+            size: size_of::<iommu_ioas_alloc>(),
+            ..Default::default()
+        };
+        ioctl::call(&self.0, &mut argument)?;
+        Ok(IoasId(argument.out_ioas_id))
+    }
+
+    /// Maps `length` bytes of a file, from `start` on, at `iova`, for reading and writing. Only a memfd that was
+    /// sealed before lets a HWPT of this address space be preserved.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a file that is no memfd or an address that is not page-aligned, `EEXIST` when something is
+    /// mapped there.
+    #[doc(alias = "IOMMU_IOAS_MAP_FILE")]
+    pub fn map_file(
+        &self,
+        ioas: IoasId,
+        file: impl AsFd,
+        start: u64,
+        length: u64,
+        iova: u64,
+    ) -> Result<()> {
+        ioctl::call(
+            &self.0,
+            &mut iommu_ioas_map_file {
+                size: size_of::<iommu_ioas_map_file>(),
+                flags: FIXED_IOVA | WRITEABLE | READABLE,
+                ioas_id: ioas.0,
+                fd: file.as_fd().as_raw_fd(),
+                start,
+                length,
+                iova,
+            },
+        )
+    }
+
+    /// Maps this process's memory at `iova`, for reading and writing. The kernel pins the pages, so a device may go
+    /// on writing to them after the mapping here is gone.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for an address that is not page-aligned, `EEXIST` when something is mapped there.
+    #[doc(alias = "IOMMU_IOAS_MAP")]
+    pub fn map(&self, ioas: IoasId, memory: &Mapping, iova: u64) -> Result<()> {
+        ioctl::call(
+            &self.0,
+            &mut iommu_ioas_map {
+                size: size_of::<iommu_ioas_map>(),
+                flags: FIXED_IOVA | WRITEABLE | READABLE,
+                ioas_id: ioas.0,
+                user_va: memory.address(),
+                length: memory.length(),
+                iova,
+                ..Default::default()
+            },
+        )
+    }
+
+    /// Unmaps; returns how many bytes were mapped there.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` when nothing is mapped there, or only a part of a mapping.
+    #[doc(alias = "IOMMU_IOAS_UNMAP")]
+    pub fn unmap(&self, ioas: IoasId, iova: u64, length: u64) -> Result<u64> {
+        let mut argument = iommu_ioas_unmap {
+            size: size_of::<iommu_ioas_unmap>(),
+            ioas_id: ioas.0,
+            iova,
+            length,
+        };
+        ioctl::call(&self.0, &mut argument)?;
+        Ok(argument.length)
+    }
+
+    /// A page table with the mappings of an address space, in the format that the device's IOMMU wants.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` for ids that are not of this iommufd; and what the IOMMU driver refuses with.
+    #[doc(alias = "IOMMU_HWPT_ALLOC")]
+    pub fn hwpt_alloc(&self, device: DeviceId, ioas: IoasId) -> Result<HwptId> {
+        let mut argument = iommu_hwpt_alloc {
+            size: size_of::<iommu_hwpt_alloc>(),
+            dev_id: device.0,
+            pt_id: ioas.0,
+            ..Default::default()
+        };
+        ioctl::call(&self.0, &mut argument)?;
+        Ok(HwptId(argument.out_hwpt_id))
+    }
+
+    /// Destroys an object.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` while it is used, `ENOENT` when there is none.
+    #[doc(alias = "IOMMU_DESTROY")]
+    pub fn destroy(&self, object: impl Into<ObjectId>) -> Result<()> {
+        let id = object.into().0;
+        ioctl::call(
+            &self.0,
+            &mut iommu_destroy {
+                size: size_of::<iommu_destroy>(),
+                id,
+            },
+        )
+    }
+
+    /// Marks a page table to be preserved with this iommufd, under a token of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// `EADDRINUSE` when the token is taken in this iommufd, `EBUSY` when the page table is marked already (a mark
+    /// can not be taken back, and outlives a session that is closed), `ENOTTY` on a kernel without hitless.
+    #[doc(alias = "IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE")]
+    pub fn hwpt_liveupdate_mark_preserve(&self, hwpt: HwptId, token: u64) -> Result<()> {
+        ioctl::call(
+            &self.0,
+            &mut HwptMarkPreserve {
+                size: size_of::<HwptMarkPreserve>(),
+                hwpt_id: hwpt.0,
+                hwpt_token: token,
+            },
+        )
+    }
+
+    /// The page table that was marked with this token before the jump. It is immutable: it can only be replaced
+    /// and destroyed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` when there is no such token, `EEXIST` when it has been restored already, `ENOTTY` when this iommufd
+    /// was not retrieved or on a kernel without hitless.
+    #[doc(alias = "IOMMU_HWPT_LIVEUPDATE_RESTORE")]
+    pub fn hwpt_liveupdate_restore(&self, token: u64) -> Result<HwptId> {
+        let mut argument = HwptRestore {
+            size: size_of::<HwptRestore>(),
+            out_hwpt_id: 0,
+            hwpt_token: token,
+        };
+        ioctl::call(&self.0, &mut argument)?;
+        Ok(HwptId(argument.out_hwpt_id))
+    }
+}
+
+/// For a descriptor that came from a LUO session. One of another kind answers `ENOTTY` to every call.
+impl From<OwnedFd> for Iommufd {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsFd for Iommufd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What the headers test compares.
+#[cfg(test)]
+pub(crate) mod layouts {
+    use super::*;
+    use crate::layouts::{layout, Layout};
+
+    pub(crate) fn all() -> Vec<Layout> {
+        vec![
+            layout!(iommu_destroy, "iommu_destroy", "IOMMU_DESTROY", [size, id]),
+            layout!(
+                iommu_ioas_alloc,
+                "iommu_ioas_alloc",
+                "IOMMU_IOAS_ALLOC",
+                [size, flags, out_ioas_id]
+            ),
+            layout!(
+                iommu_ioas_map,
+                "iommu_ioas_map",
+                "IOMMU_IOAS_MAP",
+                [size, flags, ioas_id, user_va, length, iova]
+            ),
+            layout!(
+                iommu_ioas_unmap,
+                "iommu_ioas_unmap",
+                "IOMMU_IOAS_UNMAP",
+                [size, ioas_id, iova, length]
+            ),
+            layout!(
+                iommu_hwpt_alloc,
+                "iommu_hwpt_alloc",
+                "IOMMU_HWPT_ALLOC",
+                [
+                    size,
+                    flags,
+                    dev_id,
+                    pt_id,
+                    out_hwpt_id,
+                    data_type,
+                    data_len,
+                    data_uptr,
+                    fault_id
+                ]
+            ),
+            layout!(
+                iommu_ioas_map_file,
+                "iommu_ioas_map_file",
+                "IOMMU_IOAS_MAP_FILE",
+                [size, flags, ioas_id, fd, start, length, iova]
+            ),
+            layout!(
+                HwptMarkPreserve,
+                "iommu_hwpt_liveupdate_mark_preserve",
+                "IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE",
+                [size, hwpt_id, hwpt_token]
+            ),
+            layout!(
+                HwptRestore,
+                "iommu_hwpt_liveupdate_restore",
+                "IOMMU_HWPT_LIVEUPDATE_RESTORE",
+                [size, out_hwpt_id, hwpt_token]
+            ),
+        ]
+    }
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Memory that a device, another process or the next kernel's user space may change at any time.
+//!
+//! A [`Mapping`] lends no references to its bytes: everything is copied in and out by volatile accesses of at most
+//! 8 bytes, so that it makes no difference to Rust who else writes there.
+#![expect(unsafe_code, reason = "mmap, and volatile accesses to what it maps")]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::error::{Error, Result};
+
+/// A file that is memory.
+#[derive(Debug)]
+pub struct Memfd(OwnedFd);
+
+impl Memfd {
+    /// A new memfd of `length` bytes, all zero, which may be sealed.
+    ///
+    /// # Errors
+    ///
+    /// Those of memfd_create(2) and ftruncate(2).
+    pub fn create(name: &str, length: u64) -> Result<Self> {
+        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+            .map_err(|errno| Error::on("memfd_create", name, errno))?;
+        rustix::fs::ftruncate(&fd, length).map_err(|errno| Error::on("ftruncate", name, errno))?;
+        Ok(Self(fd))
+    }
+
+    /// Fixes the size for good and forbids further seals: what preservation of a mapping asks for, before the
+    /// mapping is made.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` when it is sealed against seals already.
+    #[doc(alias = "F_ADD_SEALS")]
+    pub fn seal(&self) -> Result<()> {
+        rustix::fs::fcntl_add_seals(
+            &self.0,
+            SealFlags::SEAL | SealFlags::GROW | SealFlags::SHRINK,
+        )
+        .map_err(|errno| Error::new("F_ADD_SEALS", errno))
+    }
+
+    /// Gives `length` bytes from `offset` on back to the system; they read as zero then. Seals do not prevent it, and
+    /// what a device was given of that range is not the file's any more.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` while the file is preserved, or between its retrieve and finish.
+    #[doc(alias = "FALLOC_FL_PUNCH_HOLE")]
+    pub fn punch_hole(&self, offset: u64, length: u64) -> Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&self.0, flags, offset, length)
+            .map_err(|errno| Error::new("FALLOC_FL_PUNCH_HOLE", errno))
+    }
+
+    /// Whether [`Memfd::seal`]'s seals are set.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the file is no memfd.
+    #[doc(alias = "F_GET_SEALS")]
+    pub fn is_sealed(&self) -> Result<bool> {
+        rustix::fs::fcntl_get_seals(&self.0)
+            .map(|seals| seals.contains(SealFlags::SEAL | SealFlags::GROW | SealFlags::SHRINK))
+            .map_err(|errno| Error::new("F_GET_SEALS", errno))
+    }
+
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of fstat(2).
+    pub fn length(&self) -> Result<u64> {
+        let stat = rustix::fs::fstat(&self.0).map_err(|errno| Error::new("fstat", errno))?;
+        Ok(stat.st_size.unsigned_abs())
+    }
+
+    /// Maps the whole file, shared.
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2); `EPERM` when the file is not sealed against shrinking, because accesses behind its end
+    /// would end the process.
+    pub fn map(&self) -> Result<Mapping> {
+        if !self.is_sealed()? {
+            return Err(Error::on(
+                "mmap",
+                "seal the memfd before it is mapped",
+                Errno::PERM,
+            ));
+        }
+        Mapping::shared(&self.0, 0, self.length()?, "memfd")
+    }
+}
+
+/// For a descriptor that came from a LUO session.
+impl From<OwnedFd> for Memfd {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsFd for Memfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A shared, readable and writable mapping of a memfd or of a device's region.
+///
+/// Offsets are in bytes. The order of accesses is that of the program, x86's memory model provided; a caller that
+/// must see a device's data after it has seen its "done" bit reads the bit first.
+///
+/// # Invariants
+///
+/// `start` is page-aligned and `length` bytes from it on are mapped, readable and writable, until drop.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: nothing in a mapping belongs to a thread, and every access is volatile on memory that is shared by nature.
+unsafe impl Send for Mapping {}
+// SAFETY: see `Send`; two threads that write one place at the same time are like a device and a thread that do.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Fresh anonymous memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2); `EINVAL` for a length of 0.
+    pub fn anonymous(length: u64) -> Result<Self> {
+        Memfd::create("anonymous", length).and_then(|memfd| {
+            memfd.seal()?;
+            memfd.map()
+        })
+    }
+
+    /// Maps a part of a file that can not shrink: a sealed memfd, or a VFIO region.
+    pub(crate) fn shared(file: impl AsFd, offset: u64, length: u64, subject: &str) -> Result<Self> {
+        let length =
+            usize::try_from(length).map_err(|_| Error::on("mmap", subject, Errno::NOMEM))?;
+        // SAFETY: a null address without MAP_FIXED replaces no mapping of this process.
+        let start = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                file,
+                offset,
+            )
+        }
+        .map_err(|errno| Error::on("mmap", subject, errno))?;
+        let start =
+            NonNull::new(start.cast()).ok_or_else(|| Error::on("mmap", subject, Errno::NOMEM))?;
+        // INVARIANT: mmap has just mapped it so, page-aligned, and its owner unmaps it in drop only.
+        Ok(Self { start, length })
+    }
+
+    /// Bytes mapped.
+    pub fn length(&self) -> u64 {
+        self.length as u64
+    }
+
+    /// Where it is in this process's address space.
+    pub fn address(&self) -> u64 {
+        self.start.as_ptr().addr() as u64
+    }
+
+    /// The place of a `T`.
+    ///
+    /// # Panics
+    ///
+    /// When the offset is not aligned or the value not within the mapping: a mistake of the program.
+    fn place<T>(&self, offset: u64) -> NonNull<T> {
+        let size = std::mem::size_of::<T>() as u64;
+        let within = offset
+            .checked_add(size)
+            .is_some_and(|end| end <= self.length());
+        assert!(
+            within,
+            "{size} bytes at {offset:#x} are not within a mapping of {:#x}",
+            self.length
+        );
+        assert!(offset % size == 0, "{offset:#x} is not aligned to {size}");
+        // CAST: less than `length`, which is a usize.
+        // SAFETY: the offset is within the mapping, so the result is within one allocation.
+        unsafe { self.start.add(offset as usize) }.cast()
+    }
+
+    /// Reads 8 bytes.
+    ///
+    /// # Panics
+    ///
+    /// When `offset` is not aligned or not within the mapping; this holds for all accessors.
+    pub fn read_u64(&self, offset: u64) -> u64 {
+        // SAFETY: `place` has checked bounds and alignment; the type's invariant says that it is mapped.
+        unsafe { self.place::<u64>(offset).read_volatile() }
+    }
+
+    /// Writes 8 bytes.
+    pub fn write_u64(&self, offset: u64, value: u64) {
+        // SAFETY: as in `read_u64`.
+        unsafe { self.place::<u64>(offset).write_volatile(value) }
+    }
+
+    /// Reads 4 bytes: the width of most device registers.
+    pub fn read_u32(&self, offset: u64) -> u32 {
+        // SAFETY: as in `read_u64`.
+        unsafe { self.place::<u32>(offset).read_volatile() }
+    }
+
+    /// Writes 4 bytes.
+    pub fn write_u32(&self, offset: u64, value: u32) {
+        // SAFETY: as in `read_u64`.
+        unsafe { self.place::<u32>(offset).write_volatile(value) }
+    }
+
+    fn read_u8(&self, offset: u64) -> u8 {
+        // SAFETY: as in `read_u64`.
+        unsafe { self.place::<u8>(offset).read_volatile() }
+    }
+
+    fn write_u8(&self, offset: u64, value: u8) {
+        // SAFETY: as in `read_u64`.
+        unsafe { self.place::<u8>(offset).write_volatile(value) }
+    }
+
+    /// Copies out, by words where the offset is aligned.
+    pub fn copy_out(&self, offset: u64, bytes: &mut [u8]) {
+        let mut at = offset;
+        let words = if offset % 8 == 0 {
+            bytes.len() / 8 * 8
+        } else {
+            0
+        };
+        let (words, rest) = bytes.split_at_mut(words);
+        for word in words.chunks_exact_mut(8) {
+            word.copy_from_slice(&self.read_u64(at).to_ne_bytes());
+            at += 8;
+        }
+        for byte in rest {
+            *byte = self.read_u8(at);
+            at += 1;
+        }
+    }
+
+    /// Copies in, by words where the offset is aligned.
+    pub fn copy_in(&self, offset: u64, bytes: &[u8]) {
+        let mut at = offset;
+        let words = if offset % 8 == 0 {
+            bytes.len() / 8 * 8
+        } else {
+            0
+        };
+        let (words, rest) = bytes.split_at(words);
+        for chunk in words.chunks_exact(8) {
+            let mut word = [0; 8];
+            word.copy_from_slice(chunk);
+            self.write_u64(at, u64::from_ne_bytes(word));
+            at += 8;
+        }
+        for byte in rest {
+            self.write_u8(at, *byte);
+            at += 1;
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the type's invariant: this is exactly what was mapped, and no reference to it was ever lent.
+        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
+        debug_assert!(
+            unmapped.is_ok(),
+            "munmap of what mmap has mapped: {unmapped:?}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(length: u64) -> Mapping {
+        Mapping::anonymous(length).expect("memory")
+    }
+
+    #[test]
+    fn what_is_copied_in_is_copied_out_at_any_offset() {
+        let mapping = memory(4096);
+        let bytes: Vec<u8> = (0..41).collect();
+        for offset in [0, 1, 7, 8, 13, 4096 - 41] {
+            mapping.copy_in(offset, &bytes);
+            let mut back = vec![0; bytes.len()];
+            mapping.copy_out(offset, &mut back);
+            assert_eq!(back, bytes);
+        }
+    }
+
+    #[test]
+    fn two_mappings_of_a_memfd_see_one_another() {
+        let memfd = Memfd::create("test", 8192).expect("a memfd");
+        memfd.seal().expect("seals");
+        let (one, other) = (
+            memfd.map().expect("a mapping"),
+            memfd.map().expect("another"),
+        );
+        one.write_u32(4096, 7);
+        assert_eq!(other.read_u64(4096), 7);
+        assert_eq!((one.length(), memfd.length()), (8192, Ok(8192)));
+    }
+
+    #[test]
+    fn a_sealed_memfd_keeps_its_size_and_its_seals() {
+        let memfd = Memfd::create("test", 4096).expect("a memfd");
+        assert_eq!(memfd.is_sealed(), Ok(false));
+        assert_eq!(memfd.map().map(|_| ()).unwrap_err().errno, Errno::PERM);
+        memfd.seal().expect("seals");
+        assert_eq!(memfd.is_sealed(), Ok(true));
+        assert_eq!(rustix::fs::ftruncate(&memfd, 0), Err(Errno::PERM));
+        assert_eq!(memfd.seal().unwrap_err().errno, Errno::PERM);
+    }
+
+    #[test]
+    #[should_panic(expected = "not within")]
+    fn the_end_is_checked() {
+        memory(4096).read_u64(4096);
+    }
+
+    #[test]
+    #[should_panic(expected = "not within")]
+    fn an_offset_that_wraps_is_checked() {
+        memory(4096).read_u64(u64::MAX - 7);
+    }
+
+    #[test]
+    #[should_panic(expected = "not aligned")]
+    fn the_alignment_is_checked() {
+        memory(4096).read_u32(2);
+    }
+}
