@@ -125,6 +125,8 @@ pub enum Refusal {
     NotTranslating,
     /// The function at the recorded address is another device.
     OtherDevice,
+    /// The device's driver is not there yet; that can still come.
+    NoDriverYet,
     /// The unit's tables have been refused.
     UnitRefused,
 
@@ -190,6 +192,7 @@ impl fmt::Display for Refusal {
             Self::OtherCapabilities => "unit's capabilities are not the recorded ones",
             Self::NotTranslating => "unit does not translate",
             Self::OtherDevice => "another device is at the recorded address",
+            Self::NoDriverYet => "vfio-pci is not bound to the device yet",
             Self::UnitRefused => "tables of the device's unit were refused",
         })
     }

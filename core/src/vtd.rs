@@ -39,6 +39,7 @@ mod memory;
 mod refusal;
 
 pub use address::{Bdf, DevfnSet, DomainId, HostAddressWidth, Levels, TableAddress};
+pub(crate) use memory::read_entry;
 pub use memory::{Memory, WORDS_PER_TABLE};
 pub use refusal::{Entry, Field, Refusal};
 

@@ -73,6 +73,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         profile,
         rate: args.rate,
         words,
+        second_goes_on: false,
         talk: true,
     };
     let steps = Steps {

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use rustix::fs::{flock, FlockOperation};
 use rustix::io::Errno;
 
+use crate::trouble::Trouble;
+
 /// Held while something is being made.
 #[derive(Debug)]
 pub struct Lock {
@@ -16,9 +18,15 @@ pub struct Lock {
 
 /// Waits until nobody else holds the lock of this folder; says so when it has to wait.
 pub fn lock(folder: &Path) -> Result<Lock> {
-    create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join(".lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = create_dir_all(folder)
+        .and_then(|()| File::create(&path))
+        .map_err(|error| {
+            Trouble::new(
+                format!("cannot write {}: {error}", path.display()),
+                "see that there is room, and whose folder it is (what root made is root's); HITLESS_CACHE names another for what is fetched",
+            )
+        })?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => return Ok(Lock { _file: file }),
         Err(Errno::WOULDBLOCK) => eprintln!(

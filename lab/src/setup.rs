@@ -68,7 +68,7 @@ pub fn linux_source() -> Result<linux::Source> {
     let cache = paths::cache()?;
     let upstream = Upstream::read(&paths::repository()?)?;
     let _lock = lock(&cache)?;
-    sweep(&cache);
+    sweep(&cache, &WORK_FOLDERS);
     linux::source(&cache, &upstream)
 }
 
@@ -78,7 +78,7 @@ pub fn kernel_tools() -> Result<KernelTools> {
     let upstream = Upstream::read(&paths::repository()?)?;
     let rustc = rust::compiler()?;
     let _lock = lock(&cache)?;
-    sweep(&cache);
+    sweep(&cache, &WORK_FOLDERS);
     packages::ensure(&cache, packages::BUILD)?;
     let source = linux::source(&cache, &upstream)?;
     let rust_library = rust::library(&cache, &rustc)?;
@@ -117,14 +117,15 @@ pub fn shell() -> Result<()> {
     packages::ensure(&cache, packages::SHELL)
 }
 
-/// Removes what interrupted runs left behind. The caller holds the lock, so nobody works in these folders.
-fn sweep(cache: &Path) {
-    let Ok(entries) = std::fs::read_dir(cache) else {
+/// Removes the folders of such names, which interrupted runs left behind. The caller holds the lock of the folder, so
+/// nobody works in them.
+pub(crate) fn sweep(folder: &Path, prefixes: &[&str]) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if WORK_FOLDERS.iter().any(|prefix| name.starts_with(prefix)) {
+        if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
             // What cannot be removed only takes space.
             let _ = std::fs::remove_dir_all(entry.path());
         }
@@ -148,7 +149,7 @@ mod tests {
         ] {
             std::fs::create_dir_all(cache.path().join(name)).unwrap();
         }
-        sweep(cache.path());
+        sweep(cache.path(), &WORK_FOLDERS);
         let mut left: Vec<String> = std::fs::read_dir(cache.path())
             .unwrap()
             .flatten()

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::artifacts::Config;
 use crate::run::parts::Parts;
@@ -15,6 +15,7 @@ mod host;
 mod isolation;
 mod lifecycle;
 mod selftests;
+mod trouble;
 mod twins;
 mod updates;
 
@@ -56,21 +57,27 @@ pub(crate) struct Bench {
     pub(crate) keep: bool,
 }
 
-type Run = Box<dyn Fn(&Bench) -> Result<End>>;
+type OnBench = Box<dyn Fn(&Bench) -> Result<End>>;
 
-/// A machine test.
+/// What a test does; it fails by an error.
+enum Run {
+    /// On a machine of this profile.
+    Machine(&'static str, OnBench),
+    /// With neither machine nor kernel.
+    Alone(Box<dyn Fn() -> Result<End>>),
+}
+
+/// A test that needs more than the host's tests do.
 pub(crate) struct Test {
     /// `group::what`.
     name: String,
-    /// The machine it runs on.
-    profile: &'static str,
     /// What it shows, in one line.
     about: String,
     run: Run,
 }
 
 impl Test {
-    /// A test; `run` fails by an error.
+    /// A test on a machine.
     pub(crate) fn new(
         name: impl Into<String>,
         profile: &'static str,
@@ -79,20 +86,37 @@ impl Test {
     ) -> Self {
         Self {
             name: name.into(),
-            profile,
             about: about.into(),
-            run: Box::new(run),
+            run: Run::Machine(profile, Box::new(run)),
         }
+    }
+
+    /// A test that needs no machine.
+    pub(crate) fn alone(
+        name: impl Into<String>,
+        about: impl Into<String>,
+        run: impl Fn() -> Result<End> + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            about: about.into(),
+            run: Run::Alone(Box::new(run)),
+        }
+    }
+
+    fn needs_machine(&self) -> bool {
+        matches!(self.run, Run::Machine(..))
     }
 }
 
-/// All machine tests, in the order in which they are run.
+/// All tests but the host's, in the order in which they are run.
 fn tests() -> Vec<Test> {
     let mut tests = selftests::tests();
     tests.extend(updates::tests());
     tests.extend(lifecycle::tests());
     tests.extend(isolation::tests());
     tests.extend(twins::tests());
+    tests.extend(trouble::tests());
     tests
 }
 
@@ -148,13 +172,17 @@ pub fn main(args: Args) -> Result<ExitCode> {
     if !args.vm_only {
         count = host::run(&args.filters)?;
     }
-    if !args.host_only && !chosen.is_empty() {
-        let bench = Bench {
-            parts: Parts::ready(Config::Hitless)?,
-            keep: args.keep,
+    if !args.host_only {
+        let bench = if chosen.iter().any(Test::needs_machine) {
+            Some(Bench {
+                parts: Parts::ready(Config::Hitless)?,
+                keep: args.keep,
+            })
+        } else {
+            None
         };
         for test in &chosen {
-            run(test, &bench, &mut count);
+            run(test, bench.as_ref(), &mut count);
         }
     }
     println!("{}", count.line());
@@ -166,18 +194,22 @@ pub fn main(args: Args) -> Result<ExitCode> {
 }
 
 /// Runs a test, or finds out that this QEMU does not have what its machine needs.
-fn end(test: &Test, bench: &Bench) -> Result<End> {
-    let profile = Profile::load(test.profile)?;
+fn end(test: &Test, bench: Option<&Bench>) -> Result<End> {
+    let (profile, run) = match &test.run {
+        Run::Alone(run) => return run(),
+        Run::Machine(profile, run) => (Profile::load(profile)?, run),
+    };
+    let bench = bench.context("the test needs a machine, and nothing was made for one")?;
     match qemu::missing_property(&profile, &bench.parts.qemu)? {
         Some(property) => Ok(End::Skipped(format!(
             "this QEMU's intel-iommu has no property `{property}`, which the profile {} needs",
             profile.name
         ))),
-        None => (test.run)(bench),
+        None => run(bench),
     }
 }
 
-fn run(test: &Test, bench: &Bench, count: &mut Count) {
+fn run(test: &Test, bench: Option<&Bench>, count: &mut Count) {
     let start = Instant::now();
     let end = end(test, bench);
     let seconds = start.elapsed().as_secs_f64();

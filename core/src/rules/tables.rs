@@ -6,7 +6,8 @@ use crate::vtd::adopt::{AdoptedDevice, AdoptedPasid};
 use crate::vtd::legacy::{self, ContextTarget};
 use crate::vtd::scalable::{self, DirectorySize, PasidEntry};
 use crate::vtd::{
-    self, page_table, Bdf, DomainId, Entry, HostAddressWidth, Memory, Refusal, TableAddress,
+    self, page_table, read_entry, Bdf, DomainId, Entry, HostAddressWidth, Memory, Refusal,
+    TableAddress,
 };
 
 /// Which addresses a table may have. The width of the platform is not asked: what lies beyond it is
@@ -90,7 +91,7 @@ pub fn observe<M: Memory>(memory: &M, attachment: &Attachment) -> Result<EntryFa
     let table = address(attachment.context_table)?;
     let missing = Refusal::Missing(Entry::Context, bdf);
     if attachment.pasid_directory == 0 {
-        let words = read(memory, table, usize::from(bdf.devfn()))?;
+        let words = read_entry(memory, table, usize::from(bdf.devfn()))?;
         let context = legacy::ContextEntry::decode(words, WIDTH)?.ok_or(missing)?;
         return Ok(EntryFacts {
             device_tlb: matches!(
@@ -103,27 +104,13 @@ pub fn observe<M: Memory>(memory: &M, attachment: &Attachment) -> Result<EntryFa
             ..EntryFacts::default()
         });
     }
-    let words = read(memory, table, usize::from(bdf.devfn() & 0x7f))?;
+    let words = read_entry(memory, table, usize::from(bdf.devfn() & 0x7f))?;
     let context = scalable::ContextEntry::decode(words, WIDTH)?.ok_or(missing)?;
-    let words = read(memory, address(attachment.pasid_table)?, 0)?;
+    let words = read_entry(memory, address(attachment.pasid_table)?, 0)?;
     let pasid = PasidEntry::decode(words, WIDTH)?.ok_or(Refusal::Missing(Entry::Pasid, bdf))?;
     Ok(EntryFacts {
         device_tlb: context.device_tlb,
         walk_snoop: pasid.page_walk_snoop,
         page_snoop: pasid.page_snoop,
     })
-}
-
-/// The words of the entry with number `entry` of a table of entries of `N` words.
-fn read<M: Memory, const N: usize>(
-    memory: &M,
-    table: TableAddress,
-    entry: usize,
-) -> Result<[u64; N], Refusal> {
-    let mut words = [0; N];
-    let first = entry.saturating_mul(N);
-    for (offset, word) in words.iter_mut().enumerate() {
-        *word = memory.read(table, first.saturating_add(offset))?;
-    }
-    Ok(words)
 }

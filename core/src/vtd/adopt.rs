@@ -5,11 +5,12 @@
 //! ([`check_adopted`]): the tables come from another kernel and are an allegation until then. Page
 //! tables are not walked, so the cost grows with devices and buses, not with memory.
 
-use super::legacy::{self, ContextTarget, RootEntry};
+use super::bits;
+use super::legacy::{self, ContextTarget, RootEntry, PRESENT};
 use super::page_table::Format;
 use super::scalable::{self, PasidDirectoryEntry, PasidEntry, PasidTarget, RootHalf};
 use super::scalable::{DirectorySize, CONTEXT_WORDS, PASIDS_PER_TABLE, PASID_WORDS};
-use super::WORDS_PER_TABLE;
+use super::{read_entry, WORDS_PER_TABLE};
 use super::{Bdf, DevfnSet, DomainId, Entry, Field, Memory, Mode, Refusal, TableAddress, Unit};
 
 /// What the record says about a device and its domain.
@@ -123,7 +124,7 @@ fn check_nothing_else<M: Memory>(
         for (entry, index) in (0..WORDS_PER_TABLE).step_by(entry_words).enumerate() {
             let entry = u8::try_from(entry).map_err(|_| Refusal::Index)?;
             let devfn = first.wrapping_add(entry);
-            if !recorded.contains(devfn) && memory.read(table, index)? & 1 != 0 {
+            if !recorded.contains(devfn) && bits::is_set(memory.read(table, index)?, PRESENT) {
                 return Err(Refusal::Unexpected(Entry::Context, Bdf::new(bus, devfn)));
             }
         }
@@ -221,7 +222,7 @@ fn check_scalable<M: Memory>(
     check_directory(memory, unit, expected, bdf)?;
     for pasid in 1..PASIDS_PER_TABLE {
         let index = usize::from(pasid).saturating_mul(PASID_WORDS);
-        if memory.read(expected.table, index)? & 1 != 0 {
+        if bits::is_set(memory.read(expected.table, index)?, PRESENT) {
             return Err(Refusal::Unexpected(Entry::Pasid, bdf));
         }
     }
@@ -307,18 +308,4 @@ fn same<T: PartialEq>(found: T, recorded: T, field: Field, bdf: Bdf) -> Result<(
     } else {
         Err(Refusal::Mismatch(field, bdf))
     }
-}
-
-/// The `N` words of the entry with number `entry` of a table of such entries.
-fn read_entry<M: Memory, const N: usize>(
-    memory: &M,
-    table: TableAddress,
-    entry: usize,
-) -> Result<[u64; N], Refusal> {
-    let mut words = [0; N];
-    let first = entry.saturating_mul(N);
-    for (offset, word) in words.iter_mut().enumerate() {
-        *word = memory.read(table, first.saturating_add(offset))?;
-    }
-    Ok(words)
 }

@@ -25,3 +25,22 @@ impl<M: Memory + ?Sized> Memory for &M {
         (**self).read(table, index)
     }
 }
+
+/// The words of the entry with number `entry` of a table of entries of `N` words: `N` reads, in
+/// rising order.
+///
+/// # Errors
+///
+/// What [`Memory::read`] refuses.
+pub(crate) fn read_entry<M: Memory, const N: usize>(
+    memory: &M,
+    table: TableAddress,
+    entry: usize,
+) -> Result<[u64; N], Refusal> {
+    let mut words = [0; N];
+    let first = entry.saturating_mul(N);
+    for (offset, word) in words.iter_mut().enumerate() {
+        *word = memory.read(table, first.saturating_add(offset))?;
+    }
+    Ok(words)
+}

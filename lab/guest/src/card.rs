@@ -10,7 +10,9 @@ use hitless_proto::layout::{self, PAGE};
 use hitless_proto::state::State;
 use hitless_proto::{Answer, Bdf, What};
 use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
+use hitless_uapi::vfio::Irq;
 use hitless_uapi::{Iommufd, Mapping, Memfd, VfioDevice};
+use rustix::event::{eventfd, EventfdFlags};
 use std::os::fd::AsFd;
 
 use crate::harvester::{with, Harvester, SharedRing};
@@ -339,6 +341,28 @@ impl Card {
                 .context("destroying the replaced page table's address space")?;
         }
         self.replaced = None;
+        Ok(())
+    }
+
+    /// Attaches the card back to what the last swap has replaced. What the card is attached to in these books stays:
+    /// the order is for a page table that can only be left.
+    pub(crate) fn swap_back(&self) -> Result<()> {
+        let old = self
+            .replaced
+            .context("no swap has left a page table behind")?;
+        self.device()?.attach_pt(old.hwpt)?;
+        Ok(())
+    }
+
+    /// Sets an interrupt up, or takes all down.
+    pub(crate) fn interrupts(&self, on: bool) -> Result<()> {
+        if !on {
+            self.device()?.set_irqs(Irq::Msix, &[])?;
+            return Ok(());
+        }
+        // The kernel keeps its own reference.
+        let signal = eventfd(0, EventfdFlags::CLOEXEC).context("eventfd")?;
+        self.device()?.set_irqs(Irq::Msix, &[signal.as_fd()])?;
         Ok(())
     }
 

@@ -109,6 +109,8 @@ impl Machine {
             }
             Command::Frames { card } => return self.card(*card)?.frames(),
             Command::PunchHole { card } => self.card(*card)?.punch_hole()?,
+            Command::Interrupts { card, on } => self.card(*card)?.interrupts(*on)?,
+            Command::SwapBack { card } => self.card(*card)?.swap_back()?,
             Command::PagesMoved { card } => return self.card(*card)?.pages_moved(),
             Command::Stop { card } => self.card(*card)?.stop()?,
             Command::Drop { card } => {

@@ -178,6 +178,18 @@ pub enum Command {
         /// The card's number.
         card: u8,
     },
+    /// VFIO_DEVICE_SET_IRQS: set one MSI-X vector up, or take all down.
+    Interrupts {
+        /// The card's number.
+        card: u8,
+        /// Set up, or take down.
+        on: bool,
+    },
+    /// VFIO_DEVICE_ATTACH_IOMMUFD_PT back to the HWPT that the last `Swap` replaced.
+    SwapBack {
+        /// The card's number.
+        card: u8,
+    },
     /// Compare the memfd's present physical pages with the index written at start. Answers [`Answer::Moved`].
     PagesMoved {
         /// The card's number.

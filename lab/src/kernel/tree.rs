@@ -19,9 +19,12 @@ use crate::fingerprint::{files, Fingerprint};
 use crate::paths;
 use crate::progress::Step;
 use crate::setup::linux::Source;
+use crate::setup::sweep;
 use crate::trouble::trouble;
 
 const STAMP: &str = ".hitless.json";
+/// Names of the folders begin like this that patches are tried in, beside the tree.
+const STAGING: &str = "staging-";
 /// Where core is linked into the tree.
 pub const CORE: &str = "drivers/hitless/core";
 
@@ -81,9 +84,11 @@ fn assemble_at(repository: &Path, source: &Source, tree: &Path) -> Result<Tree> 
     }
 
     // Everything that can be refused is refused before the tree is touched.
+    let folder = tree.parent().unwrap_or(tree);
+    sweep(folder, &[STAGING]);
     let staging = tempfile::Builder::new()
-        .prefix("staging")
-        .tempdir_in(tree.parent().unwrap_or(tree))?;
+        .prefix(STAGING)
+        .tempdir_in(folder)?;
     let patched = patches::stage(&source.path, &patches, staging.path())?;
     for (path, _) in &new_files {
         if source.path.join(path).exists() || patched.contains(path) {
@@ -356,11 +361,14 @@ mod tests {
         fs::write(repository.join("kernel/patches/0001-x.patch"), PATCH).unwrap();
         assemble_at(&repository, &source, &tree).unwrap();
         fs::write(repository.join("kernel/patches/0002-y.patch"), PATCH).unwrap();
+        // What a killed run has left goes too.
+        fs::create_dir(dir.path().join("out/staging-x")).unwrap();
         assert!(assemble_at(&repository, &source, &tree).is_err());
         assert_eq!(
             fs::read_to_string(tree.join("dir/a.c")).unwrap(),
             "one\nzwei\nthree\n"
         );
+        assert_eq!(fs::read_dir(dir.path().join("out")).unwrap().count(), 1);
     }
 
     #[test]

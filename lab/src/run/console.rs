@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -125,6 +126,19 @@ impl Console {
             .any(|line| line.text.contains(words))
     }
 
+    /// Waits until a line contains `words`. What the kernel prints may come later than the answer of the program that
+    /// made it print.
+    pub(crate) fn wait_for(&self, words: &str, limit: Duration) -> bool {
+        let start = Instant::now();
+        while !self.says(words) {
+            if start.elapsed() > limit {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+
     /// The last lines, for an error.
     pub(crate) fn tail(&self, count: usize) -> String {
         let seen = self.lock();
@@ -168,6 +182,19 @@ mod tests {
         let mut splitter = Splitter::default();
         assert!(splitter.push(b"half a ").is_empty());
         assert_eq!(splitter.push(b"line\r\n\nx"), ["half a line", ""]);
+    }
+
+    #[test]
+    fn a_line_that_comes_late_is_waited_for() {
+        let console = Console::default();
+        let late = console.clone();
+        let printer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            late.add(1, "hitless: late words".to_owned());
+        });
+        assert!(console.wait_for("late words", Duration::from_secs(10)));
+        assert!(!console.wait_for("other words", Duration::from_millis(30)));
+        printer.join().expect("the printer ends");
     }
 
     #[test]

@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long a kernel may take from start to hello.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// How long the console's last words may come after the machine's end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why an order has no answer.
 #[derive(Debug, Error)]
@@ -90,6 +92,7 @@ pub(crate) struct Guest {
     clock: Clock,
     next: u64,
     log: String,
+    patience: Duration,
 }
 
 impl Guest {
@@ -124,7 +127,13 @@ impl Guest {
             clock,
             next: 1,
             log: String::new(),
+            patience: Duration::MAX,
         })
+    }
+
+    /// Waits no longer than this for anything from now on.
+    pub(crate) fn wait_at_most(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Waits for the guest program of a kernel that is booting.
@@ -277,16 +286,17 @@ impl Guest {
         self.note(sent, &format!("order {id}: {name}"));
         self.writer
             .write_all(line.as_bytes())
-            .map_err(|error| self.gone(&name, &error.to_string()))?;
+            .map_err(|error| self.ended(&name, &error.to_string()))?;
         Ok((id, sent, name))
     }
 
     fn receive(&mut self, what: &str, start: Instant, limit: Duration) -> Result<(Ns, Report)> {
+        let limit = limit.min(self.patience);
         loop {
             match self.reports.recv_timeout(LOOK) {
                 Ok(report) => return Ok(report),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.gone(what, "the machine has ended"))
+                    return Err(self.ended(what, "the machine has ended"))
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -304,13 +314,26 @@ impl Guest {
         }
     }
 
+    /// The machine is gone. A kernel that panics reboots, which ends it: then the panic is the reason.
+    fn ended(&mut self, what: &str, how: &str) -> anyhow::Error {
+        let start = Instant::now();
+        while !self.console.has_ended() && start.elapsed() < LAST_WORDS {
+            std::thread::sleep(LOOK);
+        }
+        match self.console.hang() {
+            Some(hang) => self.gone(what, &format!("the kernel says: {hang}")),
+            None => self.gone(what, how),
+        }
+    }
+
     fn gone(&mut self, what: &str, why: &str) -> anyhow::Error {
         let at = self.clock.now();
         self.note(at, &format!("waiting for {what}: {why}"));
-        anyhow!(
-            "waiting for {what}: {why}. The console's last lines:\n{}",
-            self.console.tail(30)
-        )
+        let tail = self.console.tail(30);
+        if tail.is_empty() {
+            return anyhow!("waiting for {what}: {why}. The console is empty");
+        }
+        anyhow!("waiting for {what}: {why}. The console's last lines:\n{tail}")
     }
 }
 
@@ -386,6 +409,27 @@ mod tests {
         let error = guest.order(Command::FreeMemory).expect_err("a panic");
         assert!(error.to_string().contains("not syncing"), "{error}");
         assert_eq!(error.errno(), None);
+    }
+
+    #[test]
+    fn a_machine_that_ends_by_a_panic_is_told_with_it() {
+        let (mut guest, console) = guest(&[]);
+        // The first report of the end finds no panic on the console yet.
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(60));
+            console.add(0, "Kernel panic - not syncing: late".to_owned());
+        });
+        let error = guest.order(Command::FreeMemory).expect_err("a panic");
+        assert!(error.to_string().contains("not syncing: late"), "{error}");
+        late.join().expect("the console");
+    }
+
+    #[test]
+    fn a_silent_machine_is_waited_for_no_longer_than_asked() {
+        let (mut guest, _) = guest(&["", ""]);
+        guest.wait_at_most(Duration::from_secs(1));
+        let error = guest.order(Command::FreeMemory).expect_err("silence");
+        assert!(error.to_string().contains("heard for 1 s"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::run::clock::{as_ms, Ns};
 use crate::run::generator::Sent;
 use crate::run::guest::GuestCount;
 use crate::run::phases::{frames_between, Phase};
-use crate::run::trace::Harm;
+use crate::run::trace::{Faults, Harm};
 use crate::run::witness::{Landing, Seen};
 
 /// Everything that was seen.
@@ -26,7 +26,9 @@ pub(crate) struct Evidence {
     /// What landed.
     pub(crate) seen: Seen,
     /// The preserved device's faults in QEMU's trace.
-    pub(crate) traced_faults: u64,
+    pub(crate) traced_faults: Faults,
+    /// The second card's from the first jump on: it went on, and reached nothing.
+    pub(crate) second_card_faults: u64,
     /// Looks at the fault registers that showed one of the preserved device.
     pub(crate) recorded_faults: u64,
     /// What was done to the device.
@@ -139,7 +141,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
         duplicated: order.duplicated,
         reordered: order.reordered,
         corrupt: evidence.seen.corrupt.len() as u64 + evidence.seen.skipped + order.unknown,
-        dmar_faults: evidence.traced_faults.max(evidence.recorded_faults),
+        dmar_faults: evidence.traced_faults.count.max(evidence.recorded_faults),
         device_resets: resets,
         frames_during_jump: jump,
         frames_during_swap: swap,
@@ -351,7 +353,7 @@ mod tests {
                 run.seen.skipped = 1;
                 run.guest = None;
             }),
-            ("DMAR faults", |run| run.traced_faults = 1),
+            ("DMAR faults", |run| run.traced_faults.count = 1),
             ("DMAR faults", |run| run.recorded_faults = 1),
             ("function level reset", |run| {
                 run.harms.push((1, Harm::FunctionReset));

@@ -6,8 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{anyhow, bail, Context, Result};
-use tempfile::TempDir;
+use anyhow::{anyhow, Context, Result};
 
 use crate::run::clock::Clock;
 use crate::run::console::Console;
@@ -19,8 +18,10 @@ use crate::run::profile::Profile;
 use crate::run::qemu::{self, names, SLOTS};
 use crate::run::ram::Ram;
 
+pub(crate) mod room;
 mod starting;
 
+pub(crate) use room::memory_directory;
 use starting::Starting;
 
 /// The nice value of a machine and of what watches it.
@@ -55,7 +56,7 @@ pub(crate) struct Machine {
     pub(crate) ram: Ram,
     /// The logs.
     pub(crate) directory: Directory,
-    monitor: Option<Monitor>,
+    monitor: Monitor,
     wires: [Option<UnixStream>; SLOTS.len()],
     child: Child,
 }
@@ -72,8 +73,8 @@ impl Machine {
         parts: &Parts,
         command_line: &str,
     ) -> Result<Self> {
-        let directory = Directory::create(name)?;
         let sockets = memory_directory(profile.machine.memory_mib)?;
+        let directory = Directory::create(name)?;
         let listen = |name: &str| -> Result<UnixListener> {
             let path = sockets.path().join(name);
             let listener = UnixListener::bind(&path)
@@ -141,9 +142,7 @@ impl Machine {
             .open(&ram_path)
             .with_context(|| format!("the machine's memory {} is missing", ram_path.display()))?;
         // Everybody has what they need open: nothing is left behind even if the lab is killed.
-        sockets
-            .close()
-            .context("the machine's sockets can not be removed")?;
+        sockets.close()?;
         let child = starting
             .child
             .take()
@@ -154,7 +153,7 @@ impl Machine {
             guest,
             ram: Ram::new(file, profile.machine.memory_mib << 20),
             directory,
-            monitor: Some(monitor),
+            monitor,
             wires,
             child,
         })
@@ -168,11 +167,7 @@ impl Machine {
     pub(crate) fn wait_hello(&mut self) -> Result<Hello> {
         let hello = self.guest.wait_hello();
         if hello.is_err() {
-            let state = self
-                .monitor
-                .as_mut()
-                .map(|monitor| monitor.human("info registers -a"));
-            if let Some(Ok(state)) = state {
+            if let Ok(state) = self.monitor.human("info registers -a") {
                 self.directory.write("processors", &state);
             }
         }
@@ -191,15 +186,9 @@ impl Machine {
             .ok_or_else(|| anyhow!("the wire of card {card} is in use or does not exist"))
     }
 
-    /// QEMU's monitor, once.
-    ///
-    /// # Errors
-    ///
-    /// It was taken already.
-    pub(crate) fn monitor(&mut self) -> Result<Monitor> {
-        self.monitor
-            .take()
-            .ok_or_else(|| anyhow!("QEMU's monitor is in use"))
+    /// QEMU's monitor.
+    pub(crate) fn monitor(&self) -> Monitor {
+        self.monitor.clone()
     }
 
     /// Ends QEMU, so that its trace is complete, and returns the trace.
@@ -259,27 +248,4 @@ pub(crate) fn with_parent_death(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
-}
-
-/// A directory with room for the machine's memory, in memory where possible.
-pub(crate) fn memory_directory(memory_mib: u64) -> Result<TempDir> {
-    let mut full = Vec::new();
-    for place in [Path::new("/dev/shm"), &std::env::temp_dir()] {
-        let Ok(room) = rustix::fs::statvfs(place) else {
-            continue;
-        };
-        let free_mib = room.f_bavail.saturating_mul(room.f_frsize) >> 20;
-        if free_mib < memory_mib + memory_mib / 8 {
-            full.push(format!("{} has {free_mib} MiB", place.display()));
-            continue;
-        }
-        return tempfile::Builder::new()
-            .prefix("hitless-")
-            .tempdir_in(place)
-            .with_context(|| format!("no directory can be made in {}", place.display()));
-    }
-    bail!(
-        "no room for the machine's {memory_mib} MiB of memory ({}): free some, or set TMPDIR to a place that has it",
-        full.join(", ")
-    )
 }

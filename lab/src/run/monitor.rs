@@ -3,14 +3,20 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, Context, Result};
 use serde_json::{json, Value};
 
-/// A connection to QEMU's monitor.
-#[derive(Debug)]
+/// A connection to QEMU's monitor. Clones use the same one, one after the other.
+#[derive(Clone, Debug)]
 pub(crate) struct Monitor {
+    connection: Arc<Mutex<Connection>>,
+}
+
+#[derive(Debug)]
+struct Connection {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
 }
@@ -28,15 +34,51 @@ impl Monitor {
         let writer = socket
             .try_clone()
             .context("the monitor's socket can not be duplicated")?;
-        let mut monitor = Self {
+        let mut connection = Connection {
             reader: BufReader::new(socket),
             writer,
         };
-        monitor.line().context("QEMU's monitor does not greet")?;
-        monitor.execute(&json!({"execute": "qmp_capabilities"}))?;
-        Ok(monitor)
+        connection.line().context("QEMU's monitor does not greet")?;
+        connection.execute(&json!({"execute": "qmp_capabilities"}))?;
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+        })
     }
 
+    /// What QEMU's human monitor answers to a command.
+    ///
+    /// # Errors
+    ///
+    /// QEMU ended.
+    pub(crate) fn human(&self, command_line: &str) -> Result<String> {
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let answer = connection.execute(&json!({
+            "execute": "human-monitor-command",
+            "arguments": {"command-line": command_line},
+        }))?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Reads `count` 32-bit words of physical memory or device registers.
+    ///
+    /// # Errors
+    ///
+    /// QEMU ended, or the answer is not one of words.
+    pub(crate) fn words(&self, address: u64, count: usize) -> Result<Vec<u32>> {
+        let command_line = format!("xp /{count}xw {address:#x}");
+        let answer = self.human(&command_line)?;
+        let words = parse_words(&answer).unwrap_or_default();
+        if words.len() != count {
+            return Err(anyhow!("QEMU answers {answer} to `{command_line}`"));
+        }
+        Ok(words)
+    }
+}
+
+impl Connection {
     fn line(&mut self) -> Result<Value> {
         let mut line = String::new();
         let count = self
@@ -65,34 +107,6 @@ impl Monitor {
             }
             // Anything else is an event.
         }
-    }
-
-    /// What QEMU's human monitor answers to a command.
-    ///
-    /// # Errors
-    ///
-    /// QEMU ended.
-    pub(crate) fn human(&mut self, command_line: &str) -> Result<String> {
-        let answer = self.execute(&json!({
-            "execute": "human-monitor-command",
-            "arguments": {"command-line": command_line},
-        }))?;
-        Ok(answer.as_str().unwrap_or_default().to_owned())
-    }
-
-    /// Reads `count` 32-bit words of physical memory or device registers.
-    ///
-    /// # Errors
-    ///
-    /// QEMU ended, or the answer is not one of words.
-    pub(crate) fn words(&mut self, address: u64, count: usize) -> Result<Vec<u32>> {
-        let command_line = format!("xp /{count}xw {address:#x}");
-        let answer = self.human(&command_line)?;
-        let words = parse_words(&answer).unwrap_or_default();
-        if words.len() != count {
-            return Err(anyhow!("QEMU answers {answer} to `{command_line}`"));
-        }
-        Ok(words)
     }
 }
 

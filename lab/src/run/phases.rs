@@ -51,6 +51,11 @@ impl Jump {
         first(lines, Marker::Leave, self.ordered, self.hello).unwrap_or(self.ordered)
     }
 
+    /// When the new kernel said its first words.
+    pub(crate) fn entry(&self, lines: &[Line]) -> Ns {
+        first(lines, Marker::Entry, self.leave(lines), self.hello).unwrap_or(self.hello)
+    }
+
     /// The jump's phases, by what the kernels printed. A phase whose marker is missing has no length: its time is
     /// counted in the one that follows.
     pub(crate) fn phases(&self, lines: &[Line]) -> Vec<Phase> {
@@ -110,6 +115,7 @@ mod tests {
         assert_eq!(lengths, [2, 8, 10, 0, 15, 5]);
         assert!(phases.windows(2).all(|pair| pair[0].to == pair[1].from));
         assert_eq!(jump.leave(&lines), 12);
+        assert_eq!(jump.entry(&lines), 20);
     }
 
     #[test]

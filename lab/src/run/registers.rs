@@ -59,7 +59,7 @@ impl Registers {
     /// # Errors
     ///
     /// No thread can be started.
-    pub(crate) fn start(mut monitor: Monitor, clock: Clock) -> Result<Self> {
+    pub(crate) fn start(monitor: Monitor, clock: Clock) -> Result<Self> {
         let looks = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
@@ -69,7 +69,7 @@ impl Registers {
                 move || {
                     while !stop.load(Ordering::Relaxed) {
                         // An error means that QEMU has ended; others notice that too.
-                        let Ok(look) = look(&mut monitor, clock) else {
+                        let Ok(look) = look(&monitor, clock) else {
                             break;
                         };
                         looks
@@ -109,7 +109,7 @@ impl Drop for Registers {
     }
 }
 
-fn look(monitor: &mut Monitor, clock: Clock) -> Result<Look> {
+fn look(monitor: &Monitor, clock: Clock) -> Result<Look> {
     let at = clock.now();
     let status = monitor.words(VTD_REGISTERS + GLOBAL_STATUS, 1)?;
     let record = monitor.words(VTD_REGISTERS + FAULT_RECORD, 4)?;

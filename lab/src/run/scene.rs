@@ -49,6 +49,9 @@ pub(crate) struct Plan {
     pub(crate) rate: u32,
     /// Words on every kernel's command line.
     pub(crate) words: String,
+    /// Nothing switches the second card's bus mastering off at the jump: it is watched, and may receive until the
+    /// new kernel's first line.
+    pub(crate) second_goes_on: bool,
     /// Whether steps are told on standard error.
     pub(crate) talk: bool,
 }
@@ -75,6 +78,7 @@ pub(crate) struct Scene {
     pub(crate) troubles: Vec<String>,
     generators: Vec<Generator>,
     witness: Option<Witness>,
+    second_witness: Option<Witness>,
     registers: Option<Registers>,
     started: Ns,
 }
@@ -89,7 +93,7 @@ impl Scene {
         let line = command_line(&plan.profile, &plan.words);
         let mut machine = Machine::start(&plan.name, &plan.profile, parts, &line)?;
         let hello = machine.wait_hello()?;
-        let registers = Registers::start(machine.monitor()?, machine.clock)?;
+        let registers = Registers::start(machine.monitor(), machine.clock)?;
         let scene = Self {
             machine,
             plan,
@@ -99,6 +103,7 @@ impl Scene {
             troubles: Vec::new(),
             generators: Vec::new(),
             witness: None,
+            second_witness: None,
             registers: Some(registers),
             started: 0,
         };
@@ -171,11 +176,16 @@ impl Scene {
             bail!("the guest does not say where the card's memory is");
         };
         let clock = self.machine.clock;
-        if first {
+        if first || self.plan.second_goes_on {
             let ram = self.machine.ram.clone();
             let watcher = Watcher::new(ram, slot.card, ring, &index_pages)?;
-            self.witness = Some(Witness::start(watcher, clock)?);
-            self.started = clock.now();
+            let witness = Some(Witness::start(watcher, clock)?);
+            if first {
+                self.witness = witness;
+                self.started = clock.now();
+            } else {
+                self.second_witness = witness;
+            }
         }
         let stream = Stream {
             card: slot.card,

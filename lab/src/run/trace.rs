@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! QEMU's trace: what the emulated VT-d and the PCI configuration space say of a run.
 
+use std::collections::BTreeSet;
+
 use crate::run::clock::{Clock, Ns};
 use crate::run::qemu::{Slot, IGB_DEVICE_CONTROL, IGB_POWER_CONTROL};
 
@@ -218,12 +220,36 @@ fn harm(event: Event, slot: Slot) -> Option<Harm> {
 }
 
 /// How many of a device's DMAs were blocked between two moments.
-pub(crate) fn faults(trace: &[Traced], source: u16, from: Ns, to: Ns) -> u64 {
-    within(trace, from, to)
-        .filter(
-            |traced| matches!(traced.event, Event::Fault { source_id, .. } if source_id == source),
-        )
-        .count() as u64
+pub(crate) fn faults(trace: &[Traced], source: u16, from: Ns, to: Ns) -> Faults {
+    let mut faults = Faults::default();
+    for traced in within(trace, from, to) {
+        match traced.event {
+            Event::Fault {
+                source_id, reason, ..
+            } if source_id == source => faults.add(traced.at, reason),
+            _ => {}
+        }
+    }
+    faults
+}
+
+/// The blocked DMAs of one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    /// How many.
+    pub(crate) count: u64,
+    /// When the first was.
+    pub(crate) first: Option<Ns>,
+    /// Their reasons (VT-d 7.1.3).
+    pub(crate) reasons: BTreeSet<u32>,
+}
+
+impl Faults {
+    fn add(&mut self, at: Ns, reason: u32) {
+        self.count += 1;
+        self.first.get_or_insert(at);
+        self.reasons.insert(reason);
+    }
 }
 
 fn within(trace: &[Traced], from: Ns, to: Ns) -> impl Iterator<Item = &Traced> {
@@ -340,6 +366,8 @@ mod tests {
             fault(6, 0x200),
             fault(9, 0x100),
         ];
-        assert_eq!(faults(&trace, 0x100, 2, 8), 1);
+        let seen = faults(&trace, 0x100, 2, 8);
+        assert_eq!((seen.count, seen.first), (1, Some(5)));
+        assert!(seen.reasons.contains(&2));
     }
 }

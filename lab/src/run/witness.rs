@@ -20,6 +20,9 @@ use crate::run::ram::Ram;
 /// After so long without a frame it looks behind the next descriptor: a card that met a fault skips some.
 const QUIET: Ns = 50 * MS;
 
+/// After so many corrupt descriptors there is no ring any more: the memory is somebody else's.
+const HOPELESS: usize = 1 << 16;
+
 /// A frame in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Landing {
@@ -113,7 +116,10 @@ impl Watcher {
         // Descriptors behind the tail are the guest's, whatever is written in them.
         let tail = self.tail();
         let mut count = 0;
-        while Some(self.next) != tail {
+        while Some(self.next) != tail && count < self.ring as usize {
+            if self.seen.corrupt.len() >= HOPELESS {
+                return 0;
+            }
             let Some(landed) = self.landed(self.next) else {
                 break;
             };
@@ -361,6 +367,24 @@ mod tests {
         watcher.look(3 + 2 * QUIET);
         assert_eq!(sequences(&watcher), [0, 3]);
         assert_eq!(watcher.seen.skipped, 2);
+    }
+
+    #[test]
+    fn memory_that_is_somebody_elses_is_given_up() {
+        let card = Pretend::new();
+        let mut watcher = card.watcher();
+        // Every bit set: each descriptor looks done, and there is no tail.
+        let (from, to) = (layout::descriptor(0), layout::descriptor(RING));
+        let all = vec![0xff; usize::try_from(to - from).expect("a size")];
+        card.write(from, &all);
+        card.write(0, &[0xff; PAGE as usize]);
+        for now in 0..2 * HOPELESS as u64 {
+            if watcher.look(now) == 0 {
+                break;
+            }
+        }
+        assert_eq!(watcher.seen.corrupt.len(), HOPELESS);
+        assert_eq!(watcher.seen.landings, []);
     }
 
     #[test]

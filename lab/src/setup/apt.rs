@@ -100,7 +100,11 @@ impl Apt {
         }
         command::output(apt.arg("install").args(packages)).map_err(|error| {
             Trouble::new(
-                format!("cannot install {}: {error:#}", packages.join(" ")),
+                format!(
+                    "cannot install {}: {}",
+                    packages.join(" "),
+                    reasons(&format!("{error:#}"))
+                ),
                 "see apt's own words above; mend the package system (`apt-get -f install`, `dpkg --configure -a`), or install the packages yourself",
             )
         })?;
@@ -165,7 +169,20 @@ fn unreachable(what: &str, error: &anyhow::Error) -> anyhow::Error {
     .into()
 }
 
-/// apt's own error lines, each once; all of its words when there are none.
+/// Whether apt could not reach the mirror at all: then it will not reach it for another suite either.
+pub fn is_offline(error: &anyhow::Error) -> bool {
+    const WORDS: [&str; 5] = [
+        "resolving",
+        "Could not resolve",
+        "Could not connect",
+        "onnection timed out",
+        "Network is unreachable",
+    ];
+    let text = format!("{error:#}");
+    WORDS.iter().any(|words| text.contains(words))
+}
+
+/// apt's own error lines, each once; all of its words when there are none, or when the reason is among dpkg's.
 fn reasons(text: &str) -> String {
     let mut found: Vec<&str> = Vec::new();
     for line in text.lines().map(str::trim) {
@@ -175,7 +192,7 @@ fn reasons(text: &str) -> String {
             }
         }
     }
-    if found.is_empty() {
+    if found.is_empty() || found.iter().any(|line| line.starts_with("Sub-process")) {
         return text.to_owned();
     }
     found.join("; ")
@@ -217,6 +234,8 @@ mod tests {
         let text = "`apt-get -o Dir=x update` failed:\n    Ign:1 http://x\n    E: Failed to fetch http://x  Temporary failure\n    E: Failed to fetch http://x  Temporary failure\n";
         assert_eq!(reasons(text), "Failed to fetch http://x  Temporary failure");
         assert_eq!(reasons("other"), "other");
+        let text = "dpkg: error processing package x\nE: Sub-process /usr/bin/dpkg returned an error code (1)";
+        assert_eq!(reasons(text), text);
     }
 
     #[test]
@@ -228,5 +247,19 @@ mod tests {
                 && text.contains("check the network"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_suite_that_the_mirror_lacks_is_no_lack_of_network() {
+        let of = |text: &str| is_offline(&unreachable("sid", &anyhow::anyhow!("{text}")));
+        assert!(of(
+            "E: Failed to fetch http://x  Temporary failure resolving 'x'"
+        ));
+        assert!(of(
+            "E: Failed to fetch http://x  Could not connect to x:80 (::1)."
+        ));
+        assert!(!of(
+            "E: The repository 'http://x sid Release' does not have a Release file."
+        ));
     }
 }

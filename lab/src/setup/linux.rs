@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::apt::Apt;
+use super::apt::{is_offline, Apt};
 use super::platform::{debian, Debian};
 use crate::fingerprint::{of_file, Fingerprint};
 use crate::kernel::tree::check_unbuilt;
@@ -163,6 +163,7 @@ pub fn find_package(
         // A mirror need not carry every suite: that is only of interest if it gives none of them.
         let apt = match Apt::of_suite(cache, debian, suite) {
             Ok(apt) => apt,
+            Err(error) if is_offline(&error) => return Err(error),
             Err(error) => {
                 seen.push(format!("{suite}: not to be had"));
                 unreached = unreached.or(Some(error));
@@ -201,9 +202,7 @@ pub fn find_package(
         if package.starts_with("linux") {
             format!("get Linux {release} elsewhere and set HITLESS_LINUX to the unpacked tree or the tarball")
         } else {
-            format!(
-                "install it by `rustup component add rust-src`, for the rustc {release} on PATH"
-            )
+            format!("add it to the toolchain of the rustc {release} on PATH (`rustup component add rust-src`), or use a rustc of a version that Debian has")
         },
     )
 }

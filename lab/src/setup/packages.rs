@@ -11,6 +11,9 @@ use super::platform::{debian, need_root};
 use crate::command::{find, output};
 use crate::trouble::{trouble, Trouble};
 
+/// The variable by which bindgen is told where libclang is.
+const LIBCLANG: &str = "LIBCLANG_PATH";
+
 /// How one sees that a package is there.
 #[derive(Clone, Copy, Debug)]
 pub enum Sign {
@@ -63,7 +66,10 @@ pub fn ensure(cache: &Path, needs: &[Need]) -> Result<()> {
     }
     let wanted = missing.join(" ");
     let debian = debian(&wanted)?;
-    need_root(&wanted)?;
+    need_root(
+        &format!("these packages are missing and only root may install them: {wanted}"),
+        &wanted,
+    )?;
     let apt = Apt::of_release(cache, &debian)?;
     // What QEMU brought from backports (libelf1) may need its other half from there.
     if apt.install(&missing, None).is_err() {
@@ -96,14 +102,23 @@ fn is_there(sign: Sign) -> bool {
                 || Path::new("/sbin").join(name).is_file()
         }
         Sign::File(paths) => paths.iter().any(|path| Path::new(path).is_file()),
-        Sign::Libclang => libclang().is_ok(),
+        // Who says where it is gets no other.
+        Sign::Libclang => std::env::var_os(LIBCLANG).is_some() || libclang().is_ok(),
     }
 }
 
 /// The folder of a libclang for bindgen: `$LIBCLANG_PATH`, else LLVM 19 or the newest other that is 17 or newer.
 pub fn libclang() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("LIBCLANG_PATH") {
-        return Ok(PathBuf::from(path));
+    if let Some(path) = std::env::var_os(LIBCLANG).map(PathBuf::from) {
+        if path.is_file() || has_libclang(&path) {
+            return Ok(path);
+        }
+        return trouble(
+            format!("{LIBCLANG} is {}, where no libclang.so is", path.display()),
+            format!(
+                "unset {LIBCLANG}, or set it to the folder of a libclang.so of version 17 or newer"
+            ),
+        );
     }
     let candidates = [19, 22, 21, 20, 18, 17]
         .map(|version| PathBuf::from(format!("/usr/lib/llvm-{version}/lib")));

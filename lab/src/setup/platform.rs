@@ -50,14 +50,14 @@ fn recognize(os_release: &str, wanted: &str) -> Result<Debian, Trouble> {
     }
 }
 
-/// Refuses to install as another user than root; `wanted` names the packages.
-pub fn need_root(wanted: &str) -> Result<(), Trouble> {
+/// Refuses to install as another user than root, for this `cause`; `wanted` is what follows `apt-get install`.
+pub fn need_root(cause: &str, wanted: &str) -> Result<(), Trouble> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
     Err(Trouble::new(
-        format!("these packages are missing and only root may install them: {wanted}"),
-        format!("run `cargo lab setup` as root once, or `apt-get install {wanted}` as root (qemu-system-x86 from backports)"),
+        cause,
+        format!("run `cargo lab setup` as root once, or `apt-get install {wanted}` as root"),
     ))
 }
 

@@ -38,16 +38,36 @@ pub fn found() -> Result<Option<PathBuf>> {
     if is_known_good(&path) {
         return Ok(Some(path));
     }
-    let text = output(Command::new(&path).arg("--version"))?;
-    if version(&text).is_none_or(|version| version < OLDEST) {
+    if version(&ask(&path, &["--version"])?).is_none_or(|version| version < OLDEST) {
         return Ok(None);
     }
-    check_devices(
-        &output(Command::new(&path).args(["-device", "help"]))?,
-        &path,
-    )?;
+    check_devices(&ask(&path, &["-device", "help"])?, &path)?;
     remember(&path);
     Ok(Some(path))
+}
+
+fn ask(path: &Path, what: &[&str]) -> Result<String> {
+    let answer = output(Command::new(path).args(what));
+    answer.map_err(|error| {
+        Trouble::new(
+            format!("{} does not run: {error:#}", path.display()),
+            format!("mend it (`apt-get install --reinstall {PACKAGE}`), or take its folder out of PATH if it is not Debian's"),
+        )
+        .into()
+    })
+}
+
+/// Why none was found, in words.
+fn lack() -> String {
+    let Some(path) = find(PROGRAM) else {
+        return format!("there is no {PROGRAM} on PATH");
+    };
+    let text = ask(&path, &["--version"]).unwrap_or_default();
+    let name = match version(&text) {
+        Some(version) => format!("QEMU {version}"),
+        None => "of an unknown version".to_owned(),
+    };
+    format!("{} is {name}", path.display())
 }
 
 /// Installs QEMU, from backports where the release's own is too old.
@@ -56,19 +76,24 @@ pub fn install(cache: &Path) -> Result<PathBuf> {
     if let Some(path) = found()? {
         return Ok(path);
     }
-    let wanted = format!("{PACKAGE} {OLDEST} or newer");
-    let debian = debian(&wanted)?;
-    need_root(PACKAGE)?;
+    let lack = lack();
+    let debian = debian(&format!("{PACKAGE} {OLDEST} or newer ({lack})"))?;
     let backports = debian.backports();
     let from = (debian.codename == "bookworm").then_some(backports.as_str());
+    let source = from.map_or(String::new(), |suite| format!("-t {suite} "));
+    need_root(
+        &format!("{lack}, the machines need {OLDEST} or newer, and only root may install it"),
+        &format!("{source}{PACKAGE}"),
+    )?;
     Apt::of_release(cache, &debian)?.install(&[PACKAGE], from)?;
     match found()? {
         Some(path) => Ok(path),
         None => trouble(
             format!(
-                "{PACKAGE} was installed, but the {PROGRAM} on PATH is still older than {OLDEST}"
+                "{PACKAGE} was installed, but {}, and the machines need {OLDEST} or newer",
+                self::lack()
             ),
-            format!("see which it is (`which {PROGRAM}`) and remove the old one"),
+            "remove that one, or put /usr/bin before its folder in PATH",
         ),
     }
 }

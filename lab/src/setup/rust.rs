@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use super::linux::unpack_package;
 use super::platform::debian;
 use crate::command::{find, output};
+use crate::paths;
 use crate::progress::Step;
 use crate::trouble::{trouble, Trouble};
 use crate::upstream::Release;
@@ -22,6 +23,9 @@ const OLDEST: Release = Release {
 };
 /// Where Debian has newer compilers than Debian 12; searched in this order.
 const SUITES: [&str; 4] = ["trixie-backports", "trixie", "sid", "experimental"];
+
+/// Package and unpacked package, measured (480 MiB), with some air.
+const SPACE: u64 = 600 << 20;
 
 /// The compiler on PATH.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,7 @@ pub fn library(cache: &Path, compiler: &Compiler) -> Result<PathBuf> {
             return Ok(found.clone());
         }
     }
+    let mut refused = None;
     if find("rustup").is_some() {
         let step = Step::begin(format!(
             "Fetching the Rust {} library source (rustup)",
@@ -82,12 +87,20 @@ pub fn library(cache: &Path, compiler: &Compiler) -> Result<PathBuf> {
         rustup
             .args(["component", "add", "rust-src"])
             .env("RUSTUP_MAX_RETRIES", "1");
-        if output(&mut rustup).is_ok() && is_library(&in_toolchain) {
-            step.done();
-            return Ok(in_toolchain);
+        match output(&mut rustup) {
+            Ok(_) if is_library(&in_toolchain) => {
+                step.done();
+                return Ok(in_toolchain);
+            }
+            Ok(_) => refused = Some("rustup says that rust-src is there, but it is not".to_owned()),
+            Err(error) => refused = Some(format!("rustup has no rust-src: {error:#}")),
         }
     }
-    from_package(cache, compiler, &kept)?;
+    // Why rustup did not do is of interest only when nothing else does.
+    from_package(cache, compiler, &kept).map_err(|error| match refused {
+        Some(words) => error.context(words),
+        None => error,
+    })?;
     if !is_library(&in_cache) {
         return trouble(
             format!("{} has no library/core", kept.display()),
@@ -104,6 +117,7 @@ fn is_library(folder: &Path) -> bool {
 fn from_package(cache: &Path, compiler: &Compiler, kept: &Path) -> Result<()> {
     let wanted = format!("rust-src {}", compiler.release);
     let debian = debian(&wanted)?;
+    paths::need_space(cache, SPACE, "fetching the Rust library source")?;
     let package =
         super::linux::find_package(cache, &debian, "rust-src", &compiler.release, &SUITES)?;
     let work = unpack_package(cache, &package, "rust-src")?;
@@ -111,11 +125,18 @@ fn from_package(cache: &Path, compiler: &Compiler, kept: &Path) -> Result<()> {
         .path()
         .join("root/usr/src")
         .join(format!("rustc-{}", compiler.release));
+    // The compiler's own source is in the package too, and takes six times the room.
+    let only = work.path().join("only");
+    fs::create_dir(&only)?;
+    fs::rename(unpacked.join("library"), only.join("library"))
+        .with_context(|| format!("the package has no {}/library", unpacked.display()))?;
     if kept.exists() {
         fs::remove_dir_all(kept)?;
     }
-    fs::rename(&unpacked, kept)
-        .with_context(|| format!("the package has no {}", unpacked.display()))
+    fs::rename(&only, kept).with_context(|| format!("cannot make {}", kept.display()))?;
+    // The package has served; it comes back with the next fetch.
+    let _ = fs::remove_file(package);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A device that is not preserved reaches no memory after the jump, until a driver of the new kernel sets it up.
+//!
+//! The second card's bus mastering is left on for these tests, so that it goes on trying: what stops it is the scrub.
 
 use std::time::Duration;
 
@@ -7,35 +9,61 @@ use anyhow::{ensure, Result};
 
 use crate::run::profile::TABLE_FORMATS;
 use crate::run::qemu::SLOTS;
-use crate::run::scene::{Scene, SETTLE};
+use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
 use crate::run::trace::Harm;
 use crate::suite::updates::{bad, done, plan};
 use crate::suite::{Bench, End, Test};
 
+/// Bus mastering stays on for every device.
+const GOES_ON: &str = "hitless.break=clear_master";
+/// And nothing is scrubbed.
+const NOT_SCRUBBED: &str = "hitless.break=clear_master,scrub";
+/// What the new kernel says of a unit with an entry that nobody recorded.
+const BLOCKED: &str = "is blocked";
+/// How long a line of the kernel may take to the console.
+const CONSOLE: Duration = Duration::from_secs(5);
+
 pub(crate) fn tests() -> Vec<Test> {
-    TABLE_FORMATS
-        .into_iter()
-        .map(|profile| {
-            Test::new(
-                format!("isolation::{profile}"),
-                profile,
-                "the second card lands nothing after the jump, and receives again once it is set up anew",
-                move |bench| run(bench, profile),
-            )
-        })
-        .collect()
+    let scrubbed = TABLE_FORMATS.into_iter().map(|profile| {
+        Test::new(
+            format!("isolation::{profile}"),
+            profile,
+            "the second card tries and lands nothing after the jump, and receives again once it is set up anew",
+            move |bench| run(bench, profile),
+        )
+    });
+    let twins = TABLE_FORMATS.into_iter().map(|profile| {
+        Test::new(
+            format!("twin::scrub::{profile}"),
+            profile,
+            "left out: the second card writes into memory after the jump, until the new kernel blocks the unit",
+            move |bench| run_twin(bench, profile),
+        )
+    });
+    scrubbed.chain(twins).collect()
 }
 
 fn run(bench: &Bench, profile: &str) -> Result<End> {
-    let mut scene = Scene::boot(plan("isolation", profile, "")?, &bench.parts)?;
+    let mut scene = Scene::boot(
+        Plan {
+            second_goes_on: true,
+            ..plan("isolation", profile, GOES_ON)?
+        },
+        &bench.parts,
+    )?;
     let ended = play(&mut scene);
     let mut outcome = scene.end(ended)?;
     // The second card's frames after its new set-up are what the search must find: it can fail.
-    let strays = outcome.verdict.report.stray_writes;
-    if strays == 0 {
+    if outcome.verdict.report.stray_writes == 0 {
         return bad(
             &outcome,
             "the search does not find the frames of a card that receives",
+        );
+    }
+    if outcome.evidence.second_card_faults == 0 {
+        return bad(
+            &outcome,
+            "the second card did not try to write: nothing is shown",
         );
     }
     outcome.verdict.faults.retain(|fault| {
@@ -49,12 +77,51 @@ fn run(bench: &Bench, profile: &str) -> Result<End> {
     Ok(End::Passed)
 }
 
-fn play(scene: &mut Scene) -> Result<()> {
+fn run_twin(bench: &Bench, profile: &str) -> Result<End> {
+    let mut scene = Scene::boot(
+        Plan {
+            second_goes_on: true,
+            ..plan("twin-scrub", profile, NOT_SCRUBBED)?
+        },
+        &bench.parts,
+    )?;
+    let ended = jump(&mut scene);
+    let blocked = scene.machine.console.wait_for(BLOCKED, CONSOLE);
+    let mut outcome = scene.end(ended)?;
+    if let Err(why) = writes_until_blocked(&outcome, blocked) {
+        return bad(&outcome, &why.to_string());
+    }
+    done(&mut outcome, bench);
+    Ok(End::Passed)
+}
+
+fn writes_until_blocked(outcome: &Outcome, blocked: bool) -> Result<()> {
+    ensure!(
+        !outcome.evidence.jumps.is_empty(),
+        "the jump was not reached: {}",
+        outcome.verdict.faults.join("; ")
+    );
+    ensure!(
+        outcome.verdict.report.stray_writes > 0,
+        "expected: frames of the second card after the jump; seen: none"
+    );
+    ensure!(
+        blocked,
+        "the new kernel does not block a unit with an entry that nobody recorded"
+    );
+    Ok(())
+}
+
+fn jump(scene: &mut Scene) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.prepare()?;
     scene.preserve()?;
-    scene.jump()?;
+    scene.jump()
+}
+
+fn play(scene: &mut Scene) -> Result<()> {
+    jump(scene)?;
     // Before anything is overwritten: the second card's ring is short.
     nothing_strays(scene)?;
     scene.take_back()?;
@@ -72,6 +139,11 @@ fn nothing_strays(scene: &Scene) -> Result<()> {
         "{} frames landed after the jump where none may be, the first: {:x?}",
         strays.len(),
         strays.first()
+    );
+    let seen = scene.second_card_landings();
+    ensure!(
+        seen == 0,
+        "{seen} frames of the second card were seen landing after the jump"
     );
     Ok(())
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Lists of actions on a machine under traffic, with one check after each: frames land, all of them and in order.
 
+use std::time::Duration;
+
 use anyhow::{ensure, Result};
 use hitless_proto::{Command, What};
 
@@ -10,8 +12,16 @@ use crate::run::update::{CARD, FILES, SESSION};
 use crate::suite::updates::{good, plan};
 use crate::suite::{Bench, End, Test};
 
+/// "Resource temporarily unavailable".
+const EAGAIN: i32 = 11;
+/// "Device or resource busy".
+const EBUSY: i32 = 16;
 /// "Invalid argument".
 const EINVAL: i32 = 22;
+/// How long a line of the kernel may take to the console.
+const CONSOLE: Duration = Duration::from_secs(5);
+/// How long frames flow after a step that has done nothing.
+const AFTERWARDS: Duration = Duration::from_millis(100);
 
 /// One thing to do.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +56,16 @@ enum Action {
     HoleRefused,
     /// Finish is refused.
     FinishRefused,
-    /// A jump is refused when no kernel is loaded.
-    JumpRefused,
+    /// A jump is refused, with one of these error numbers if there are any.
+    JumpRefused(&'static [i32]),
+    /// Set an interrupt of the device up, or take it down.
+    Interrupts(bool),
+    /// The device's file is asked for before its driver is bound; the session is closed again.
+    RetrieveTooEarly,
+    /// The swap is refused.
+    SwapRefused,
+    /// Swap; back is refused.
+    SwapOneWay,
     /// Swaps on the old kernel, which needs no jump for that.
     SwapHere,
 }
@@ -129,10 +147,7 @@ impl Action {
                 scene.order(Command::SessionCreate { session: session() })?;
                 scene.order(preserve(What::Memory, 1))?;
                 scene.refused(preserve(What::Iommufd, 2), &[EINVAL])?;
-                ensure!(
-                    scene.machine.console.says("memory was taken out of a file"),
-                    "the iommufd was refused, but the kernel's log does not name the hole"
-                );
+                says(scene, "refused: memory was taken out of a file")?;
                 scene.order(Command::SessionClose { session: session() })?;
                 Ok(())
             }
@@ -142,10 +157,56 @@ impl Action {
                 },
                 &[],
             ),
-            Self::JumpRefused => scene.refused(Command::Kexec, &[]),
+            Self::JumpRefused(errnos) => scene.refused(Command::Kexec, errnos),
+            Self::Interrupts(on) => {
+                scene.order(Command::Interrupts { card: CARD, on })?;
+                Ok(())
+            }
+            Self::RetrieveTooEarly => {
+                let (what, token) = FILES[2];
+                let session = || SESSION.to_owned();
+                scene.order(Command::SessionRetrieve { session: session() })?;
+                scene.refused(
+                    Command::Retrieve {
+                        session: session(),
+                        card: CARD,
+                        what,
+                        token,
+                    },
+                    &[EAGAIN],
+                )?;
+                says(scene, "refused: vfio-pci is not bound to the device yet")?;
+                scene.order(Command::SessionClose { session: session() })?;
+                Ok(())
+            }
+            Self::SwapRefused => {
+                let from = scene.machine.clock.now();
+                scene.refused(Command::Swap { card: CARD }, &[EINVAL])?;
+                scene.flow(AFTERWARDS);
+                scene.phase("swap", from);
+                Ok(())
+            }
+            Self::SwapOneWay => {
+                let from = scene.machine.clock.now();
+                scene.order(Command::Swap { card: CARD })?;
+                scene.refused(Command::SwapBack { card: CARD }, &[EINVAL])?;
+                scene.flow(AFTERWARDS);
+                scene.order(Command::DestroyOld { card: CARD })?;
+                scene.phase("swap", from);
+                Ok(())
+            }
             Self::SwapHere => scene.swaps(20, 2_000).map(|_| ()),
         }
     }
+}
+
+/// The kernel says something on its console, now or a moment later.
+fn says(scene: &Scene, words: &str) -> Result<()> {
+    ensure!(
+        scene.machine.console.wait_for(words, CONSOLE),
+        "the kernel's log does not say `{words}`"
+    );
+    Ok(())
 }
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -186,7 +247,7 @@ pub(crate) fn tests() -> Vec<Test> {
         (
             "a_jump_without_a_kernel_is_refused",
             "a refused jump leaves the old kernel running and the frames landing",
-            vec![Do::JumpRefused, Do::SwapHere],
+            vec![Do::JumpRefused(&[]), Do::SwapHere],
         ),
         (
             // Its twin are all the others, which punch no hole.
@@ -208,6 +269,57 @@ pub(crate) fn tests() -> Vec<Test> {
                 Do::FinishRefused,
                 Do::Swap,
                 Do::Finish,
+            ],
+        ),
+        (
+            // Its twin is every other jump, which is not refused.
+            "a_freeze_that_fails_is_rolled_back",
+            "a device that changed since preserve calls the jump off; put right, the same session jumps",
+            after_jump(&[
+                Do::Prepare,
+                Do::Preserve,
+                Do::Interrupts(true),
+                Do::JumpRefused(&[EBUSY]),
+                Do::JumpRefused(&[EBUSY]),
+                Do::Interrupts(false),
+            ]),
+        ),
+        (
+            "a_retrieve_that_comes_too_early_can_be_tried_again",
+            "a device file asked for before its driver is bound is refused, and given later",
+            {
+                let mut actions = after_jump(&[Do::Prepare, Do::Preserve]);
+                actions.insert(3, Do::RetrieveTooEarly);
+                actions
+            },
+        ),
+        (
+            "a_restored_hwpt_can_only_be_left",
+            "attaching back to what the swap replaced is refused and changes nothing",
+            vec![
+                Do::Prepare,
+                Do::Preserve,
+                Do::Jump,
+                Do::Retrieve,
+                Do::Rebuild,
+                Do::SwapOneWay,
+                Do::SwapHere,
+                Do::Finish,
+            ],
+        ),
+        (
+            REFUSED_SWAP,
+            "a swap that the planner refuses leaves the device where it was, as often as it is tried",
+            vec![
+                Do::Prepare,
+                Do::Preserve,
+                Do::Jump,
+                Do::Retrieve,
+                Do::Rebuild,
+                Do::SwapRefused,
+                Do::FinishRefused,
+                Do::SwapRefused,
+                Do::FillMemory,
             ],
         ),
         (
@@ -242,8 +354,15 @@ pub(crate) fn tests() -> Vec<Test> {
         .collect()
 }
 
+/// The one list that runs with a kernel that refuses every replacement of a live entry.
+const REFUSED_SWAP: &str = "a_refused_swap_changes_nothing";
+
 fn run(bench: &Bench, name: &str, actions: &[Action]) -> Result<End> {
-    let mut scene = Scene::boot(plan(name, "legacy", "")?, &bench.parts)?;
+    let words = match name {
+        REFUSED_SWAP => "hitless.break=plan",
+        _ => "",
+    };
+    let mut scene = Scene::boot(plan(name, "legacy", words)?, &bench.parts)?;
     let ended = play(&mut scene, actions);
     let mut outcome = scene.end(ended)?;
     if !actions.iter().any(|action| matches!(action, Action::Jump)) {

@@ -4,6 +4,7 @@
 
 use anyhow::Result;
 
+use crate::run::clock::Ns;
 use crate::run::scene::{Outcome, Scene, SETTLE};
 use crate::run::trace::Harm;
 use crate::suite::updates::{bad, done, plan};
@@ -21,7 +22,7 @@ struct Twin {
     shows: fn(&Outcome) -> bool,
 }
 
-const TWINS: [Twin; 11] = [
+const TWINS: [Twin; 12] = [
     Twin {
         name: "bus_master",
         profile: "legacy",
@@ -39,31 +40,57 @@ const TWINS: [Twin; 11] = [
         name: "translation",
         profile: "legacy",
         about: "translation is switched off under the running device",
-        shows: |outcome| harmed(outcome, Harm::TranslationOff) && lost(outcome),
+        shows: |outcome| {
+            let off = harm_at(outcome, Harm::TranslationOff);
+            lost(outcome) && off.is_some() && off < entry(outcome)
+        },
     },
     Twin {
         name: "adopt",
         profile: "legacy",
-        about: "the new kernel's own tables know nothing of the device",
-        shows: |outcome| lost(outcome),
+        about: "the new kernel switches translation off, to set up tables that know nothing of the device",
+        shows: |outcome| {
+            let off = harm_at(outcome, Harm::TranslationOff);
+            lost(outcome) && off.is_some() && off > entry(outcome)
+        },
     },
     Twin {
         name: "default_domain",
         profile: "scalable-second-stage",
-        about: "the default domain takes the place of the restored one",
-        shows: |outcome| !outcome.verdict.is_good(),
+        about: "attaching the default domain at the device's probe clears its entry",
+        shows: |outcome| {
+            lost(outcome)
+                && faulted(outcome, PASID_ENTRY_NOT_PRESENT)
+                && first_fault(outcome) > entry(outcome)
+                && first_fault(outcome) < hello(outcome)
+        },
+    },
+    Twin {
+        name: "claim",
+        profile: "legacy",
+        about: "claiming the device's ownership at the bind clears its entry",
+        shows: |outcome| {
+            lost(outcome)
+                && faulted(outcome, CONTEXT_ENTRY_NOT_PRESENT)
+                && first_fault(outcome) > hello(outcome)
+        },
     },
     Twin {
         name: "pasid_table",
         profile: "scalable-second-stage",
-        about: "the driver's PASID directory is not the one that the hardware uses",
-        shows: |outcome| !outcome.verdict.is_good(),
+        about: "the driver's PASID directory is not the one that the hardware uses: the device can not be swapped",
+        // It goes on with the old tables, and nobody can ever take it off them.
+        shows: |outcome| failed(outcome, "Swap(") && failed(outcome, "busy"),
     },
     Twin {
         name: "swap",
         profile: "scalable-second-stage",
         about: "DMA faults when tables are replaced",
-        shows: |outcome| outcome.verdict.report.dmar_faults > 0 || lost(outcome),
+        shows: |outcome| {
+            lost(outcome)
+                && faulted(outcome, PASID_ENTRY_NOT_PRESENT)
+                && first_fault(outcome) > hello(outcome)
+        },
     },
     Twin {
         name: "reset",
@@ -90,12 +117,50 @@ const TWINS: [Twin; 11] = [
         name: "tables",
         profile: "legacy",
         about: "page tables are overwritten once memory is filled",
-        shows: |outcome| outcome.verdict.report.dmar_faults > 0 || lost(outcome),
+        shows: |outcome| lost(outcome) && first_fault(outcome) > entry(outcome),
     },
 ];
 
+/// Fault reason of a legacy context entry that is not present (VT-d 7.1.3).
+const CONTEXT_ENTRY_NOT_PRESENT: u32 = 0x2;
+/// Fault reason of a PASID table entry that is not present (VT-d 7.1.3).
+const PASID_ENTRY_NOT_PRESENT: u32 = 0x5b;
+
 fn harmed(outcome: &Outcome, harm: Harm) -> bool {
-    outcome.evidence.harms.iter().any(|(_, done)| *done == harm)
+    harm_at(outcome, harm).is_some()
+}
+
+/// When something was first done to the device.
+fn harm_at(outcome: &Outcome, harm: Harm) -> Option<Ns> {
+    let mut harms = outcome.evidence.harms.iter();
+    harms.find(|(_, done)| *done == harm).map(|(when, _)| *when)
+}
+
+/// When the new kernel said its first words.
+fn entry(outcome: &Outcome) -> Option<Ns> {
+    let mut phases = outcome.evidence.phases.iter();
+    phases
+        .find(|phase| phase.name == "jump to kernel entry")
+        .map(|phase| phase.to)
+}
+
+/// When the new kernel's user space said its first words.
+fn hello(outcome: &Outcome) -> Option<Ns> {
+    outcome.evidence.jumps.first().map(|(_, hello)| *hello)
+}
+
+fn first_fault(outcome: &Outcome) -> Option<Ns> {
+    outcome.evidence.traced_faults.first
+}
+
+fn faulted(outcome: &Outcome, reason: u32) -> bool {
+    outcome.evidence.traced_faults.reasons.contains(&reason)
+}
+
+/// A step failed with these words.
+fn failed(outcome: &Outcome, words: &str) -> bool {
+    let mut troubles = outcome.evidence.troubles.iter();
+    troubles.any(|trouble| trouble.contains(words))
 }
 
 fn lost(outcome: &Outcome) -> bool {

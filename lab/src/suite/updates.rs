@@ -51,6 +51,7 @@ pub(crate) fn plan(name: &str, profile: &str, words: &str) -> Result<Plan> {
         profile: Profile::load(profile)?,
         rate: RATE,
         words: words.to_owned(),
+        second_goes_on: false,
         talk: false,
     })
 }

@@ -23,6 +23,20 @@ pub(crate) unsafe trait Argument {
     const NAME: &'static str;
 }
 
+/// Says for each structure which command of one type of ioctls it is the argument of, and the command's C name.
+///
+/// Whoever writes the `unsafe` promises the contract of [`Argument`] for every row.
+macro_rules! arguments {
+    (unsafe $kind:expr; $($structure:ty, $command:expr, $name:literal;)*) => {$(
+        // SAFETY: promised, with reasons, where the rows are.
+        unsafe impl $crate::ioctl::Argument for $structure {
+            const NUMBER: rustix::ioctl::Opcode = rustix::ioctl::opcode::none($kind, $command);
+            const NAME: &'static str = $name;
+        }
+    )*};
+}
+pub(crate) use arguments;
+
 /// `size_of`, as the ioctls' first field wants it.
 pub(crate) const fn size_of<T>() -> u32 {
     // CAST: the structures have at most a few hundred bytes.
@@ -34,7 +48,7 @@ struct Call<'a, A>(&'a mut A);
 // SAFETY: the pointer is that of an exclusively borrowed `A`, so valid and aligned for the call, and `Argument`'s
 // contract says that the kernel stays within it for this opcode.
 unsafe impl<A: Argument> Ioctl for Call<'_, A> {
-    type Output = IoctlOutput;
+    type Output = ();
 
     const IS_MUTATING: bool = true;
 
@@ -46,19 +60,15 @@ unsafe impl<A: Argument> Ioctl for Call<'_, A> {
         std::ptr::from_mut(self.0).cast()
     }
 
-    unsafe fn output_from_ptr(
-        output: IoctlOutput,
-        _: *mut c_void,
-    ) -> rustix::io::Result<IoctlOutput> {
-        Ok(output)
+    unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> rustix::io::Result<()> {
+        Ok(())
     }
 }
 
 /// Makes the call.
 pub(crate) fn call<A: Argument>(fd: impl AsFd, argument: &mut A) -> Result<()> {
     // SAFETY: `Argument`'s contract is what `ioctl` asks for: the opcode and the pointed-to structure belong
-    // together. A descriptor of another kind answers ENOTTY: the numbers' type byte tells the interfaces apart.
-    unsafe { rustix::ioctl::ioctl(fd, Call(argument)) }
-        .map(|_| ())
-        .map_err(|errno| Error::new(A::NAME, errno))
+    // together. A descriptor of another kind answers ENOTTY: the numbers tell the interfaces apart (VFIO and iommufd
+    // share the type byte and no command, see the test in `layouts`).
+    unsafe { rustix::ioctl::ioctl(fd, Call(argument)) }.map_err(|errno| Error::new(A::NAME, errno))
 }

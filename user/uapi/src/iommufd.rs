@@ -14,10 +14,9 @@ use iommufd_bindings::iommufd::{
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE as WRITEABLE,
 };
 use rustix::fs::{Mode, OFlags};
-use rustix::ioctl::{opcode, Opcode};
 
 use crate::error::{Error, Result};
-use crate::ioctl::{self, size_of, Argument};
+use crate::ioctl::{self, arguments, size_of};
 use crate::memory::Mapping;
 
 const TYPE: u8 = b';';
@@ -66,19 +65,10 @@ struct HwptRestore {
     hwpt_token: u64,
 }
 
-/// Every structure with its command number and C name.
-macro_rules! arguments {
-    ($($structure:ty, $command:literal, $name:literal;)*) => {$(
-        // SAFETY: iommufd.h pairs this structure with this number. The kernel writes only its fields; where it has
-        // pointers, this module sets them to null, or to a mapping that is borrowed for the call.
-        unsafe impl Argument for $structure {
-            const NUMBER: Opcode = opcode::none(TYPE, $command);
-            const NAME: &'static str = $name;
-        }
-    )*};
-}
-
-arguments! {
+// SAFETY: iommufd.h pairs each structure with its number. The kernel touches at most `size` bytes, which this module
+// sets to the structure's own. All fields are integers; where one is a pointer, this module sets it to null, or to a
+// mapping that is borrowed for the call.
+arguments! { unsafe TYPE;
     iommu_destroy, 0x80, "IOMMU_DESTROY";
     iommu_ioas_alloc, 0x81, "IOMMU_IOAS_ALLOC";
     iommu_ioas_map, 0x85, "IOMMU_IOAS_MAP";

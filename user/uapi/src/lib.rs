@@ -28,7 +28,7 @@
 //!
 //! Four modules have unsafe code, each for one reason: `ioctl` (the call itself), `memory` (mapping), `kexec` (a
 //! system call that rustix has not) and `descriptor` (descriptors that the kernel hands out inside structures).
-//! The others only promise, in `unsafe impl Argument`, that a structure belongs to an ioctl number.
+//! The others only promise, once each in `arguments!`, that a structure belongs to an ioctl number.
 
 mod descriptor;
 pub mod error;

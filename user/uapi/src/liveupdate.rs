@@ -9,11 +9,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::ioctl::{opcode, Opcode};
 
 use crate::descriptor;
 use crate::error::{Error, Result};
-use crate::ioctl::{self, size_of, Argument};
+use crate::ioctl::{self, arguments, size_of, Argument};
 
 /// Longest session name, its terminating zero included.
 pub const NAME_LENGTH: usize = 64;
@@ -31,18 +30,6 @@ struct Named<const COMMAND: u8> {
 const CREATE_SESSION: u8 = 0x00;
 const RETRIEVE_SESSION: u8 = 0x01;
 
-// SAFETY: liveupdate.h; the kernel reads the name and writes `fd`.
-unsafe impl Argument for Named<CREATE_SESSION> {
-    const NUMBER: Opcode = opcode::none(TYPE, CREATE_SESSION);
-    const NAME: &'static str = "LIVEUPDATE_IOCTL_CREATE_SESSION";
-}
-
-// SAFETY: liveupdate.h; the kernel reads the name and writes `fd`.
-unsafe impl Argument for Named<RETRIEVE_SESSION> {
-    const NUMBER: Opcode = opcode::none(TYPE, RETRIEVE_SESSION);
-    const NAME: &'static str = "LIVEUPDATE_IOCTL_RETRIEVE_SESSION";
-}
-
 /// `struct liveupdate_session_preserve_fd` and, with the same fields, `..._retrieve_fd`.
 #[repr(C)]
 struct File<const COMMAND: u8> {
@@ -54,29 +41,11 @@ struct File<const COMMAND: u8> {
 const PRESERVE_FD: u8 = 0x40;
 const RETRIEVE_FD: u8 = 0x41;
 
-// SAFETY: liveupdate.h; the kernel reads all fields.
-unsafe impl Argument for File<PRESERVE_FD> {
-    const NUMBER: Opcode = opcode::none(TYPE, PRESERVE_FD);
-    const NAME: &'static str = "LIVEUPDATE_SESSION_PRESERVE_FD";
-}
-
-// SAFETY: liveupdate.h; the kernel reads the token and writes `fd`.
-unsafe impl Argument for File<RETRIEVE_FD> {
-    const NUMBER: Opcode = opcode::none(TYPE, RETRIEVE_FD);
-    const NAME: &'static str = "LIVEUPDATE_SESSION_RETRIEVE_FD";
-}
-
 /// `struct liveupdate_session_finish`.
 #[repr(C)]
 struct Finish {
     size: u32,
     reserved: u32,
-}
-
-// SAFETY: liveupdate.h; the kernel reads all fields.
-unsafe impl Argument for Finish {
-    const NUMBER: Opcode = opcode::none(TYPE, 0x42);
-    const NAME: &'static str = "LIVEUPDATE_SESSION_FINISH";
 }
 
 /// `struct liveupdate_session_get_name`.
@@ -87,10 +56,15 @@ struct GetName {
     name: [u8; NAME_LENGTH],
 }
 
-// SAFETY: liveupdate.h; the kernel writes the name.
-unsafe impl Argument for GetName {
-    const NUMBER: Opcode = opcode::none(TYPE, 0x43);
-    const NAME: &'static str = "LIVEUPDATE_SESSION_GET_NAME";
+// SAFETY: liveupdate.h pairs each structure with its number. The kernel touches at most `size` bytes, which this module
+// sets to the structure's own. All fields are integers or arrays of them, and none is a pointer.
+arguments! { unsafe TYPE;
+    Named<CREATE_SESSION>, CREATE_SESSION, "LIVEUPDATE_IOCTL_CREATE_SESSION";
+    Named<RETRIEVE_SESSION>, RETRIEVE_SESSION, "LIVEUPDATE_IOCTL_RETRIEVE_SESSION";
+    File<PRESERVE_FD>, PRESERVE_FD, "LIVEUPDATE_SESSION_PRESERVE_FD";
+    File<RETRIEVE_FD>, RETRIEVE_FD, "LIVEUPDATE_SESSION_RETRIEVE_FD";
+    Finish, 0x42, "LIVEUPDATE_SESSION_FINISH";
+    GetName, 0x43, "LIVEUPDATE_SESSION_GET_NAME";
 }
 
 /// `/dev/liveupdate`. One process at a time may have it open.

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::ioctl::{opcode, Opcode};
 use vfio_bindings::bindings::vfio::{
     vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_device_detach_iommufd_pt,
     vfio_device_info, vfio_region_info, VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD,
@@ -19,11 +18,13 @@ use vfio_bindings::bindings::vfio::{
 };
 
 use crate::error::{Error, Result};
-use crate::ioctl::{self, size_of, Argument};
+use crate::ioctl::{self, arguments, size_of, Argument};
 use crate::iommufd::{DeviceId, HwptId, Iommufd};
 use crate::memory::Mapping;
 
 const TYPE: u8 = b';';
+/// The first command number of VFIO.
+const BASE: u8 = 100;
 /// Most interrupt vectors that one call sets.
 pub const MAX_VECTORS: usize = 64;
 
@@ -42,26 +43,17 @@ struct IrqSet {
 #[repr(C)]
 struct Reset;
 
-/// Every structure with its command number (from `VFIO_BASE`) and C name.
-macro_rules! arguments {
-    ($($structure:ty, $command:literal, $name:literal;)*) => {$(
-        // SAFETY: vfio.h pairs this structure with this number. The kernel touches at most `argsz` bytes, which
-        // this module sets to no more than the structure has; pointers in it are null.
-        unsafe impl Argument for $structure {
-            const NUMBER: Opcode = opcode::none(TYPE, 100 + $command);
-            const NAME: &'static str = $name;
-        }
-    )*};
-}
-
-arguments! {
-    vfio_device_info, 7, "VFIO_DEVICE_GET_INFO";
-    vfio_region_info, 8, "VFIO_DEVICE_GET_REGION_INFO";
-    IrqSet, 10, "VFIO_DEVICE_SET_IRQS";
-    Reset, 11, "VFIO_DEVICE_RESET";
-    vfio_device_bind_iommufd, 18, "VFIO_DEVICE_BIND_IOMMUFD";
-    vfio_device_attach_iommufd_pt, 19, "VFIO_DEVICE_ATTACH_IOMMUFD_PT";
-    vfio_device_detach_iommufd_pt, 20, "VFIO_DEVICE_DETACH_IOMMUFD_PT";
+// SAFETY: vfio.h pairs each structure with its number, and no structure with that of the reset. The kernel touches at
+// most `argsz` bytes, which this module sets to no more than the structure has. All fields are integers; where one is
+// a pointer, this module sets it to null.
+arguments! { unsafe TYPE;
+    vfio_device_info, BASE + 7, "VFIO_DEVICE_GET_INFO";
+    vfio_region_info, BASE + 8, "VFIO_DEVICE_GET_REGION_INFO";
+    IrqSet, BASE + 10, "VFIO_DEVICE_SET_IRQS";
+    Reset, BASE + 11, "VFIO_DEVICE_RESET";
+    vfio_device_bind_iommufd, BASE + 18, "VFIO_DEVICE_BIND_IOMMUFD";
+    vfio_device_attach_iommufd_pt, BASE + 19, "VFIO_DEVICE_ATTACH_IOMMUFD_PT";
+    vfio_device_detach_iommufd_pt, BASE + 20, "VFIO_DEVICE_DETACH_IOMMUFD_PT";
 }
 
 /// One of a PCI device's regions.

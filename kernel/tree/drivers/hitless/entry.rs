@@ -17,6 +17,7 @@ use hitless_core::model::{
     DomainKey,
     Kind, //
 };
+use hitless_core::rules;
 use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::atomic::{
@@ -91,10 +92,11 @@ pub(crate) unsafe extern "C" fn hitless_pci_keeps(
     match what {
         bindings::hitless_keep_HITLESS_KEEP_BUS_MASTER => {
             let device = OUTGOING.lock().device(address);
-            device.is_some_and(|device| match device.kind {
-                Kind::Endpoint => !leaves_out(c"bus_master"),
-                Kind::Bridge => !leaves_out(c"bridge_bus_master"),
-            })
+            match device.map(|device| device.kind) {
+                Some(Kind::Endpoint) => !leaves_out(c"bus_master"),
+                Some(Kind::Bridge) => !leaves_out(c"bridge_bus_master"),
+                None => leaves_out(c"clear_master"),
+            }
         }
         bindings::hitless_keep_HITLESS_KEEP_ATTACHED => OUTGOING.lock().has_endpoint(address),
         bindings::hitless_keep_HITLESS_KEEP_ATS => INCOMING.lock().device(address).is_some(),
@@ -213,7 +215,7 @@ pub(crate) unsafe extern "C" fn hitless_vtd_outgoing(register_base: u64) -> bool
 pub(crate) unsafe extern "C" fn hitless_vtd_scrub(unit: *const bindings::hitless_unit) {
     // SAFETY: By the safety requirement.
     let unit = unsafe { &*unit };
-    if is_running() {
+    if is_running() && !leaves_out(c"scrub") {
         vtd::scrub_unit(&table_memory(), &convert::unit(unit));
     }
 }
@@ -230,12 +232,29 @@ pub(crate) unsafe extern "C" fn hitless_vtd_replace(
     if !is_enabled() || leaves_out(c"swap") {
         return EOPNOTSUPP.to_errno();
     }
+    if leaves_out(c"plan") {
+        return EINVAL.to_errno();
+    }
     // SAFETY: By the safety requirement.
     let entry = unsafe { LiveEntry::new(replace) };
     match exec::replace(&entry) {
         Ok(()) => 0,
         Err(failure) => failure.report().to_errno(),
     }
+}
+
+/// Shall a domain get the id of the one that it replaces?
+///
+/// # Safety
+///
+/// `id_use` must be valid.
+#[export]
+pub(crate) unsafe extern "C" fn hitless_vtd_hands_over(
+    id_use: *const bindings::hitless_id_use,
+) -> bool {
+    // SAFETY: By the safety requirement.
+    let id_use = unsafe { &*id_use };
+    rules::domain_id::hands_over(&convert::id_use(id_use))
 }
 
 /// A restored domain is gone from hardware and caches.

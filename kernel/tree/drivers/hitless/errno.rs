@@ -100,6 +100,9 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::StillRestored
         | Refusal::AlreadyRecorded => EBUSY,
 
+        // Once more, later: LUO does not remember this one.
+        Refusal::NoDriverYet => EAGAIN,
+
         // The machine is another one.
         Refusal::OtherMode
         | Refusal::OtherRoot

@@ -204,6 +204,13 @@ impl Incoming {
         Ok(self.devices.push(device, GFP_KERNEL)?)
     }
 
+    /// What the record of a device file says, if it has been taken.
+    pub(crate) fn device_file(&self, data: u64) -> Option<VfioFile> {
+        let mut devices = self.devices.iter();
+        let device = devices.find(|device| device.data == data)?;
+        Some(device.record.file())
+    }
+
     /// A device file is finished.
     pub(crate) fn finish_device(&mut self, data: u64) {
         let position = self.devices.iter().position(|device| device.data == data);

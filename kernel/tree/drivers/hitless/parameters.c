@@ -3,22 +3,25 @@
  * Kernel parameters of hitless, and its start.
  *
  * hitless=off		switches everything off
- * hitless.break=NAME	leaves out one part, for tests (CONFIG_HITLESS_BREAK):
- *			bus_master, bridge_bus_master, translation, adopt,
- *			default_domain, pasid_table, swap, reset, power_state,
- *			pin, tables
+ * hitless.break=NAME,...	leaves out parts, for tests (CONFIG_HITLESS_BREAK):
+ *			bus_master, bridge_bus_master, translation, scrub,
+ *			adopt, default_domain, pasid_table, claim, swap, reset,
+ *			power_state, pin, tables;
+ *			clear_master: bus mastering stays on for every device;
+ *			plan: every replacement of a live entry is refused
  */
 
 #define pr_fmt(fmt) "hitless: " fmt
 
 #include <linux/hitless.h>
 #include <linux/init.h>
+#include <linux/kernel.h>
 #include <linux/kstrtox.h>
 #include <linux/printk.h>
 #include <linux/string.h>
 
 static bool enabled __ro_after_init = true;
-static char left_out[32] __ro_after_init;
+static char left_out[64] __ro_after_init;
 
 bool hitless_enabled(void)
 {
@@ -27,7 +30,7 @@ bool hitless_enabled(void)
 
 bool hitless_leaves_out(const char *name)
 {
-	return IS_ENABLED(CONFIG_HITLESS_BREAK) && !strcmp(left_out, name);
+	return IS_ENABLED(CONFIG_HITLESS_BREAK) && parse_option_str(left_out, name);
 }
 
 static int __init parse_enabled(char *arg)

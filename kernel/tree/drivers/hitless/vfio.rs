@@ -138,8 +138,21 @@ pub(crate) struct IncomingDevice {
     pub(crate) record: Vfio<RestoredPage>,
 }
 
+/// Makes the file of the device that a record speaks of. The record is taken at the first try and stays.
+fn retrieve(data: u64) -> Outcome<ARef<File>> {
+    let known = INCOMING.lock().device_file(data);
+    let file = match known {
+        Some(file) => file,
+        None => take(data)?,
+    };
+    match entry::vfio_create(file.address) {
+        Err(error) if error == ENODEV => Err(Refusal::NoDriverYet.into()),
+        result => Ok(result?),
+    }
+}
+
 /// Finds the device that a record speaks of, and takes the record.
-fn retrieve(data: u64) -> Outcome<VfioFile> {
+fn take(data: u64) -> Outcome<VfioFile> {
     let record = records::take(data, Family::VfioPci, Vfio::decode)?;
     let file = record.file();
     // No lock is held while others are asked.
@@ -178,12 +191,7 @@ impl FileHandler for VfioHandler {
     }
 
     fn retrieve(data: u64) -> Result<ARef<File>> {
-        let file = retrieve(data).map_err(Failure::report)?;
-        let result = entry::vfio_create(file.address);
-        if result.is_err() {
-            pr_warn!("no file for device {}\n", Text(file.address));
-        }
-        result
+        retrieve(data).map_err(Failure::report)
     }
 
     fn can_finish(_data: u64, file: Option<&File>) -> bool {

@@ -212,6 +212,20 @@ struct hitless_replace {
 	u64 new[8];
 };
 
+/**
+ * struct hitless_id_use - who uses which domain id on a unit, when a device
+ *	changes from one domain to another
+ * @users: attachments of the old domain under its id on this unit, 0 if it has
+ *	none there
+ * @moving: the old id is being handed over already
+ * @has_own: the new domain has an id on this unit
+ */
+struct hitless_id_use {
+	u32 users;
+	u32 moving;
+	u32 has_own;
+};
+
 /* What a seam asks to leave alone on a PCI function. */
 enum hitless_keep {
 	HITLESS_KEEP_BUS_MASTER,	/* outgoing: do not clear at shutdown */
@@ -229,7 +243,7 @@ enum hitless_keep {
  * that the callee could want.
  */
 
-/* parameters.c: "hitless=off", "hitless.break=NAME" (CONFIG_HITLESS_BREAK) */
+/* parameters.c: "hitless=off", "hitless.break=NAME,..." (CONFIG_HITLESS_BREAK) */
 bool hitless_enabled(void);
 bool hitless_leaves_out(const char *name);
 /* Rust's half of the start, called once by parameters.c's. */
@@ -263,6 +277,8 @@ void hitless_vtd_scrub(const struct hitless_unit *unit);
  * other writers of the entry.
  */
 int hitless_vtd_replace(const struct hitless_replace *replace);
+/* Shall the new domain get the id of the old one? The caller may hold a mutex. */
+bool hitless_vtd_hands_over(const struct hitless_id_use *use);
 
 /* The restored domain is gone from hardware and caches: free its tables. */
 void hitless_domain_release(u64 domain);

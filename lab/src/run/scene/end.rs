@@ -32,17 +32,27 @@ pub(crate) struct Outcome {
 }
 
 impl Scene {
+    /// From when on nothing that is sent to the second card may land anywhere.
+    fn second_card_until(&self) -> Option<Ns> {
+        let lines = self.machine.console.lines();
+        let jump = self.jumps.first()?;
+        Some(if self.plan.second_goes_on {
+            jump.entry(&lines)
+        } else {
+            jump.leave(&lines)
+        })
+    }
+
     /// Searches the machine's memory for frames where none may be.
     ///
     /// # Errors
     ///
     /// The memory can not be read.
     pub(crate) fn strays(&self) -> Result<Vec<stray::Stray>> {
-        let lines = self.machine.console.lines();
         let second = self.generators.first().map(Generator::sent);
-        let left = self.jumps.first().map(|jump| jump.leave(&lines));
-        let second_card_before = match (second, left) {
-            (Some(sent), Some(left)) => sent.first_after(left),
+        let until = self.second_card_until();
+        let second_card_before = match (second, until) {
+            (Some(sent), Some(until)) => sent.first_after(until),
             _ => u64::MAX,
         };
         let pages: HashSet<u64> = match &self.witness {
@@ -56,6 +66,18 @@ impl Scene {
                 second_card_before,
             },
         )
+    }
+
+    /// Frames of the second card that were seen landing and may not have, even if they have been overwritten since.
+    pub(crate) fn second_card_landings(&self) -> u64 {
+        let (Some(witness), Some(until)) = (&self.second_witness, self.second_card_until()) else {
+            return 0;
+        };
+        let landings = witness.seen().landings;
+        landings
+            .iter()
+            .filter(|landing| landing.sent >= until)
+            .count() as u64
     }
 
     /// Stops the frames, waits for the last of them, and judges. `ended` tells how the run went.
@@ -83,6 +105,7 @@ impl Scene {
         let seen = self.witness.as_ref().map(Witness::seen).unwrap_or_default();
         let guest = self.guest_count(seen.landings.len() as u64);
         let strays = self.strays()?;
+        let second_card_landings = self.second_card_landings();
         for stray in strays.iter().take(3) {
             self.tell(&format!("stray: {stray:x?}"));
         }
@@ -107,6 +130,12 @@ impl Scene {
         let lines = self.machine.console.lines();
         let first = SLOTS[0];
         let (from, to) = (self.started, stopped);
+        let jumps: Vec<_> = self
+            .jumps
+            .iter()
+            .map(|jump| (jump.leave(&lines), jump.hello))
+            .collect();
+        let jumped = jumps.first().map_or(to, |(leave, _)| *leave);
         let evidence = Evidence {
             profile: self.plan.profile.name.clone(),
             updates: u32::try_from(self.jumps.len()).unwrap_or(u32::MAX),
@@ -114,15 +143,12 @@ impl Scene {
             sent,
             stopped,
             traced_faults: trace::faults(&trace, first.source_id, from, to),
+            second_card_faults: trace::faults(&trace, SLOTS[1].source_id, jumped, to).count,
             recorded_faults: registers::faults(&looks, first.source_id, from, to),
             harms: trace::harms(&trace, first, from, to),
-            strays: strays.len() as u64,
+            strays: (strays.len() as u64).max(second_card_landings),
             phases: std::mem::take(&mut self.phases),
-            jumps: self
-                .jumps
-                .iter()
-                .map(|jump| (jump.leave(&lines), jump.hello))
-                .collect(),
+            jumps,
             guest,
             warnings: self.machine.console.warnings(),
             troubles: std::mem::take(&mut self.troubles),

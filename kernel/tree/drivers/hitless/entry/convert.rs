@@ -14,6 +14,7 @@ use hitless_core::model::{
     Table,
     Unit, //
 };
+use hitless_core::rules::domain_id::IdUse;
 use kernel::bindings;
 
 pub(super) fn unit(unit: &bindings::hitless_unit) -> Unit {
@@ -95,6 +96,14 @@ pub(super) fn attachment_to_c(
         domain_id: attachment.domain_id,
         reserved: 0,
         table: table_to_c(&domain.table),
+    }
+}
+
+pub(super) fn id_use(id_use: &bindings::hitless_id_use) -> IdUse {
+    IdUse {
+        users: id_use.users,
+        moving: id_use.moving != 0,
+        has_own: id_use.has_own != 0,
     }
 }
 

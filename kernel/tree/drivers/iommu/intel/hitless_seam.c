@@ -537,58 +537,71 @@ static bool can_replace(struct iommu_domain *domain, struct device *dev,
 	return aliases == 1;
 }
 
-/* The domain id, if the one device that is left may hand it over, or -1. */
-static int restored_free_did(struct hitless_domain *restored,
-			     struct intel_iommu *iommu)
+/*
+ * Who uses the restored domain's id. Devices that have not been probed yet
+ * count: their entries carry it too.
+ */
+static u16 restored_id_use(struct hitless_domain *restored,
+			   struct intel_iommu *iommu, struct hitless_id_use *use)
 {
 	guard(mutex)(&restored_lock);
-	return restored->owns_did && restored->devices == 1 &&
-	       hitless_domain_devices(restored->key) == 1 &&
-	       restored->iommu == iommu ? restored->did : -1;
+	if (restored->owns_did && restored->iommu == iommu)
+		use->users = max(restored->devices,
+				 hitless_domain_devices(restored->key));
+	return restored->did;
+}
+
+/* The id @domain gets from @old; @from is what @old knows of it, if not restored. */
+static int hand_over(struct dmar_domain *domain, struct intel_iommu *iommu,
+		     struct iommu_domain_info *from, u16 did)
+{
+	struct iommu_domain_info *info = kzalloc_obj(*info);
+	int ret;
+
+	lockdep_assert_held(&iommu->did_lock);
+	if (!info)
+		return -ENOMEM;
+	info->refcnt = 1;
+	info->did = did;
+	info->iommu = iommu;
+	info->moving = true;
+	ret = xa_err(xa_store(&domain->iommu_array, iommu->seq_id, info,
+			      GFP_KERNEL));
+	if (ret)
+		kfree(info);
+	else if (from)
+		from->moving = true;
+	return ret;
 }
 
 /*
- * Give @domain a domain id on the unit: its own if it has one there, else the
- * one of @old if nobody else uses that (then the replacement needs fewer
- * words), else a new one. *@handed_over tells which; until end_hand_over() then
- * nobody else can attach to either domain on this unit.
+ * Give @domain a domain id on the unit: that of @old, or its own or a new one.
+ * *@handed_over tells which; until end_hand_over() then nobody else can attach
+ * to either domain on this unit.
  */
 static int take_domain_id(struct dmar_domain *domain, struct intel_iommu *iommu,
 			  struct iommu_domain *old, bool *handed_over)
 {
-	struct iommu_domain_info *info, *from = NULL;
-	int old_did = -1, ret;
+	struct iommu_domain_info *from = NULL;
+	struct hitless_id_use use = {};
+	u16 did = 0;
 
-	info = kzalloc_obj(*info);
-	if (!info)
-		return -ENOMEM;
 	if (old->restored)
-		old_did = restored_free_did(to_hitless(old), iommu);
+		did = restored_id_use(to_hitless(old), iommu, &use);
 	scoped_guard(mutex, &iommu->did_lock) {
-		if (!old->restored) {
+		if (!old->restored)
 			from = xa_load(&to_dmar_domain(old)->iommu_array,
 				       iommu->seq_id);
-			if (from && from->refcnt == 1 && !from->moving)
-				old_did = from->did;
+		if (from) {
+			use.users = from->refcnt;
+			use.moving = from->moving;
+			did = from->did;
 		}
-		*handed_over = old_did >= 0 &&
-			!xa_load(&domain->iommu_array, iommu->seq_id);
-		if (*handed_over) {
-			info->refcnt = 1;
-			info->did = old_did;
-			info->iommu = iommu;
-			info->moving = true;
-			ret = xa_err(xa_store(&domain->iommu_array,
-					      iommu->seq_id, info,
-					      GFP_KERNEL));
-			if (ret)
-				kfree(info);
-			else if (from)
-				from->moving = true;
-			return ret;
-		}
+		use.has_own = !!xa_load(&domain->iommu_array, iommu->seq_id);
+		*handed_over = hitless_vtd_hands_over(&use);
+		if (*handed_over)
+			return hand_over(domain, iommu, from, did);
 	}
-	kfree(info);
 	return domain_attach_iommu(domain, iommu);
 }
 

@@ -359,11 +359,15 @@ int iommufd_hitless_claim(struct iommufd_device *idev,
 		return PTR_ERR(hwpt);
 	rc = iommu_device_claim_restored(idev->dev, hwpt->common.domain,
 					 idev->ictx);
-	if (!rc)
+	if (!rc && !hitless_leaves_out("claim")) {
 		*out = &hwpt->common;
-	else
-		iommufd_put_object(idev->ictx, &hwpt->common.obj);
-	return rc ?: 1;
+		return 1;
+	}
+	/* Left out: owned by nobody, the caller claims it the ordinary way. */
+	if (!rc)
+		iommu_device_release_dma_owner(idev->dev);
+	iommufd_put_object(idev->ictx, &hwpt->common.obj);
+	return rc;
 }
 
 /* Second half of a claim; the reference moves into the attachment. */
