@@ -30,9 +30,10 @@ const PRIORITY: i32 = -15;
 const STDERR: &str = "qemu-stderr.log";
 
 /// What every kernel is told. `no_timer_check`: on a busy host the emulated timer ticks too late for the kernel's test
-/// of it, which then panics.
+/// of it, which then panics. `tsc=unstable`: on a busy host the processor's clock is now and then measured wrongly by a
+/// factor, and every wait in the guest is too short; the emulated HPET is right always.
 const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=serial,ttyS0,115200 liveupdate=on kho=on \
-                            intel_iommu=on no_timer_check panic=-1";
+                            intel_iommu=on no_timer_check tsc=unstable panic=-1";
 
 /// The command line of a kernel on a machine of this profile, with `extra` words.
 pub(crate) fn command_line(profile: &Profile, extra: &str) -> String {

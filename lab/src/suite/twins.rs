@@ -5,9 +5,9 @@
 use anyhow::Result;
 
 use crate::run::clock::Ns;
-use crate::run::scene::{Outcome, Scene, SETTLE};
+use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
 use crate::run::trace::Harm;
-use crate::suite::updates::{bad, done, plan};
+use crate::suite::updates::{bad, done, plan, RATE};
 use crate::suite::{Bench, End, Test};
 
 /// A part that is left out.
@@ -18,20 +18,27 @@ struct Twin {
     profile: &'static str,
     /// What shows.
     about: &'static str,
+    /// Frames per second: few where each of them burns a whole ring of descriptors in faults, again and again.
+    rate: u32,
     /// Whether it shows.
     shows: fn(&Outcome) -> bool,
 }
+
+/// Frames per second that even a card that faults all the time can cope with.
+const SLOW: u32 = 100;
 
 const TWINS: [Twin; 12] = [
     Twin {
         name: "bus_master",
         profile: "legacy",
+        rate: RATE,
         about: "bus mastering is switched off and reception stalls",
         shows: |outcome| harmed(outcome, Harm::BusMasterOff) && stalled(outcome),
     },
     Twin {
         name: "bridge_bus_master",
         profile: "legacy",
+        rate: RATE,
         about: "bus mastering of the root port is switched off",
         // QEMU's ports do not look at it, so only the configuration write shows.
         shows: |outcome| harmed(outcome, Harm::PortBusMasterOff),
@@ -39,6 +46,7 @@ const TWINS: [Twin; 12] = [
     Twin {
         name: "translation",
         profile: "legacy",
+        rate: RATE,
         about: "translation is switched off under the running device",
         shows: |outcome| {
             let off = harm_at(outcome, Harm::TranslationOff);
@@ -48,6 +56,7 @@ const TWINS: [Twin; 12] = [
     Twin {
         name: "adopt",
         profile: "legacy",
+        rate: RATE,
         about: "the new kernel switches translation off, to set up tables that know nothing of the device",
         shows: |outcome| {
             let off = harm_at(outcome, Harm::TranslationOff);
@@ -57,6 +66,7 @@ const TWINS: [Twin; 12] = [
     Twin {
         name: "default_domain",
         profile: "scalable-second-stage",
+        rate: RATE,
         about: "attaching the default domain at the device's probe clears its entry",
         shows: |outcome| {
             lost(outcome)
@@ -68,6 +78,7 @@ const TWINS: [Twin; 12] = [
     Twin {
         name: "claim",
         profile: "legacy",
+        rate: SLOW,
         about: "claiming the device's ownership at the bind clears its entry",
         shows: |outcome| {
             lost(outcome)
@@ -78,6 +89,7 @@ const TWINS: [Twin; 12] = [
     Twin {
         name: "pasid_table",
         profile: "scalable-second-stage",
+        rate: RATE,
         about: "the driver's PASID directory is not the one that the hardware uses: the device can not be swapped",
         // It goes on with the old tables, and nobody can ever take it off them.
         shows: |outcome| failed(outcome, "Swap(") && failed(outcome, "busy"),
@@ -85,6 +97,7 @@ const TWINS: [Twin; 12] = [
     Twin {
         name: "swap",
         profile: "scalable-second-stage",
+        rate: RATE,
         about: "DMA faults when tables are replaced",
         shows: |outcome| {
             lost(outcome)
@@ -95,18 +108,21 @@ const TWINS: [Twin; 12] = [
     Twin {
         name: "reset",
         profile: "legacy",
+        rate: RATE,
         about: "the device is reset when it is opened",
         shows: |outcome| harmed(outcome, Harm::FunctionReset) && lost(outcome),
     },
     Twin {
         name: "power_state",
         profile: "legacy",
+        rate: RATE,
         about: "the device is put to sleep when its driver is bound",
         shows: |outcome| harmed(outcome, Harm::PowerState),
     },
     Twin {
         name: "pin",
         profile: "legacy",
+        rate: RATE,
         about: "compaction moves pages away under the device",
         shows: |outcome| {
             let moved = |trouble: &String| trouble.contains("moved under the device");
@@ -116,6 +132,7 @@ const TWINS: [Twin; 12] = [
     Twin {
         name: "tables",
         profile: "legacy",
+        rate: RATE,
         about: "page tables are overwritten once memory is filled",
         shows: |outcome| lost(outcome) && first_fault(outcome) > entry(outcome),
     },
@@ -188,7 +205,11 @@ pub(crate) fn tests() -> Vec<Test> {
 
 fn run(bench: &Bench, twin: &Twin) -> Result<End> {
     let words = format!("hitless.break={}", twin.name);
-    let mut scene = Scene::boot(plan(twin.name, twin.profile, &words)?, &bench.parts)?;
+    let plan = Plan {
+        rate: twin.rate,
+        ..plan(twin.name, twin.profile, &words)?
+    };
+    let mut scene = Scene::boot(plan, &bench.parts)?;
     let left_out = format!("left out on purpose: {}", twin.name);
     let ended = play(&mut scene);
     let known = scene.machine.console.says(&left_out);

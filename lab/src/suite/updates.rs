@@ -11,7 +11,7 @@ use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
 use crate::suite::{Bench, End, Test};
 
 /// Frames per second unless a test wants another rate.
-const RATE: u32 = 2000;
+pub(crate) const RATE: u32 = 2000;
 /// Frames per second at which a swap that is not atomic is sure to be hit.
 const FAST: u32 = 4000;
 /// Swaps of the machine test of the swap.
