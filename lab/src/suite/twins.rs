@@ -5,6 +5,7 @@
 use anyhow::Result;
 
 use crate::run::clock::Ns;
+use crate::run::profile::TABLE_FORMATS;
 use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
 use crate::run::trace::Harm;
 use crate::suite::updates::{bad, done, plan, RATE};
@@ -14,8 +15,8 @@ use crate::suite::{Bench, End, Test};
 struct Twin {
     /// `hitless.break=`.
     name: &'static str,
-    /// The machine that shows it.
-    profile: &'static str,
+    /// The machines that show it.
+    profiles: &'static [&'static str],
     /// What shows.
     about: &'static str,
     /// Frames per second: few where each of them burns a whole ring of descriptors in faults, again and again.
@@ -30,14 +31,14 @@ const SLOW: u32 = 100;
 const TWINS: [Twin; 12] = [
     Twin {
         name: "bus_master",
-        profile: "legacy",
+        profiles: &["legacy"],
         rate: RATE,
         about: "bus mastering is switched off and reception stalls",
         shows: |outcome| harmed(outcome, Harm::BusMasterOff) && stalled(outcome),
     },
     Twin {
         name: "bridge_bus_master",
-        profile: "legacy",
+        profiles: &["legacy"],
         rate: RATE,
         about: "bus mastering of the root port is switched off",
         // QEMU's ports do not look at it, so only the configuration write shows.
@@ -45,7 +46,7 @@ const TWINS: [Twin; 12] = [
     },
     Twin {
         name: "translation",
-        profile: "legacy",
+        profiles: &["legacy"],
         rate: RATE,
         about: "translation is switched off under the running device",
         shows: |outcome| {
@@ -55,7 +56,7 @@ const TWINS: [Twin; 12] = [
     },
     Twin {
         name: "adopt",
-        profile: "legacy",
+        profiles: &["legacy"],
         rate: RATE,
         about: "the new kernel switches translation off, to set up tables that know nothing of the device",
         shows: |outcome| {
@@ -65,7 +66,7 @@ const TWINS: [Twin; 12] = [
     },
     Twin {
         name: "default_domain",
-        profile: "scalable-second-stage",
+        profiles: &["scalable-second-stage"],
         rate: RATE,
         about: "attaching the default domain at the device's probe clears its entry",
         shows: |outcome| {
@@ -77,7 +78,7 @@ const TWINS: [Twin; 12] = [
     },
     Twin {
         name: "claim",
-        profile: "legacy",
+        profiles: &["legacy"],
         rate: SLOW,
         about: "claiming the device's ownership at the bind clears its entry",
         shows: |outcome| {
@@ -88,7 +89,7 @@ const TWINS: [Twin; 12] = [
     },
     Twin {
         name: "pasid_table",
-        profile: "scalable-second-stage",
+        profiles: &["scalable-second-stage"],
         rate: RATE,
         about: "the driver's PASID directory is not the one that the hardware uses: the device can not be swapped",
         // It goes on with the old tables, and nobody can ever take it off them.
@@ -96,32 +97,34 @@ const TWINS: [Twin; 12] = [
     },
     Twin {
         name: "swap",
-        profile: "scalable-second-stage",
+        profiles: &TABLE_FORMATS,
         rate: RATE,
         about: "DMA faults when tables are replaced",
         shows: |outcome| {
             lost(outcome)
-                && faulted(outcome, PASID_ENTRY_NOT_PRESENT)
+                && [CONTEXT_ENTRY_NOT_PRESENT, PASID_ENTRY_NOT_PRESENT]
+                    .into_iter()
+                    .any(|reason| faulted(outcome, reason))
                 && first_fault(outcome) > hello(outcome)
         },
     },
     Twin {
         name: "reset",
-        profile: "legacy",
+        profiles: &["legacy"],
         rate: RATE,
         about: "the device is reset when it is opened",
         shows: |outcome| harmed(outcome, Harm::FunctionReset) && lost(outcome),
     },
     Twin {
         name: "power_state",
-        profile: "legacy",
+        profiles: &["legacy"],
         rate: RATE,
         about: "the device is put to sleep when its driver is bound",
         shows: |outcome| harmed(outcome, Harm::PowerState),
     },
     Twin {
         name: "pin",
-        profile: "legacy",
+        profiles: &["legacy"],
         rate: RATE,
         about: "compaction moves pages away under the device",
         shows: |outcome| {
@@ -131,7 +134,7 @@ const TWINS: [Twin; 12] = [
     },
     Twin {
         name: "tables",
-        profile: "legacy",
+        profiles: &["legacy"],
         rate: RATE,
         about: "page tables are overwritten once memory is filled",
         shows: |outcome| lost(outcome) && first_fault(outcome) > entry(outcome),
@@ -192,22 +195,24 @@ fn stalled(outcome: &Outcome) -> bool {
 pub(crate) fn tests() -> Vec<Test> {
     TWINS
         .iter()
-        .map(|twin| {
-            Test::new(
-                format!("twin::{}", twin.name),
-                twin.profile,
-                format!("left out: {}", twin.about),
-                move |bench| run(bench, twin),
-            )
+        .flat_map(|twin| {
+            twin.profiles.iter().map(move |profile| {
+                let name = match twin.profiles {
+                    [_] => format!("twin::{}", twin.name),
+                    _ => format!("twin::{}::{profile}", twin.name),
+                };
+                let about = format!("left out: {}", twin.about);
+                Test::new(name, profile, about, move |bench| run(bench, twin, profile))
+            })
         })
         .collect()
 }
 
-fn run(bench: &Bench, twin: &Twin) -> Result<End> {
+fn run(bench: &Bench, twin: &Twin, profile: &str) -> Result<End> {
     let words = format!("hitless.break={}", twin.name);
     let plan = Plan {
         rate: twin.rate,
-        ..plan(twin.name, twin.profile, &words)?
+        ..plan(twin.name, profile, &words)?
     };
     let mut scene = Scene::boot(plan, &bench.parts)?;
     let left_out = format!("left out on purpose: {}", twin.name);
