@@ -115,6 +115,9 @@ pub enum Refusal {
     /// The device is recorded already.
     AlreadyRecorded,
 
+    /// The loaded image gets nothing of what is handed over.
+    NoHandover,
+
     /// The unit is used in the other mode.
     OtherMode,
     /// The unit's root table is not the recorded one.
@@ -186,6 +189,8 @@ impl fmt::Display for Refusal {
             Self::HwptNotPreserved => "device's HWPT is not preserved",
             Self::OtherTable => "device's page table is not the recorded one",
             Self::AlreadyRecorded => "device is recorded already",
+
+            Self::NoHandover => "next kernel was not loaded by kexec_file_load",
 
             Self::OtherMode => "unit is used in the other mode",
             Self::OtherRoot => "unit's root table is not the recorded one",

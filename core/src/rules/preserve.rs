@@ -55,6 +55,15 @@ pub fn device(facts: VfioFacts) -> Result<(), Refusal> {
     )
 }
 
+/// May the machine jump into an image that gets what is handed over, or does not?
+///
+/// # Errors
+///
+/// [`Refusal::NoHandover`].
+pub fn image(takes_over: bool) -> Result<(), Refusal> {
+    takes_over.then_some(()).ok_or(Refusal::NoHandover)
+}
+
 /// Is the table that a device is attached to the one recorded for its HWPT?
 ///
 /// # Errors

@@ -14,6 +14,9 @@ use crate::card::Card;
 use crate::initramfs;
 pub(crate) use host::RUN_LIMIT;
 
+/// Physical address of what is loaded and never jumped into.
+const NO_KERNEL: usize = 0x100_0000;
+
 /// Everything that orders work on.
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
@@ -36,6 +39,7 @@ impl Machine {
             Command::BindDriver { bdf } => host::bind_driver(bdf.parse()?)?,
             Command::Mark { card, token } => self.card(*card)?.mark(*token)?,
             Command::LoadKernel { image, cmdline } => self.loader.load(image, cmdline)?,
+            Command::LoadWithoutHandover => kexec::load_page(&[0xf4; 4096], NO_KERNEL)?,
             Command::SessionCreate { session } => self.create(session)?,
             Command::Preserve {
                 session,

@@ -59,6 +59,8 @@ pub enum Command {
         /// Kernel command line.
         cmdline: String,
     },
+    /// kexec_load of something that is no kernel: an image that gets nothing of what is handed over.
+    LoadWithoutHandover,
     /// LIVEUPDATE_IOCTL_CREATE_SESSION; the guest keeps the descriptor under this name.
     SessionCreate {
         /// Session name.

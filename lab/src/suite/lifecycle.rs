@@ -58,6 +58,10 @@ enum Action {
     FinishRefused,
     /// A jump is refused, with one of these error numbers if there are any.
     JumpRefused(&'static [i32]),
+    /// Load an image that gets nothing of what is handed over.
+    LoadWithoutHandover,
+    /// Load the next kernel.
+    Load,
     /// Set an interrupt of the device up, or take it down.
     Interrupts(bool),
     /// The device's file is asked for before its driver is bound; the session is closed again.
@@ -158,6 +162,11 @@ impl Action {
                 &[],
             ),
             Self::JumpRefused(errnos) => scene.refused(Command::Kexec, errnos),
+            Self::LoadWithoutHandover => {
+                scene.order(Command::LoadWithoutHandover)?;
+                Ok(())
+            }
+            Self::Load => scene.load(),
             Self::Interrupts(on) => {
                 scene.order(Command::Interrupts { card: CARD, on })?;
                 Ok(())
@@ -282,6 +291,17 @@ pub(crate) fn tests() -> Vec<Test> {
                 Do::JumpRefused(&[EBUSY]),
                 Do::JumpRefused(&[EBUSY]),
                 Do::Interrupts(false),
+            ]),
+        ),
+        (
+            "a_jump_without_handover_is_refused",
+            "an image from kexec_load, to which everything is free memory, is not jumped into",
+            after_jump(&[
+                Do::Prepare,
+                Do::Preserve,
+                Do::LoadWithoutHandover,
+                Do::JumpRefused(&[EINVAL]),
+                Do::Load,
             ]),
         ),
         (

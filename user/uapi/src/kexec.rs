@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Loading the next kernel, and the jump.
-#![expect(unsafe_code, reason = "kexec_file_load(2) is not in rustix")]
+#![expect(unsafe_code, reason = "kexec_load(2) and kexec_file_load(2) are not in rustix")]
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -62,6 +62,53 @@ fn call(kernel: i32, initramfs: i32, cmdline: Option<&CString>, flags: u64) -> R
     } else {
         Err(Error::from_io(
             "kexec_file_load",
+            "",
+            &std::io::Error::last_os_error(),
+        ))
+    }
+}
+
+/// One piece of an image, as kexec_load(2) has it (include/uapi/linux/kexec.h).
+#[repr(C)]
+struct Segment {
+    buffer: *const u8,
+    buffer_size: usize,
+    memory: usize,
+    memory_size: usize,
+}
+
+/// Loads one page to `physical`, a multiple of the page size, by kexec_load(2): an image that gets nothing of what is
+/// handed over. For those who want to see it refused.
+///
+/// # Errors
+///
+/// `EADDRNOTAVAIL` for an address that is no page's, `EBUSY` while another load runs, `EPERM` without the right,
+/// `ENOSYS` in a kernel without the call.
+#[doc(alias = "kexec_load")]
+pub fn load_page(page: &[u8; 4096], physical: usize) -> Result<()> {
+    const ARCH_DEFAULT: u64 = 0;
+    let segment = Segment {
+        buffer: page.as_ptr(),
+        buffer_size: page.len(),
+        memory: physical,
+        memory_size: page.len(),
+    };
+    // SAFETY: kexec_load(2) only reads: the one segment that it is told of, and the `buffer_size` bytes that this one
+    // names, which `page` is borrowed for.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_load,
+            physical,
+            1_usize,
+            &raw const segment,
+            ARCH_DEFAULT,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Error::from_io(
+            "kexec_load",
             "",
             &std::io::Error::last_os_error(),
         ))

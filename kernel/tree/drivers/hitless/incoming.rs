@@ -42,6 +42,7 @@ kernel::sync::global_lock! {
         pci: State::Absent,
         iommu: State::Absent,
         devices: KVec::new(),
+        unreadable: KVec::new(),
     };
 }
 
@@ -98,6 +99,8 @@ pub(crate) struct Incoming {
     iommu: State<IncomingIommu>,
     /// Device files, from retrieve to finish.
     devices: KVec<IncomingDevice>,
+    /// Records of device files that were refused: a page is taken back once only.
+    unreadable: KVec<u64>,
 }
 
 /// Units, domains, attachments, and the iommufds that have the domains' HWPTs.
@@ -140,11 +143,17 @@ impl IncomingIommu {
         self.devices_of(key).next().is_some()
     }
 
-    /// The devices whose entries in adopted tables point to a domain's tables.
+    /// The devices that may be using a domain's tables.
     fn devices_of(&self, key: DomainKey) -> impl Iterator<Item = Attachment> + '_ {
-        self.records.attachments().filter(move |attachment| {
-            attachment.domain == key && self.adoption.is_adopted(attachment.register_base)
-        })
+        self.running().filter(move |attachment| attachment.domain == key)
+    }
+
+    /// The devices that may be running on tables of the previous kernel. Only a refused unit is known to be blocked: one
+    /// that nobody has looked at, because this kernel does not use it, goes on with what it has.
+    fn running(&self) -> impl Iterator<Item = Attachment> + '_ {
+        self.records
+            .attachments()
+            .filter(|attachment| !self.adoption.is_refused(attachment.register_base))
     }
 
     /// Some device that is recorded as attached to a domain.
@@ -202,6 +211,16 @@ impl Incoming {
     /// A device file is being retrieved.
     pub(crate) fn add_device(&mut self, device: IncomingDevice) -> Result {
         Ok(self.devices.push(device, GFP_KERNEL)?)
+    }
+
+    /// Whether a record of a device file was refused.
+    pub(crate) fn is_unreadable(&self, data: u64) -> bool {
+        self.unreadable.contains(&data)
+    }
+
+    /// A record of a device file is refused.
+    pub(crate) fn add_unreadable(&mut self, data: u64) -> Result {
+        Ok(self.unreadable.push(data, GFP_KERNEL)?)
     }
 
     /// What the record of a device file says, if it has been taken.
@@ -304,9 +323,9 @@ impl Incoming {
         let Some(attachment) = iommu.records.attachment(address) else {
             return Ok(None);
         };
-        let finished = matches!(self.pci, State::Taken(_)) && self.endpoint(address).is_none();
-        if finished || matches!(self.pci, State::Absent) {
-            return Ok(None);
+        // A device that is finished has left its domain, and is in neither record any more.
+        if self.endpoint(address).is_none() {
+            return Err(Refusal::NotRecorded(Family::Pci).into());
         }
         if iommu.adoption.is_refused(attachment.register_base) {
             return Err(Refusal::UnitRefused.into());
@@ -340,6 +359,21 @@ impl Incoming {
         if let Some(iommu) = self.iommu.taken_mut() {
             iommu.records.remove_attachment(address);
         }
+    }
+
+    /// Whether a device may be running on tables of the previous kernel.
+    pub(crate) fn is_running(&self, address: DeviceAddress) -> bool {
+        let iommu = self.iommu.taken();
+        iommu.is_some_and(|iommu| {
+            let mut running = iommu.running();
+            running.any(|attachment| attachment.address == address)
+        })
+    }
+
+    /// Whether any device may be.
+    pub(crate) fn is_any_running(&self) -> bool {
+        let iommu = self.iommu.taken();
+        iommu.is_some_and(|iommu| iommu.running().next().is_some())
     }
 
     /// Whether there is an iommufd with this key.

@@ -105,6 +105,7 @@ impl OutgoingDevice {
 
     /// Is everything still as recorded? User space may have changed the device since.
     fn check(&self, file: &File) -> Outcome {
+        rules::preserve::image(entry::image_takes_over())?;
         let device = VfioDevice::describe(file)?;
         rules::preserve::device(device.facts)?;
         let recorded = OUTGOING.lock().attached(self.address);
@@ -140,30 +141,52 @@ pub(crate) struct IncomingDevice {
 
 /// Makes the file of the device that a record speaks of. The record is taken at the first try and stays.
 fn retrieve(data: u64) -> Outcome<ARef<File>> {
-    let known = INCOMING.lock().device_file(data);
-    let file = match known {
-        Some(file) => file,
-        None => take(data)?,
-    };
-    match entry::vfio_create(file.address) {
-        Err(error) if error == ENODEV => Err(Refusal::NoDriverYet.into()),
-        result => Ok(result?),
-    }
-}
-
-/// Finds the device that a record speaks of, and takes the record.
-fn take(data: u64) -> Outcome<VfioFile> {
-    let record = records::take(data, Family::VfioPci, Vfio::decode)?;
-    let file = record.file();
+    let file = take(data)?;
     // No lock is held while others are asked.
     let now = entry::pci_identity(file.address).ok_or(Refusal::OtherDevice)?;
-    let mut incoming = INCOMING.lock();
-    let recorded = incoming.endpoint(file.address);
+    let recorded = INCOMING.lock().endpoint(file.address);
     let recorded = recorded.ok_or(Refusal::NotRecorded(Family::Pci))?;
-    incoming.check_attached(&file)?;
     rules::fits::device(&recorded.identity, &now)?;
-    incoming.add_device(IncomingDevice { data, record })?;
+    INCOMING.lock().check_attached(&file)?;
+    entry::vfio_create(file.address).map_err(|error| {
+        if error == ENODEV {
+            Refusal::NoDriverYet.into()
+        } else {
+            // Out of memory or of files: nothing has been given up, and it can be tried again.
+            Failure::Failed(EAGAIN)
+        }
+    })
+}
+
+/// Takes a record, once; says what it says.
+fn take(data: u64) -> Outcome<VfioFile> {
+    let known = INCOMING.lock().device_file(data);
+    if let Some(file) = known {
+        return Ok(file);
+    }
+    if INCOMING.lock().is_unreadable(data) {
+        return Err(Refusal::NotARecord(Family::VfioPci).into());
+    }
+    let record = match records::take(data, Family::VfioPci, Vfio::decode) {
+        Ok(record) => record,
+        Err(refusal) => {
+            INCOMING.lock().add_unreadable(data)?;
+            return Err(refusal.into());
+        }
+    };
+    let file = record.file();
+    INCOMING.lock().add_device(IncomingDevice { data, record })?;
     Ok(file)
+}
+
+/// Whether the device may still be using tables of the previous kernel. One that cannot be given back, because it or its
+/// unit was refused, is blocked: there is nothing to wait for.
+fn is_running(data: u64) -> bool {
+    match take(data) {
+        Ok(file) => INCOMING.lock().is_running(file.address),
+        // Which one it is will not be known: as long as there is any.
+        Err(_) => INCOMING.lock().is_any_running(),
+    }
 }
 
 impl FileHandler for VfioHandler {
@@ -194,11 +217,14 @@ impl FileHandler for VfioHandler {
         retrieve(data).map_err(Failure::report)
     }
 
-    fn can_finish(_data: u64, file: Option<&File>) -> bool {
-        file.is_some_and(entry::vfio_is_bound)
+    fn can_finish(data: u64, file: Option<&File>) -> bool {
+        file.is_some_and(entry::vfio_is_bound) || !is_running(data)
     }
 
     fn finish(data: u64, _file: Option<&File>) {
-        INCOMING.lock().finish_device(data);
+        // What was never retrieved is taken now, for its page and its name.
+        if take(data).is_ok() {
+            INCOMING.lock().finish_device(data);
+        }
     }
 }

@@ -329,6 +329,9 @@ int hitless_seam_iommufd_files(struct file *file, u32 hwpt_id,
 /* A new iommufd file that carries @key. */
 int hitless_seam_iommufd_create(u64 key, struct file **file);
 
+/* kexec: will the loaded image get what is handed over? At freeze only. */
+bool hitless_seam_image_takes_over(void);
+
 /* VFIO device files (cdev) of vfio-pci. */
 bool hitless_seam_vfio_is(struct file *file);
 int hitless_seam_vfio_describe(struct file *file, struct hitless_vfio *out);

@@ -204,6 +204,12 @@ fn length(count: c_int) -> Result<usize> {
     usize::try_from(count).map_err(|_| Error::from_errno(count))
 }
 
+/// Will the next kernel get what is handed over to it? To be asked while files are frozen.
+pub(crate) fn image_takes_over() -> bool {
+    // SAFETY: Files are frozen by `kernel_kexec()`, which keeps the image from changing.
+    unsafe { bindings::hitless_seam_image_takes_over() }
+}
+
 /// Is it a device file of vfio-pci?
 pub(crate) fn vfio_is(file: &File) -> bool {
     // SAFETY: The file is valid.

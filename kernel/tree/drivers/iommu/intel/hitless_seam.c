@@ -120,19 +120,27 @@ static u64 context_table_of(struct device_domain_info *info)
 
 /*
  * How a VT-d device is attached. -ENODEV if no VT-d unit translates for it or
- * nothing is attached. The caller keeps the attachment from changing.
+ * nothing is attached. The caller keeps the device's HWPT from going away.
  */
 int hitless_seam_vtd_describe(struct device *dev, struct hitless_unit *unit,
 			      struct hitless_attachment *out)
 {
 	struct device_domain_info *info;
+	struct iommu_domain_info *use;
+	struct dmar_domain *domain;
 
 	if (!dev->iommu || !dev->iommu->iommu_dev ||
 	    dev_iommu_ops(dev) != &intel_iommu_ops)
 		return -ENODEV;
 	info = dev_iommu_priv_get(dev);
 	intel_hitless_describe_unit(info->iommu, unit);
-	if (!info->domain || dev_is_real_dma_subdevice(dev))
+	/* A reset may be taking the device off its domain and back just now. */
+	domain = READ_ONCE(info->domain);
+	if (!domain || dev_is_real_dma_subdevice(dev))
+		return -ENODEV;
+	guard(mutex)(&info->iommu->did_lock);
+	use = xa_load(&domain->iommu_array, info->iommu->seq_id);
+	if (!use)
 		return -ENODEV;
 
 	*out = (struct hitless_attachment) {
@@ -140,7 +148,7 @@ int hitless_seam_vtd_describe(struct device *dev, struct hitless_unit *unit,
 		.context_table = context_table_of(info),
 		.segment = info->segment,
 		.bdf = PCI_DEVID(info->bus, info->devfn),
-		.domain_id = domain_id_iommu(info->domain, info->iommu),
+		.domain_id = use->did,
 	};
 	if (info->pasid_table && sm_supported(info->iommu)) {
 		out->pasid_directory = virt_to_phys(info->pasid_table->table);
@@ -148,7 +156,7 @@ int hitless_seam_vtd_describe(struct device *dev, struct hitless_unit *unit,
 		out->pasid_table = virt_to_phys(get_pasid_table_from_pde(
 				info->pasid_table->table));
 	}
-	return intel_hitless_describe_table(&info->domain->domain, &out->table);
+	return intel_hitless_describe_table(&domain->domain, &out->table);
 }
 
 int hitless_seam_iommu_restore_page(u64 phys)
