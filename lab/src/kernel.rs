@@ -26,10 +26,8 @@ pub enum Config {
     Hitless,
     /// CONFIG_HITLESS unset: every seam compiled out.
     Off,
-    /// hitless with lockdep, KASAN and leak detection; slow.
+    /// hitless with lockdep, poisoned free memory and leak detection, and with KUnit tests that run at boot; slow.
     Debug,
-    /// hitless with KUnit tests that run at boot.
-    Kunit,
 }
 
 impl Config {
@@ -39,7 +37,6 @@ impl Config {
             Self::Hitless => "hitless",
             Self::Off => "off",
             Self::Debug => "debug",
-            Self::Kunit => "kunit",
         }
     }
 
@@ -48,8 +45,7 @@ impl Config {
         match self {
             Self::Hitless => &["base", "hitless"],
             Self::Off => &["base", "off"],
-            Self::Debug => &["base", "hitless", "debug"],
-            Self::Kunit => &["base", "hitless", "kunit"],
+            Self::Debug => &["base", "hitless", "debug", "kunit"],
         }
     }
 }

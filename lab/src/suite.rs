@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo lab test`: the host's tests, then the machine's, one machine at a time.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use crate::run::parts::Parts;
 use crate::run::profile::Profile;
 use crate::run::qemu;
 
+mod debug;
 mod host;
 mod isolation;
 mod lifecycle;
@@ -51,7 +53,7 @@ pub(crate) enum End {
 /// What tests get.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    /// The kernel with hitless and its root file system.
+    /// The test's kernel and its root file system.
     pub(crate) parts: Parts,
     /// Keep all logs.
     pub(crate) keep: bool,
@@ -61,8 +63,8 @@ type OnBench = Box<dyn Fn(&Bench) -> Result<End>>;
 
 /// What a test does; it fails by an error.
 enum Run {
-    /// On a machine of this profile.
-    Machine(&'static str, OnBench),
+    /// On a machine of this profile, with this kernel.
+    Machine(&'static str, Config, OnBench),
     /// With neither machine nor kernel.
     Alone(Box<dyn Fn() -> Result<End>>),
 }
@@ -84,10 +86,21 @@ impl Test {
         about: impl Into<String>,
         run: impl Fn(&Bench) -> Result<End> + 'static,
     ) -> Self {
+        Self::with_kernel(Config::Hitless, name, profile, about, run)
+    }
+
+    /// A test on a machine with a kernel of its own.
+    pub(crate) fn with_kernel(
+        config: Config,
+        name: impl Into<String>,
+        profile: &'static str,
+        about: impl Into<String>,
+        run: impl Fn(&Bench) -> Result<End> + 'static,
+    ) -> Self {
         Self {
             name: name.into(),
             about: about.into(),
-            run: Run::Machine(profile, Box::new(run)),
+            run: Run::Machine(profile, config, Box::new(run)),
         }
     }
 
@@ -104,8 +117,11 @@ impl Test {
         }
     }
 
-    fn needs_machine(&self) -> bool {
-        matches!(self.run, Run::Machine(..))
+    fn kernel(&self) -> Option<Config> {
+        match self.run {
+            Run::Machine(_, config, _) => Some(config),
+            Run::Alone(_) => None,
+        }
     }
 }
 
@@ -116,6 +132,7 @@ fn tests() -> Vec<Test> {
     tests.extend(lifecycle::tests());
     tests.extend(isolation::tests());
     tests.extend(twins::tests());
+    tests.extend(debug::tests());
     tests.extend(trouble::tests());
     tests
 }
@@ -173,16 +190,15 @@ pub fn main(args: Args) -> Result<ExitCode> {
         count = host::run(&args.filters)?;
     }
     if !args.host_only {
-        let bench = if chosen.iter().any(Test::needs_machine) {
-            Some(Bench {
-                parts: Parts::ready(Config::Hitless)?,
-                keep: args.keep,
-            })
-        } else {
-            None
+        let mut benches = Benches {
+            ready: HashMap::new(),
+            keep: args.keep,
         };
         for test in &chosen {
-            run(test, bench.as_ref(), &mut count);
+            if let Some(config) = test.kernel() {
+                benches.prepare(config)?;
+            }
+            run(test, &benches, &mut count);
         }
     }
     println!("{}", count.line());
@@ -193,13 +209,34 @@ pub fn main(args: Args) -> Result<ExitCode> {
     })
 }
 
+/// What was made for each kernel so far.
+struct Benches {
+    ready: HashMap<Config, Bench>,
+    keep: bool,
+}
+
+impl Benches {
+    /// Builds or finds a kernel and what belongs to it when the first test wants it, outside of that test's time.
+    fn prepare(&mut self, config: Config) -> Result<()> {
+        if !self.ready.contains_key(&config) {
+            let parts = Parts::ready(config)?;
+            let keep = self.keep;
+            self.ready.insert(config, Bench { parts, keep });
+        }
+        Ok(())
+    }
+}
+
 /// Runs a test, or finds out that this QEMU does not have what its machine needs.
-fn end(test: &Test, bench: Option<&Bench>) -> Result<End> {
-    let (profile, run) = match &test.run {
+fn end(test: &Test, benches: &Benches) -> Result<End> {
+    let (profile, config, run) = match &test.run {
         Run::Alone(run) => return run(),
-        Run::Machine(profile, run) => (Profile::load(profile)?, run),
+        Run::Machine(profile, config, run) => (Profile::load(profile)?, config, run),
     };
-    let bench = bench.context("the test needs a machine, and nothing was made for one")?;
+    let bench = benches
+        .ready
+        .get(config)
+        .context("the test needs a machine, and nothing was made for one")?;
     match qemu::missing_property(&profile, &bench.parts.qemu)? {
         Some(property) => Ok(End::Skipped(format!(
             "this QEMU's intel-iommu has no property `{property}`, which the profile {} needs",
@@ -209,9 +246,9 @@ fn end(test: &Test, bench: Option<&Bench>) -> Result<End> {
     }
 }
 
-fn run(test: &Test, bench: Option<&Bench>, count: &mut Count) {
+fn run(test: &Test, benches: &Benches, count: &mut Count) {
     let start = Instant::now();
-    let end = end(test, bench);
+    let end = end(test, benches);
     let seconds = start.elapsed().as_secs_f64();
     match end {
         Ok(End::Passed) => {

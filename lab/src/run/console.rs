@@ -25,8 +25,30 @@ const HANGS: [&str; 9] = [
     "blocked for more than",
 ];
 
-/// Lines that are wrong but let a kernel go on.
-const WARNINGS: [&str; 3] = ["WARNING:", "possible circular locking", "kmemleak:"];
+/// Lines that are wrong but let a kernel go on. Lockdep's reports are among those that begin with the first.
+const WARNINGS: [&str; 6] = [
+    "WARNING:",
+    "INFO: possible",
+    "INFO: trying to register non-static key",
+    "INFO: lockdep is turned off",
+    "list_add corruption",
+    "pagealloc:",
+];
+
+/// The leak detector says that it is there and at work, and nothing more as long as all is well.
+const LEAKS: &str = "kmemleak:";
+const NO_LEAK: [&str; 2] = [
+    "Kernel memory leak detector initialized",
+    "Automatic memory scanning thread started",
+];
+
+/// Whether a line is wrong but lets a kernel go on.
+fn is_warning(text: &str) -> bool {
+    WARNINGS.iter().any(|warning| text.contains(warning))
+        || text.contains(LEAKS) && !NO_LEAK.iter().any(|harmless| text.contains(harmless))
+        // The slab allocator, of an object that was written to after it was freed: no colon, but a cache's name.
+        || text.starts_with("BUG ")
+}
 
 /// One line.
 #[derive(Clone, Debug)]
@@ -92,7 +114,7 @@ impl Console {
         if seen.hang.is_none() && HANGS.iter().any(|hang| text.contains(hang)) {
             seen.hang = Some(text.clone());
         }
-        if WARNINGS.iter().any(|warning| text.contains(warning)) {
+        if is_warning(&text) {
             seen.warnings.push(text.clone());
         }
         seen.lines.push(Line { at, text });
@@ -210,5 +232,49 @@ mod tests {
             Some("Kernel panic - not syncing")
         );
         assert_eq!(console.tail(1), "    BUG: unable to handle\n");
+    }
+
+    /// Lines as Linux 7.3.4 prints them.
+    #[test]
+    fn every_report_of_a_debug_kernel_is_wrong() {
+        for line in [
+            "WARNING: possible circular locking dependency detected",
+            "WARNING: possible recursive locking detected",
+            "WARNING: inconsistent lock state",
+            "WARNING: suspicious RCU usage",
+            "WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
+            "WARNING: lock held when returning to user space!",
+            "WARNING: bad unlock balance detected!",
+            "WARNING: mm/page_alloc.c:4723 at __alloc_frozen_pages_noprof+0x2a/0x9d0, CPU#1: init/1",
+            "INFO: trying to register non-static key.",
+            "INFO: lockdep is turned off.",
+            "BUG kmalloc-1k (Not tainted): Poison overwritten",
+            "list_add corruption. next->prev should be prev (ff), but was 00.",
+            "pagealloc: memory corruption",
+            "kmemleak: 2 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+            "kmemleak: Cannot allocate a kmemleak_object structure",
+            "kmemleak: Kernel memory leak detector disabled",
+        ] {
+            assert!(is_warning(line), "{line}");
+        }
+        for line in [
+            "BUG: sleeping function called from invalid context at kernel/locking/mutex.c:609",
+            "BUG: scheduling while atomic: init/1/0x00000002",
+            "BUG: MAX_LOCKDEP_CHAINS too low!",
+            "BUG: Bad page state in process init  pfn:02345",
+        ] {
+            let console = Console::default();
+            console.add(1, line.to_owned());
+            assert_eq!(console.hang().as_deref(), Some(line));
+        }
+        for line in [
+            "kmemleak: Kernel memory leak detector initialized (mem pool available: 14123)",
+            "kmemleak: Automatic memory scanning thread started",
+            "Lock dependency validator: Copyright (c) 2006 Red Hat, Inc., Ingo Molnar",
+            "mem auto-init: stack:off, heap alloc:off, heap free:off",
+            "# hitless_golden: pass:6 fail:0 skip:0 total:6",
+        ] {
+            assert!(!is_warning(line), "{line}");
+        }
     }
 }

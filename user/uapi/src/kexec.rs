@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Loading the next kernel, and the jump.
-#![expect(unsafe_code, reason = "kexec_load(2) and kexec_file_load(2) are not in rustix")]
+#![expect(
+    unsafe_code,
+    reason = "kexec_load(2) and kexec_file_load(2) are not in rustix"
+)]
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
