@@ -115,6 +115,9 @@ pub enum Refusal {
     /// The device is recorded already.
     AlreadyRecorded,
 
+    /// The device is on its restored domain, and its entry cannot be changed without a fault.
+    NotReplaceable,
+
     /// The loaded image gets nothing of what is handed over.
     NoHandover,
 
@@ -189,6 +192,8 @@ impl fmt::Display for Refusal {
             Self::HwptNotPreserved => "device's HWPT is not preserved",
             Self::OtherTable => "device's page table is not the recorded one",
             Self::AlreadyRecorded => "device is recorded already",
+
+            Self::NotReplaceable => "device cannot change from its restored domain without a fault",
 
             Self::NoHandover => "next kernel was not loaded by kexec_file_load",
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Facts about files as the seams report them, one bit each: the `HITLESS_HWPT_*` and
-//! `HITLESS_VFIO_*` of `include/linux/hitless.h`.
+//! Facts about files and live entries as the seams report them, one bit each: the `HITLESS_HWPT_*`,
+//! `HITLESS_VFIO_*` and `HITLESS_REPLACE_*` of `include/linux/hitless.h`.
 
 macro_rules! facts {
     ($(#[$doc:meta])* $name:ident { $($(#[$fact:meta])* $constant:ident = $bit:literal,)* }) => {
@@ -76,5 +76,23 @@ facts! {
         RESTORED = 11,
         /// Its own translation cache (ATS) is on.
         ATS = 12,
+    }
+}
+
+facts! {
+    /// Facts about a live entry whose device is to be attached to another paging domain.
+    ReplaceFacts {
+        /// It points to a restored domain.
+        RESTORED = 0,
+        /// There is no entry, or nothing is attached to the device.
+        NO_ENTRY = 1,
+        /// What it points to is not a paging domain whose table can be described.
+        UNKNOWN_TABLE = 2,
+        /// It is not a PCI function's own entry.
+        NOT_PCI = 3,
+        /// The device uses other requester ids too, each with an entry.
+        ALIASES = 4,
+        /// Either domain delivers page faults.
+        PAGE_FAULTS = 5,
     }
 }

@@ -9,8 +9,6 @@
 pub struct IdUse {
     /// Attachments of the old domain under its id on this unit; 0: it has none there.
     pub users: u32,
-    /// The old id is being handed over already.
-    pub moving: bool,
     /// The new domain has an id on this unit.
     pub has_own: bool,
 }
@@ -21,7 +19,7 @@ pub struct IdUse {
 /// be the other's.
 #[must_use]
 pub fn hands_over(id_use: &IdUse) -> bool {
-    id_use.users == 1 && !id_use.moving && !id_use.has_own
+    id_use.users == 1 && !id_use.has_own
 }
 
 #[cfg(test)]
@@ -30,7 +28,6 @@ mod tests {
 
     const LAST: IdUse = IdUse {
         users: 1,
-        moving: false,
         has_own: false,
     };
 
@@ -44,10 +41,6 @@ mod tests {
         for other in [
             IdUse { users: 0, ..LAST },
             IdUse { users: 2, ..LAST },
-            IdUse {
-                moving: true,
-                ..LAST
-            },
             IdUse {
                 has_own: true,
                 ..LAST

@@ -15,9 +15,11 @@ pub(crate) use self::seams::*;
 use hitless_core::model::{
     DeviceAddress,
     DomainKey,
-    Kind, //
+    Kind,
+    ReplaceFacts, //
 };
 use hitless_core::rules;
+use hitless_core::rules::replace::Way;
 use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::atomic::{
@@ -229,7 +231,7 @@ pub(crate) unsafe extern "C" fn hitless_vtd_scrub(unit: *const bindings::hitless
 pub(crate) unsafe extern "C" fn hitless_vtd_replace(
     replace: *const bindings::hitless_replace,
 ) -> c_int {
-    if !is_enabled() || leaves_out(c"swap") {
+    if leaves_out(c"swap") {
         return EOPNOTSUPP.to_errno();
     }
     if leaves_out(c"plan") {
@@ -240,6 +242,23 @@ pub(crate) unsafe extern "C" fn hitless_vtd_replace(
     match exec::replace(&entry) {
         Ok(()) => 0,
         Err(failure) => failure.report().to_errno(),
+    }
+}
+
+/// May a live translation entry be replaced?
+///
+/// # Safety
+///
+/// None.
+#[export]
+pub(crate) unsafe extern "C" fn hitless_vtd_may_replace(facts: u32) -> c_int {
+    if !is_enabled() {
+        return EOPNOTSUPP.to_errno();
+    }
+    match rules::replace::way(ReplaceFacts(facts)) {
+        Ok(Way::InPlace) => 0,
+        Ok(Way::BlockFirst) => EOPNOTSUPP.to_errno(),
+        Err(refusal) => Failure::from(refusal).report().to_errno(),
     }
 }
 

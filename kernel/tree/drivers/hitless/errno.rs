@@ -98,6 +98,7 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::NotPoweredOn
         | Refusal::InterruptsOn
         | Refusal::StillRestored
+        | Refusal::NotReplaceable
         | Refusal::AlreadyRecorded => EBUSY,
 
         // Once more, later: LUO does not remember this one.

@@ -192,6 +192,16 @@ struct hitless_vfio {
 #define HITLESS_ENTRY_CONTEXT		1	/* legacy context entry, 2 words */
 #define HITLESS_ENTRY_PASID		2	/* PASID table entry, 8 words */
 
+/* Facts about a live entry whose device is to be attached to another domain. */
+#define HITLESS_REPLACE_RESTORED	BIT(0)	/* it is on a restored domain */
+#define HITLESS_REPLACE_NO_ENTRY	BIT(1)
+#define HITLESS_REPLACE_UNKNOWN_TABLE	BIT(2)
+/* It is not a PCI function's own entry. */
+#define HITLESS_REPLACE_NOT_PCI		BIT(3)
+/* The device uses other requester ids too. */
+#define HITLESS_REPLACE_ALIASES		BIT(4)
+#define HITLESS_REPLACE_PAGE_FAULTS	BIT(5)
+
 /**
  * struct hitless_replace - one live translation entry and what it shall become
  * @dev: the device, handed back to the hitless_seam_vtd_*() steps
@@ -217,12 +227,10 @@ struct hitless_replace {
  *	changes from one domain to another
  * @users: attachments of the old domain under its id on this unit, 0 if it has
  *	none there
- * @moving: the old id is being handed over already
  * @has_own: the new domain has an id on this unit
  */
 struct hitless_id_use {
 	u32 users;
-	u32 moving;
 	u32 has_own;
 };
 
@@ -271,10 +279,14 @@ bool hitless_vtd_outgoing(u64 register_base);
  */
 void hitless_vtd_scrub(const struct hitless_unit *unit);
 /*
+ * May an entry of which these HITLESS_REPLACE_* hold be replaced as it lives?
+ * 0; -EOPNOTSUPP: no, block the device first; -EBUSY: not at all.
+ */
+int hitless_vtd_may_replace(u32 facts);
+/*
  * Replace a live entry with no moment at which a DMA would fault, by calls of
- * the steps below. -EOPNOTSUPP if hitless is off; -EINVAL if the planner
- * refuses; nothing has been written then. Serialized by the caller against
- * other writers of the entry.
+ * the steps below. -EINVAL if the planner refuses; nothing has been written
+ * then. Serialized by the caller against other writers of the entry.
  */
 int hitless_vtd_replace(const struct hitless_replace *replace);
 /* Shall the new domain get the id of the old one? The caller may hold a mutex. */

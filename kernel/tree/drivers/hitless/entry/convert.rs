@@ -102,7 +102,6 @@ pub(super) fn attachment_to_c(
 pub(super) fn id_use(id_use: &bindings::hitless_id_use) -> IdUse {
     IdUse {
         users: id_use.users,
-        moving: id_use.moving != 0,
         has_own: id_use.has_own != 0,
     }
 }

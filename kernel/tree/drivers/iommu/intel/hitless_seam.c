@@ -525,33 +525,88 @@ static int count_alias(struct pci_dev *pdev, u16 alias, void *count)
 	return 0;
 }
 
-/* One requester id and one paging domain on either side, or not for us. */
-static bool can_replace(struct iommu_domain *domain, struct device *dev,
-			struct iommu_domain *old)
+/* HITLESS_REPLACE_* of the device's entry, if @domain is to follow @old. */
+static u32 replace_facts(struct iommu_domain *domain, struct device *dev,
+			 struct iommu_domain *old, const u64 *words)
 {
 	struct device_domain_info *info = dev_iommu_priv_get(dev);
 	struct hitless_table table;
 	int aliases = 0;
+	u32 facts = 0;
 
-	if (!hitless_enabled() || !dev_is_pci(dev) || !info->domain_attached ||
-	    dev_is_real_dma_subdevice(dev) || !old ||
-	    domain->iopf_handler || old->iopf_handler)
-		return false;
-	if (!old->restored &&
-	    (!info->domain || old != &info->domain->domain ||
-	     intel_hitless_describe_table(old, &table)))
-		return false;
+	if (!words || !old || !info->domain_attached)
+		facts |= HITLESS_REPLACE_NO_ENTRY;
+	if (old && old->restored)
+		facts |= HITLESS_REPLACE_RESTORED;
+	else if (!info->domain || old != &info->domain->domain ||
+		 intel_hitless_describe_table(old, &table))
+		facts |= HITLESS_REPLACE_UNKNOWN_TABLE;
+	if (domain->iopf_handler || (old && old->iopf_handler))
+		facts |= HITLESS_REPLACE_PAGE_FAULTS;
+	if (!dev_is_pci(dev) || dev_is_real_dma_subdevice(dev))
+		return facts | HITLESS_REPLACE_NOT_PCI;
 	pci_for_each_dma_alias(to_pci_dev(dev), count_alias, &aliases);
-	return aliases == 1;
+	if (aliases > 1)
+		facts |= HITLESS_REPLACE_ALIASES;
+	return facts;
 }
 
 /*
- * Who uses the restored domain's id. Devices that have not been probed yet
- * count: their entries carry it too.
+ * Write the entry for @domain, which has an id on the unit, in place of what
+ * is there. On failure the entry is as it was.
  */
-static u16 restored_id_use(struct hitless_domain *restored,
-			   struct intel_iommu *iommu, struct hitless_id_use *use)
+static int rewrite_entry(struct hitless_replace *r, struct dmar_domain *domain)
 {
+	struct device_domain_info *info = dev_iommu_priv_get(r->dev);
+	int ret;
+
+	ret = build_entry(info, domain, domain_id_iommu(domain, info->iommu), r);
+	if (ret)
+		return ret;
+	/* Before the switch: from then on unmapping must flush for us. */
+	ret = cache_tag_assign_domain(domain, r->dev, IOMMU_NO_PASID);
+	if (ret)
+		return ret;
+	ret = hitless_vtd_replace(r);
+	if (ret)
+		cache_tag_unassign_domain(domain, r->dev, IOMMU_NO_PASID);
+	return ret;
+}
+
+/* The device has left @old for good: software follows the hardware. */
+static void leave_old(struct device_domain_info *info, struct iommu_domain *old,
+		      bool took_did)
+{
+	struct dmar_domain *dmar = info->domain;
+
+	if (old->restored) {
+		guard(mutex)(&restored_lock);
+		restored_drop_device(to_hitless(old), info, took_did);
+		return;
+	}
+	scoped_guard(spinlock_irqsave, &dmar->lock)
+		list_del(&info->link);
+	cache_tag_unassign_domain(dmar, info->dev, IOMMU_NO_PASID);
+}
+
+/*
+ * The id of @old on the unit and who uses it. Devices on a restored domain that
+ * have not been probed yet count: their entries carry the id too.
+ */
+static int old_domain_id(struct iommu_domain *old, struct intel_iommu *iommu,
+			 struct hitless_id_use *use)
+{
+	struct iommu_domain_info *info;
+	struct hitless_domain *restored;
+
+	lockdep_assert_held(&iommu->did_lock);
+	if (!old->restored) {
+		info = xa_load(&to_dmar_domain(old)->iommu_array,
+			       iommu->seq_id);
+		use->users = info ? info->refcnt : 0;
+		return info ? info->did : 0;
+	}
+	restored = to_hitless(old);
 	guard(mutex)(&restored_lock);
 	if (restored->owns_did && restored->iommu == iommu)
 		use->users = max(restored->devices,
@@ -559,92 +614,69 @@ static u16 restored_id_use(struct hitless_domain *restored,
 	return restored->did;
 }
 
-/* The id @domain gets from @old; @from is what @old knows of it, if not restored. */
-static int hand_over(struct dmar_domain *domain, struct intel_iommu *iommu,
-		     struct iommu_domain_info *from, u16 did)
-{
-	struct iommu_domain_info *info = kzalloc_obj(*info);
-	int ret;
-
-	lockdep_assert_held(&iommu->did_lock);
-	if (!info)
-		return -ENOMEM;
-	info->refcnt = 1;
-	info->did = did;
-	info->iommu = iommu;
-	info->moving = true;
-	ret = xa_err(xa_store(&domain->iommu_array, iommu->seq_id, info,
-			      GFP_KERNEL));
-	if (ret)
-		kfree(info);
-	else if (from)
-		from->moving = true;
-	return ret;
-}
-
 /*
- * Give @domain a domain id on the unit: that of @old, or its own or a new one.
- * *@handed_over tells which; until end_hand_over() then nobody else can attach
- * to either domain on this unit.
+ * Replace under the domain id of @old, which @domain gets. did_lock is held
+ * throughout: meanwhile both have the id, and nobody else may use either.
+ * -ESTALE: others use the id too, or @domain has one.
  */
-static int take_domain_id(struct dmar_domain *domain, struct intel_iommu *iommu,
-			  struct iommu_domain *old, bool *handed_over)
+static int replace_under_same_id(struct hitless_replace *r,
+				 struct dmar_domain *domain,
+				 struct iommu_domain *old)
 {
-	struct iommu_domain_info *from = NULL;
+	struct device_domain_info *info = dev_iommu_priv_get(r->dev);
+	struct intel_iommu *iommu = info->iommu;
 	struct hitless_id_use use = {};
-	u16 did = 0;
-
-	if (old->restored)
-		did = restored_id_use(to_hitless(old), iommu, &use);
-	scoped_guard(mutex, &iommu->did_lock) {
-		if (!old->restored)
-			from = xa_load(&to_dmar_domain(old)->iommu_array,
-				       iommu->seq_id);
-		if (from) {
-			use.users = from->refcnt;
-			use.moving = from->moving;
-			did = from->did;
-		}
-		use.has_own = !!xa_load(&domain->iommu_array, iommu->seq_id);
-		*handed_over = hitless_vtd_hands_over(&use);
-		if (*handed_over)
-			return hand_over(domain, iommu, from, did);
-	}
-	return domain_attach_iommu(domain, iommu);
-}
-
-/* The id is @to's now and not @from's: after the replacement, or back. */
-static void end_hand_over(struct iommu_domain *from, struct iommu_domain *to,
-			  struct intel_iommu *iommu)
-{
-	struct iommu_domain_info *info;
+	struct iommu_domain_info *id;
+	int did, ret;
 
 	guard(mutex)(&iommu->did_lock);
-	if (!from->restored)
-		kfree(xa_erase(&to_dmar_domain(from)->iommu_array,
-			       iommu->seq_id));
-	if (!to->restored) {
-		info = xa_load(&to_dmar_domain(to)->iommu_array, iommu->seq_id);
-		info->moving = false;
+	did = old_domain_id(old, iommu, &use);
+	use.has_own = !!xa_load(&domain->iommu_array, iommu->seq_id);
+	if (!hitless_vtd_hands_over(&use))
+		return -ESTALE;
+
+	id = kzalloc_obj(*id);
+	if (!id)
+		return -ENOMEM;
+	id->refcnt = 1;
+	id->did = did;
+	id->iommu = iommu;
+	ret = xa_err(xa_store(&domain->iommu_array, iommu->seq_id, id,
+			      GFP_KERNEL));
+	if (!ret)
+		ret = rewrite_entry(r, domain);
+	if (ret) {
+		xa_erase(&domain->iommu_array, iommu->seq_id);
+		kfree(id);
+		return ret;
 	}
+	leave_old(info, old, true);
+	if (!old->restored)
+		kfree(xa_erase(&to_dmar_domain(old)->iommu_array,
+			       iommu->seq_id));
+	return 0;
 }
 
-/* The device has left @old for good: software follows the hardware. */
-static void leave_old(struct device_domain_info *info, struct iommu_domain *old,
-		      bool handed_over)
+/* Replace under an id of @domain's own. */
+static int replace_under_own_id(struct hitless_replace *r,
+				struct dmar_domain *domain,
+				struct iommu_domain *old)
 {
-	struct dmar_domain *dmar = info->domain;
+	struct device_domain_info *info = dev_iommu_priv_get(r->dev);
+	int ret;
 
-	if (old->restored) {
-		guard(mutex)(&restored_lock);
-		restored_drop_device(to_hitless(old), info, handed_over);
-		return;
+	ret = domain_attach_iommu(domain, info->iommu);
+	if (ret)
+		return ret;
+	ret = rewrite_entry(r, domain);
+	if (ret) {
+		domain_detach_iommu(domain, info->iommu);
+		return ret;
 	}
-	scoped_guard(spinlock_irqsave, &dmar->lock)
-		list_del(&info->link);
-	cache_tag_unassign_domain(dmar, info->dev, IOMMU_NO_PASID);
-	if (!handed_over)
-		domain_detach_iommu(dmar, info->iommu);
+	leave_old(info, old, false);
+	if (!old->restored)
+		domain_detach_iommu(to_dmar_domain(old), info->iommu);
+	return 0;
 }
 
 /*
@@ -659,56 +691,34 @@ int intel_hitless_replace(struct iommu_domain *domain, struct device *dev,
 {
 	struct device_domain_info *info = dev_iommu_priv_get(dev);
 	struct dmar_domain *dmar = to_dmar_domain(domain);
-	struct intel_iommu *iommu = info->iommu;
 	struct hitless_replace r = {
 		.dev = dev,
-		.kind = sm_supported(iommu) ? HITLESS_ENTRY_PASID :
-					      HITLESS_ENTRY_CONTEXT,
+		.kind = sm_supported(info->iommu) ? HITLESS_ENTRY_PASID :
+						    HITLESS_ENTRY_CONTEXT,
 		.wide = system_has_cmpxchg128(),
-		.coherent = ecap_coherent(iommu->ecap),
+		.coherent = ecap_coherent(info->iommu->ecap),
 		.ats = info->ats_enabled,
 	};
-	bool handed_over;
-	u64 *words;
+	u64 *words = entry_words(&r);
 	int ret;
 
-	words = entry_words(&r);
-	if (!words || !can_replace(domain, dev, old))
-		return old && old->restored ? -EBUSY : -EOPNOTSUPP;
+	ret = hitless_vtd_may_replace(replace_facts(domain, dev, old, words));
+	if (ret)
+		return ret;
 	ret = paging_domain_compatible(domain, dev);
 	if (ret)
 		return ret;
 	memcpy(r.old, words, entry_size(&r));
 
-	ret = take_domain_id(dmar, iommu, old, &handed_over);
-	if (ret)
-		return ret;
-	ret = build_entry(info, dmar, domain_id_iommu(dmar, iommu), &r);
-	if (ret)
-		goto out_id;
-	/* Before the switch: from then on unmapping must flush for us. */
-	ret = cache_tag_assign_domain(dmar, dev, IOMMU_NO_PASID);
-	if (ret)
-		goto out_id;
-	ret = hitless_vtd_replace(&r);
-	if (ret)
-		goto out_tags;
-
-	leave_old(info, old, handed_over);
-	if (handed_over)
-		end_hand_over(old, domain, iommu);
+	ret = replace_under_same_id(&r, dmar, old);
+	if (ret == -ESTALE)
+		ret = replace_under_own_id(&r, dmar, old);
+	if (ret) {
+		/* Two ordinary domains can still change hands with a pause. */
+		return old->restored ? ret : -EOPNOTSUPP;
+	}
 	info->domain = dmar;
 	scoped_guard(spinlock_irqsave, &dmar->lock)
 		list_add(&info->link, &dmar->devices);
 	return 0;
-
-out_tags:
-	cache_tag_unassign_domain(dmar, dev, IOMMU_NO_PASID);
-out_id:
-	if (handed_over)
-		end_hand_over(domain, old, iommu);
-	else
-		domain_detach_iommu(dmar, iommu);
-	/* Two ordinary domains can still change hands with a pause. */
-	return old->restored ? ret : -EOPNOTSUPP;
 }
