@@ -2,10 +2,13 @@
 //! The bytes that cross the jump: layout and nothing else.
 //!
 //! Every record is one page of 4096 bytes that the outgoing kernel fills and hands over; numbers are
-//! little-endian. A page begins with a [`HeaderSer`](header::HeaderSer). Any change of a layout that
-//! an older reader would misread needs a bit in the header's `required` word or, where the family as
-//! a whole changes, another compatible string. Golden bytes of every released version stay in
+//! little-endian. Each begins with a [`HeaderSer`](header::HeaderSer), but for the list of tables, which
+//! is a part of the IOMMU records and changes with their version. Any change of a layout that an older
+//! reader would misread needs a bit in the header's `required` word or, where the family as a whole
+//! changes, another compatible string. Golden bytes of every released version stay in
 //! `core/testdata/abi` and are decoded or refused by all later versions.
+//!
+//! `docs/abi.md` is made from these files by `core/tests/abi_doc.rs`.
 //!
 //! | family | compatible string | found through |
 //! |---|---|---|

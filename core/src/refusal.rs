@@ -34,7 +34,6 @@ impl fmt::Display for Family {
 
 /// Why something is not preserved, not adopted or not given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Refusal {
     /// The page does not begin with the magic number of its family.
     NotARecord(Family),
@@ -46,6 +45,10 @@ pub enum Refusal {
     Malformed(Family),
     /// Two entries speak of the same thing.
     Duplicate(Family),
+    /// Two entries that have to agree do not.
+    Contradictory(Family),
+    /// One page is said to have two uses.
+    Aliased(Family),
     /// There is no room for another entry.
     Full(Family),
     /// The page that a record names was not handed over.
@@ -75,6 +78,8 @@ pub enum Refusal {
     RestoredHwpt,
     /// The HWPT's page table has a format that is not preserved.
     UnknownTable,
+    /// The HWPT maps no memory.
+    NothingMapped,
     /// A file behind the HWPT's mappings is not preserved in the same session.
     MemoryNotInSession,
 
@@ -121,6 +126,8 @@ pub enum Refusal {
     /// The loaded image gets nothing of what is handed over.
     NoHandover,
 
+    /// The unit translates for another PCI segment than the recorded one.
+    OtherSegment,
     /// The unit is used in the other mode.
     OtherMode,
     /// The unit's root table is not the recorded one.
@@ -156,6 +163,10 @@ impl fmt::Display for Refusal {
             }
             Self::Malformed(family) => return write!(f, "{family}: a field is malformed"),
             Self::Duplicate(family) => return write!(f, "{family}: two entries for one thing"),
+            Self::Contradictory(family) => {
+                return write!(f, "{family}: two entries contradict each other")
+            }
+            Self::Aliased(family) => return write!(f, "{family}: one page has two uses"),
             Self::Full(family) => return write!(f, "{family}: no room for another entry"),
             Self::NotHandedOver(family) => return write!(f, "{family}: page was not handed over"),
             Self::NotRecorded(family) => return write!(f, "{family}: no such entry"),
@@ -172,6 +183,7 @@ impl fmt::Display for Refusal {
             Self::Holes => "memory was taken out of a file after it was mapped",
             Self::RestoredHwpt => "HWPT is a restored domain: swap it first",
             Self::UnknownTable => "HWPT's page table cannot be described",
+            Self::NothingMapped => "HWPT maps no memory",
             Self::MemoryNotInSession => "a mapped file is not preserved in this session",
 
             Self::NoIommufd => "device is not bound to an iommufd",
@@ -197,6 +209,7 @@ impl fmt::Display for Refusal {
 
             Self::NoHandover => "next kernel was not loaded by kexec_file_load",
 
+            Self::OtherSegment => "unit translates for another PCI segment",
             Self::OtherMode => "unit is used in the other mode",
             Self::OtherRoot => "unit's root table is not the recorded one",
             Self::OtherCapabilities => "unit's capabilities are not the recorded ones",

@@ -4,6 +4,7 @@
 pub mod domain_id;
 pub mod fits;
 pub mod preserve;
+pub mod records;
 pub mod replace;
 pub mod tables;
 

@@ -34,7 +34,7 @@ pub struct Args {
     /// Words for the kernel's command line, such as "hitless=off".
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     append: String,
-    /// Show QEMU's command line and stop.
+    /// Show QEMU's command line, with names for the folders that a run makes, and stop.
     #[arg(long)]
     dry_run: bool,
 }
@@ -42,6 +42,7 @@ pub struct Args {
 /// Runs `cargo lab boot`.
 pub fn main(args: Args) -> Result<ExitCode> {
     let profile = Profile::load(&args.profile)?;
+    setup::qemu::can_play(&profile, &artifacts::qemu()?)?;
     if let Err(error) = setup::shell() {
         eprintln!("the machine will have the menu but no shell: {error:#}");
     }
@@ -56,6 +57,10 @@ pub fn main(args: Args) -> Result<ExitCode> {
         initramfs: ready.initramfs,
     };
     let line = command_line(&profile, format!("{MENU} {}", args.append).trim());
+    if args.dry_run {
+        show(&profile, &parts, &line);
+        return Ok(ExitCode::SUCCESS);
+    }
     let sockets = memory_directory(profile.machine.memory_mib)?;
     // QEMU refuses to start when nobody listens; nobody reads either, which is fine for a look around.
     let _listeners = listen(sockets.path())?;
@@ -68,14 +73,6 @@ pub fn main(args: Args) -> Result<ExitCode> {
         directory.path(),
         true,
     );
-    if args.dry_run {
-        print!("{}", parts.qemu.display());
-        for flag in &flags {
-            print!(" '{}'", flag.to_string_lossy());
-        }
-        println!();
-        return Ok(ExitCode::SUCCESS);
-    }
     eprintln!(
         "{} ({}), kernel {}, generation {}",
         profile.name, profile.about, args.config, args.generation
@@ -100,11 +97,33 @@ pub fn main(args: Args) -> Result<ExitCode> {
     })
 }
 
-/// Listens where QEMU connects to: the monitor, the control port and the cards' wires.
-fn listen(folder: &Path) -> Result<Vec<UnixListener>> {
+/// Shows QEMU's command line. Its folders are there only while a machine runs, so they have names to be filled in.
+fn show(profile: &Profile, parts: &Parts, line: &str) {
+    let (sockets, logs) = (Path::new("SOCKETS"), Path::new("LOGS"));
+    print!("{}", parts.qemu.display());
+    for flag in qemu::flags(profile, parts, line, sockets, logs, true) {
+        print!(" '{}'", flag.to_string_lossy());
+    }
+    println!();
+    eprintln!(
+        "SOCKETS stands for a folder with {} MiB of room, in which somebody has to listen on the sockets {}, and LOGS for \
+         one for QEMU's trace. Without --dry-run both are made for the time that the machine runs.",
+        profile.machine.memory_mib,
+        socket_names().join(", ")
+    );
+}
+
+/// The sockets that QEMU connects to: the monitor, the control port and the cards' wires.
+fn socket_names() -> Vec<String> {
     let mut all = vec![names::CONTROL.to_owned(), names::MONITOR.to_owned()];
     all.extend(SLOTS.iter().map(|slot| names::net(slot.card)));
-    all.iter()
+    all
+}
+
+/// Listens where QEMU connects to.
+fn listen(folder: &Path) -> Result<Vec<UnixListener>> {
+    socket_names()
+        .iter()
         .map(|name| {
             let path = folder.join(name);
             UnixListener::bind(&path).with_context(|| format!("no socket at {}", path.display()))

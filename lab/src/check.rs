@@ -126,17 +126,10 @@ pub fn main(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let chosen = choose(&args.names)?;
-    let root = paths::repository()?;
-    let repository = Repository {
-        files: sources::list(&root)?,
-        root,
-    };
+    let repository = Repository::read()?;
     let mut failed = 0;
     for check in chosen {
-        let outcome = (check.run)(&repository).unwrap_or_else(|error| Outcome {
-            problems: vec![format!("{error:#}")],
-            ..Outcome::default()
-        });
+        let outcome = check.outcome(&repository);
         let verdict = if outcome.problems.is_empty() {
             "ok"
         } else {
@@ -153,6 +146,41 @@ pub fn main(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names of all checks, and what each is about.
+pub(crate) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CHECKS.iter().map(|check| (check.name, check.about))
+}
+
+/// Runs one check; its problems are the error.
+pub(crate) fn passes(name: &str) -> Result<()> {
+    let repository = Repository::read()?;
+    for check in choose(&[name.to_owned()])? {
+        let problems = check.outcome(&repository).problems;
+        anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    }
+    Ok(())
+}
+
+impl Repository {
+    fn read() -> Result<Self> {
+        let root = paths::repository()?;
+        Ok(Self {
+            files: sources::list(&root)?,
+            root,
+        })
+    }
+}
+
+impl Check {
+    /// What it found; what keeps it from looking is a problem too.
+    fn outcome(&self, repository: &Repository) -> Outcome {
+        (self.run)(repository).unwrap_or_else(|error| Outcome {
+            problems: vec![format!("{error:#}")],
+            ..Outcome::default()
+        })
+    }
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Check>> {
@@ -206,11 +234,7 @@ mod tests {
     /// The checks that need neither cargo nor the Linux source, on this very repository.
     #[test]
     fn this_repository_passes_the_text_checks() {
-        let root = paths::repository().unwrap();
-        let repository = Repository {
-            files: sources::list(&root).unwrap(),
-            root,
-        };
+        let repository = Repository::read().unwrap();
         for check in CHECKS
             .iter()
             .filter(|check| ["spdx", "layers", "crates", "unsafe", "seams"].contains(&check.name))

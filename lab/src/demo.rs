@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::artifacts::Config;
+use crate::artifacts::{self, Config};
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
 use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
+use crate::{paths, setup};
 
+mod figures;
 mod picture;
 mod table;
 
@@ -45,6 +47,17 @@ pub struct Args {
     words: String,
 }
 
+impl Args {
+    /// What the run's logs and picture are called.
+    fn name(&self) -> &'static str {
+        if self.control {
+            "control"
+        } else {
+            "demo"
+        }
+    }
+}
+
 /// Kernel parameter that switches hitless off.
 pub(crate) const OFF: &str = "hitless=off";
 
@@ -52,9 +65,13 @@ pub(crate) const OFF: &str = "hitless=off";
 ///
 /// # Errors
 ///
-/// Set-up or machine can not be started, or a result can not be written.
+/// The figures could not be written, the profile is none for this QEMU, or set-up or machine can not be started.
 pub fn main(args: Args) -> Result<ExitCode> {
+    if let Some(path) = &args.json {
+        figures::check(path)?;
+    }
     let profile = Profile::load(&args.profile)?;
+    setup::qemu::can_play(&profile, &artifacts::qemu()?)?;
     let parts = Parts::ready(Config::Hitless)?;
     println!(
         "{}: {} {} frames/s, {} updates{}.",
@@ -69,7 +86,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         words = format!("{words} {OFF}").trim().to_owned();
     }
     let plan = Plan {
-        name: if args.control { "control" } else { "demo" }.to_owned(),
+        name: args.name().to_owned(),
         profile,
         rate: args.rate,
         words,
@@ -81,19 +98,23 @@ pub fn main(args: Args) -> Result<ExitCode> {
         pause: Duration::from_secs(args.seconds.into()),
         control: args.control,
     };
-    let mut outcome = steps.run(plan, &parts)?;
+    let outcome = steps.run(plan, &parts)?;
+    Ok(tell(&args, outcome))
+}
+
+/// Prints and writes what was seen. What can not be written makes the demo fail, and takes nothing else with it.
+fn tell(args: &Args, mut outcome: Outcome) -> ExitCode {
     print!("{}", table::timeline(&outcome));
-    let name = if args.control { "control" } else { "demo" };
-    let picture =
-        crate::paths::output()?.join(format!("{name}-{}.svg", outcome.verdict.report.profile));
-    picture::draw(&outcome, &picture)?;
-    println!("picture: {}", picture.display());
+    let mut unwritten = Vec::new();
     if let Some(path) = &args.json {
-        let text =
-            serde_json::to_string_pretty(&outcome.verdict.report).context("the figures as JSON")?;
-        std::fs::write(path, text + "\n")
-            .with_context(|| format!("{} can not be written", path.display()))?;
-        println!("figures: {}", path.display());
+        match figures::write(&outcome.verdict.report, path) {
+            Ok(()) => println!("figures: {}", path.display()),
+            Err(error) => unwritten.push(error),
+        }
+    }
+    match draw(args, &outcome) {
+        Ok(path) => println!("picture: {}", path.display()),
+        Err(error) => unwritten.push(error),
     }
     let good = outcome.verdict.is_good();
     if good && !args.keep {
@@ -102,11 +123,22 @@ pub fn main(args: Args) -> Result<ExitCode> {
         println!("logs: {}", outcome.directory.path().display());
     }
     println!("{}", table::closing(&outcome.verdict));
-    Ok(if good {
+    for error in &unwritten {
+        eprintln!("error: {error:#}");
+    }
+    if good && unwritten.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
+}
+
+/// Draws the picture and says where it is.
+fn draw(args: &Args, outcome: &Outcome) -> Result<PathBuf> {
+    let profile = &outcome.verdict.report.profile;
+    let picture = paths::output()?.join(format!("{}-{profile}.svg", args.name()));
+    picture::draw(outcome, &picture)?;
+    Ok(picture)
 }
 
 /// What a run does.

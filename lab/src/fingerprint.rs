@@ -2,8 +2,8 @@
 //! Stamps by content: tell whether the inputs of a step have changed.
 
 use std::fs;
-use std::io::Read;
-use std::path::Path;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -41,6 +41,39 @@ impl Fingerprint {
     /// The result in hexadecimal digits.
     pub fn finish(&self) -> String {
         hex(&self.0.clone().finalize())
+    }
+}
+
+/// A file that says what a result was made of. Where it is, the result is whole.
+#[derive(Clone, Debug)]
+pub struct Stamp(PathBuf);
+
+impl Stamp {
+    /// The stamp at a path, which need not be there yet.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Whether the result was made of these inputs.
+    pub fn says(&self, inputs: &str) -> bool {
+        fs::read_to_string(&self.0).is_ok_and(|old| old == inputs)
+    }
+
+    /// Makes the result, without a stamp until it is whole: what is cut off, or fails, is never taken for what was
+    /// there before. `make` returns the inputs.
+    ///
+    /// # Errors
+    ///
+    /// Those of `make`; the stamp can not be removed or written.
+    pub fn renew(&self, make: impl FnOnce() -> Result<String>) -> Result<()> {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", self.0.display()))
+            }
+            _ => {}
+        }
+        let inputs = make()?;
+        fs::write(&self.0, inputs).with_context(|| format!("cannot write {}", self.0.display()))
     }
 }
 
@@ -116,6 +149,20 @@ mod tests {
             fs::write(dir.path().join(name), "").unwrap();
         }
         assert_eq!(files(dir.path()).unwrap(), ["x.c"]);
+    }
+
+    #[test]
+    fn a_stamp_is_there_only_while_the_result_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let stamp = Stamp::at(dir.path().join("stamp"));
+        assert!(!stamp.says(""));
+        stamp.renew(|| Ok("a".to_owned())).unwrap();
+        assert!(stamp.says("a") && !stamp.says("b"));
+        let failed = stamp.renew(|| {
+            assert!(!stamp.says("a"));
+            anyhow::bail!("half of it is made")
+        });
+        assert!(failed.is_err() && !stamp.says("a"));
     }
 
     #[test]

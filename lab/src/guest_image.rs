@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 use anyhow::{bail, Context, Result};
 use cpio::newc::{trailer, Builder};
 
-use crate::fingerprint::Fingerprint;
-use crate::kernel::{self, Config};
+use crate::fingerprint::{Fingerprint, Stamp};
+use crate::kernel::selftests::Programs;
+use crate::kernel::{self, Config, Images};
 use crate::lock::lock;
 use crate::progress::Step;
 use crate::trouble::trouble;
@@ -30,7 +31,7 @@ pub fn build(config: Config) -> Result<PathBuf> {
     let _lock = lock(&paths::output()?)?;
     let folder = paths::output()?.join("guest-image");
     let path = folder.join(format!("{config}.cpio"));
-    let stamp = folder.join(format!("{config}.stamp"));
+    let stamp = Stamp::at(folder.join(format!("{config}.stamp")));
     let mut sum = Fingerprint::new();
     sum.add("layout", "1").add("kernel", &images.fingerprint);
     sum.add("guest", crate::fingerprint::of_file(&guest)?);
@@ -38,27 +39,35 @@ pub fn build(config: Config) -> Result<PathBuf> {
     if busybox.is_file() {
         sum.add("busybox", crate::fingerprint::of_file(busybox)?);
     }
-    if path.is_file() && fs::read_to_string(&stamp).is_ok_and(|old| old == sum.finish()) {
+    if path.is_file() && stamp.says(&sum.finish()) {
         return Ok(path);
     }
+    let archive = archive(&images, &selftests, &guest)?;
+    fs::create_dir_all(&folder)?;
+    stamp.renew(|| {
+        place(&path, &archive)?;
+        Ok(sum.finish())
+    })?;
+    Ok(path)
+}
+
+/// The initramfs's content.
+fn archive(images: &Images, selftests: &Programs, guest: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     for name in ["dev", "proc", "sys", "tmp", "boot", "selftests", "bin"] {
         archive.folder(name)?;
     }
     archive.console()?;
-    archive.program("init", &guest)?;
+    archive.program("init", guest)?;
     archive.program("boot/gen1", &images.gen1)?;
     archive.program("boot/gen2", &images.gen2)?;
     for (name, program) in &selftests.tests {
         archive.program(&format!("selftests/{name}"), program)?;
     }
-    if is_static(busybox) {
-        archive.program("bin/busybox", busybox)?;
+    if is_static(Path::new(BUSYBOX)) {
+        archive.program("bin/busybox", Path::new(BUSYBOX))?;
     }
-    fs::create_dir_all(&folder)?;
-    place(&path, &archive.finish()?)?;
-    fs::write(stamp, sum.finish())?;
-    Ok(path)
+    archive.finish()
 }
 
 /// Builds the guest program as one static file, in a target folder of its own: its flags differ.

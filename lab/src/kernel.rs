@@ -14,6 +14,7 @@ use clap::ValueEnum;
 
 pub mod build;
 pub mod fragments;
+pub mod off;
 pub mod patches;
 pub mod selftests;
 pub mod tree;
@@ -87,7 +88,7 @@ pub struct Args {
     /// Also build the kernel tree's own LUO selftests.
     #[arg(long)]
     selftests: bool,
-    /// Assemble the source tree from nothing.
+    /// Assemble the source tree, and build all of it, from nothing.
     #[arg(long)]
     fresh: bool,
     /// Build the image even when the manifest says that nothing changed.

@@ -4,10 +4,12 @@
 //! Each step looks at the result first and does nothing when it is there. What is fetched or built is made under a
 //! temporary name and renamed, so an interrupted set-up resumes and never leaves half a thing that looks whole.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use tempfile::TempDir;
 
 use crate::lock::lock;
 use crate::paths;
@@ -22,8 +24,9 @@ pub mod qemu;
 pub mod rust;
 pub mod sources;
 
-/// Names of the temporary folders in the cache begin like this.
-const WORK_FOLDERS: [&str; 3] = ["download-", "unpack-", "bindgen-"];
+/// The folder of the cache in which things are made. The cache itself may be a folder that holds other things too, so
+/// nothing is ever removed there by the look of its name.
+pub(crate) const WORK: &str = "hitless-work";
 
 /// Arguments of `cargo lab setup`.
 #[derive(Debug, clap::Args)]
@@ -68,7 +71,7 @@ pub fn linux_source() -> Result<linux::Source> {
     let cache = paths::cache()?;
     let upstream = Upstream::read(&paths::repository()?)?;
     let _lock = lock(&cache)?;
-    sweep(&cache, &WORK_FOLDERS);
+    sweep_work(&cache);
     linux::source(&cache, &upstream)
 }
 
@@ -78,7 +81,7 @@ pub fn kernel_tools() -> Result<KernelTools> {
     let upstream = Upstream::read(&paths::repository()?)?;
     let rustc = rust::compiler()?;
     let _lock = lock(&cache)?;
-    sweep(&cache, &WORK_FOLDERS);
+    sweep_work(&cache);
     packages::ensure(&cache, packages::BUILD)?;
     let source = linux::source(&cache, &upstream)?;
     let rust_library = rust::library(&cache, &rustc)?;
@@ -117,17 +120,33 @@ pub fn shell() -> Result<()> {
     packages::ensure(&cache, packages::SHELL)
 }
 
-/// Removes the folders of such names, which interrupted runs left behind. The caller holds the lock of the folder, so
-/// nobody works in them.
-pub(crate) fn sweep(folder: &Path, prefixes: &[&str]) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
+/// A temporary folder for something that is being made for the cache, and then renamed into it.
+pub(crate) fn work_folder(cache: &Path, what: &str) -> Result<TempDir> {
+    let folder = cache.join(WORK);
+    fs::create_dir_all(&folder)
+        .and_then(|()| {
+            tempfile::Builder::new()
+                .prefix(&format!("{what}-"))
+                .tempdir_in(&folder)
+        })
+        .with_context(|| format!("no folder can be made in {}", folder.display()))
+}
+
+/// Removes what interrupted runs left behind. The caller holds the lock of the cache, so nobody is at work.
+fn sweep_work(cache: &Path) {
+    sweep(&cache.join(WORK), "");
+}
+
+/// Removes everything in a folder of the lab's own whose name begins so. The caller sees to it that nobody uses it.
+pub(crate) fn sweep(folder: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
+        if name.starts_with(prefix) {
             // What cannot be removed only takes space.
-            let _ = std::fs::remove_dir_all(entry.path());
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
@@ -137,25 +156,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leavings_are_swept_and_results_stay() {
+    fn leavings_are_swept_and_everything_else_stays() {
         let cache = tempfile::tempdir().unwrap();
-        for name in [
-            "unpack-a1/root",
-            "download-b2",
-            "bindgen-c3",
-            "linux-7.3.4",
-            "tools",
-            "downloads",
-        ] {
-            std::fs::create_dir_all(cache.path().join(name)).unwrap();
+        let left = work_folder(cache.path(), "unpack").unwrap().keep();
+        fs::create_dir(left.join("root")).unwrap();
+        // Names of the user's own, such as the lab once used.
+        let others = ["bindgen-notes", "download-x", "linux-7.3.4", "unpack-a"];
+        for name in others {
+            fs::create_dir(cache.path().join(name)).unwrap();
         }
-        sweep(cache.path(), &WORK_FOLDERS);
-        let mut left: Vec<String> = std::fs::read_dir(cache.path())
-            .unwrap()
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["downloads", "linux-7.3.4", "tools"]);
+        sweep_work(cache.path());
+        assert!(!left.exists());
+        for name in others {
+            assert!(cache.path().join(name).is_dir(), "{name}");
+        }
     }
 }

@@ -2,21 +2,24 @@
 //! `cargo lab test`: the host's tests, then the machine's, one machine at a time.
 
 use std::collections::HashMap;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Result};
 
 use crate::artifacts::Config;
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
-use crate::run::qemu;
+use crate::setup;
 
+mod checks;
 mod debug;
 mod host;
 mod isolation;
 mod lifecycle;
 mod selftests;
+mod stopped;
 mod trouble;
 mod twins;
 mod updates;
@@ -127,10 +130,12 @@ impl Test {
 
 /// All tests but the host's, in the order in which they are run.
 fn tests() -> Vec<Test> {
-    let mut tests = selftests::tests();
+    let mut tests = checks::tests();
+    tests.extend(selftests::tests());
     tests.extend(updates::tests());
     tests.extend(lifecycle::tests());
     tests.extend(isolation::tests());
+    tests.extend(stopped::tests());
     tests.extend(twins::tests());
     tests.extend(debug::tests());
     tests.extend(trouble::tests());
@@ -166,40 +171,34 @@ impl Count {
 ///
 /// # Errors
 ///
-/// Set-up failed, or the host's tests could not be started.
+/// No test has such a name.
 pub fn main(args: Args) -> Result<ExitCode> {
-    let chosen: Vec<Test> = tests()
-        .into_iter()
-        .filter(|test| wanted(&test.name, &args.filters))
-        .collect();
+    let chosen: Vec<Test> = match args.host_only {
+        true => Vec::new(),
+        false => tests()
+            .into_iter()
+            .filter(|test| wanted(&test.name, &args.filters))
+            .collect(),
+    };
     if args.list {
-        if !args.vm_only {
-            for name in host::list(&args.filters)? {
-                println!("{name}");
-            }
-        }
-        if !args.host_only {
-            for test in &chosen {
-                println!("{:44} {}", test.name, test.about);
-            }
-        }
-        return Ok(ExitCode::SUCCESS);
+        return list(&args, &chosen);
+    }
+    if args.vm_only && chosen.is_empty() {
+        return nothing(&args.filters);
     }
     let mut count = Count::default();
     if !args.vm_only {
-        count = host::run(&args.filters)?;
-    }
-    if !args.host_only {
-        let mut benches = Benches {
-            ready: HashMap::new(),
-            keep: args.keep,
-        };
-        for test in &chosen {
-            if let Some(config) = test.kernel() {
-                benches.prepare(config)?;
+        count = host::run(&args.filters).unwrap_or_else(|error| {
+            println!("FAIL host tests: {error:#}");
+            Count {
+                failed: 1,
+                ..Count::default()
             }
-            run(test, &benches, &mut count);
-        }
+        });
+    }
+    run_all(&chosen, Benches::new(args.keep, Parts::ready), &mut count);
+    if count == Count::default() {
+        return nothing(&args.filters);
     }
     println!("{}", count.line());
     Ok(if count.failed == 0 {
@@ -209,46 +208,111 @@ pub fn main(args: Args) -> Result<ExitCode> {
     })
 }
 
-/// What was made for each kernel so far.
+/// Names the tests that were chosen.
+fn list(args: &Args, chosen: &[Test]) -> Result<ExitCode> {
+    let mut names = Vec::new();
+    if !args.vm_only {
+        names = host::list(&args.filters)?;
+    }
+    if names.is_empty() && chosen.is_empty() {
+        return nothing(&args.filters);
+    }
+    for name in names {
+        println!("{name}");
+    }
+    for test in chosen {
+        println!("{:44} {}", test.name, test.about);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// No test at all is no success: it is a filter with a typing error.
+fn nothing(filters: &[String]) -> Result<ExitCode> {
+    crate::trouble::trouble(
+        format!("no test has a name with `{}` in it", filters.join("` or `")),
+        "`cargo lab test --list` names them all",
+    )
+}
+
+/// What was made for each kernel so far, or why it could not be made.
 struct Benches {
-    ready: HashMap<Config, Bench>,
+    ready: HashMap<Config, Result<Bench, String>>,
+    make: fn(Config) -> Result<Parts>,
     keep: bool,
 }
 
 impl Benches {
-    /// Builds or finds a kernel and what belongs to it when the first test wants it, outside of that test's time.
-    fn prepare(&mut self, config: Config) -> Result<()> {
-        if !self.ready.contains_key(&config) {
-            let parts = Parts::ready(config)?;
-            let keep = self.keep;
-            self.ready.insert(config, Bench { parts, keep });
+    fn new(keep: bool, make: fn(Config) -> Result<Parts>) -> Self {
+        Self {
+            ready: HashMap::new(),
+            make,
+            keep,
         }
-        Ok(())
+    }
+
+    /// Builds or finds a kernel and what belongs to it when the first test wants it, outside of that test's time. What
+    /// could not be made is not tried again: each test that wants it fails.
+    fn prepare(&mut self, config: Config) {
+        if !self.ready.contains_key(&config) {
+            let keep = self.keep;
+            let bench = match (self.make)(config) {
+                Ok(parts) => Ok(Bench { parts, keep }),
+                Err(error) => {
+                    println!("the tests' kernel ({config}), or what belongs to it, can not be made: {error:#}");
+                    Err(format!("there is no kernel ({config}) to test, see above"))
+                }
+            };
+            self.ready.insert(config, bench);
+        }
+    }
+
+    fn get(&self, config: Config) -> Result<&Bench> {
+        match self.ready.get(&config) {
+            Some(Ok(bench)) => Ok(bench),
+            Some(Err(why)) => bail!("{why}"),
+            None => bail!("the test needs a machine, and nothing was made for one"),
+        }
     }
 }
 
-/// Runs a test, or finds out that this QEMU does not have what its machine needs.
-fn end(test: &Test, benches: &Benches) -> Result<End> {
-    let (profile, config, run) = match &test.run {
-        Run::Alone(run) => return run(),
-        Run::Machine(profile, config, run) => (Profile::load(profile)?, config, run),
-    };
-    let bench = benches
-        .ready
-        .get(config)
-        .context("the test needs a machine, and nothing was made for one")?;
-    match qemu::missing_property(&profile, &bench.parts.qemu)? {
-        Some(property) => Ok(End::Skipped(format!(
-            "this QEMU's intel-iommu has no property `{property}`, which the profile {} needs",
-            profile.name
-        ))),
-        None => run(bench),
+/// Runs the tests one after the other, whatever becomes of each.
+fn run_all(tests: &[Test], mut benches: Benches, count: &mut Count) {
+    for test in tests {
+        if let Some(config) = test.kernel() {
+            benches.prepare(config);
+        }
+        run(test, &benches, count);
     }
+}
+
+fn end(test: &Test, benches: &Benches) -> Result<End> {
+    match &test.run {
+        Run::Alone(run) => run(),
+        Run::Machine(profile, config, run) => {
+            let bench = benches.get(*config)?;
+            setup::qemu::can_play(&Profile::load(profile)?, &bench.parts.qemu)?;
+            run(bench)
+        }
+    }
+}
+
+/// A panic is a failure of the test that panics, and of no other: what it has begun ends as the stack unwinds.
+fn end_of_any_kind(test: &Test, benches: &Benches) -> Result<End> {
+    catch_unwind(AssertUnwindSafe(|| end(test, benches))).unwrap_or_else(|panic| {
+        let words = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        bail!(
+            "the test panicked: {}",
+            words.unwrap_or("it did not say why")
+        )
+    })
 }
 
 fn run(test: &Test, benches: &Benches, count: &mut Count) {
     let start = Instant::now();
-    let end = end(test, benches);
+    let end = end_of_any_kind(test, benches);
     let seconds = start.elapsed().as_secs_f64();
     match end {
         Ok(End::Passed) => {
@@ -270,6 +334,7 @@ fn run(test: &Test, benches: &Benches, count: &mut Count) {
 mod tests {
     use super::*;
     use std::collections::HashSet;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     #[test]
     fn names_are_different_and_say_their_group() {
@@ -287,6 +352,40 @@ mod tests {
             &["x".to_owned(), "leg".to_owned()]
         ));
         assert!(!wanted("update::legacy", &["twin".to_owned()]));
+    }
+
+    #[test]
+    fn whatever_becomes_of_a_test_the_next_one_is_run() {
+        let passes = |name: &str| Test::alone(name, "", || Ok(End::Passed));
+        let machine = |name: &str| Test::new(name, "legacy", "", |_| Ok(End::Passed));
+        let tests = [
+            passes("x::first"),
+            Test::alone("x::panics", "", || panic!("on purpose")),
+            machine("x::without_a_kernel"),
+            machine("x::without_a_kernel_too"),
+            Test::alone("x::fails", "", || bail!("on purpose")),
+            Test::alone("x::skipped", "", || Ok(End::Skipped("x".to_owned()))),
+            passes("x::last"),
+        ];
+        let benches = Benches::new(false, |_| bail!("no compiler"));
+        let mut count = Count::default();
+        run_all(&tests, benches, &mut count);
+        assert_eq!(count.line(), "2 passed, 4 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_kernel_that_can_not_be_made_is_tried_once() {
+        static TRIES: AtomicU32 = AtomicU32::new(0);
+        let mut benches = Benches::new(false, |_| {
+            TRIES.fetch_add(1, Ordering::Relaxed);
+            bail!("no compiler")
+        });
+        for _ in 0..2 {
+            benches.prepare(Config::Debug);
+            let error = benches.get(Config::Debug).unwrap_err().to_string();
+            assert!(error.contains("debug"), "{error}");
+        }
+        assert_eq!(TRIES.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -112,6 +112,9 @@ pub struct Tables {
     pub root: u64,
 }
 
+/// TT 1 of a legacy context entry, DTE of a scalable one.
+pub const DEVICE_TLB: u64 = 1 << 2;
+
 /// Size of the PASID directories made here.
 pub const DIRECTORY: DirectorySize = match DirectorySize::from_code(2) {
     Some(size) => size,
@@ -156,6 +159,18 @@ impl Tables {
             Mode::Scalable => devfn % 0x80 * scalable::CONTEXT_WORDS,
         };
         Place { page, word }
+    }
+
+    /// Lets `bdf` use a device TLB. In either mode bit 2 of its context entry says so: TT 1, or DTE.
+    ///
+    /// # Panics
+    ///
+    /// If it has no entry.
+    pub fn allow_device_tlb(&self, memory: &PhysicalMemory, bdf: Bdf) {
+        let place = self.context(memory, bdf);
+        let [low] = place.read(memory);
+        assert_eq!(low & 1, 1, "an entry");
+        place.write(memory, &[low | DEVICE_TLB]);
     }
 
     /// In scalable mode: makes a PASID directory and table for `bdf` and gives the place of the

@@ -29,6 +29,8 @@ pub enum Fault {
     ContextReserved = 0x0b,
     /// Legacy: reserved bits in a page table entry.
     PageReserved = 0x0c,
+    /// Legacy: a translation request or translated request, and TT is not 1.
+    DeviceTlbBlocked = 0x0d,
     /// Scalable: the root table cannot be accessed.
     ScalableRootAccess = 0x38,
     /// Scalable: root entry not present.
@@ -41,6 +43,8 @@ pub enum Fault {
     ScalableContextNotPresent = 0x41,
     /// Scalable: reserved bits in a context entry.
     ScalableContextReserved = 0x42,
+    /// Scalable: a translation request or translated request, and DTE is clear.
+    ScalableDeviceTlbBlocked = 0x44,
     /// Scalable: RID_PASID is not in the directory.
     RequestPasid = 0x48,
     /// The PASID directory cannot be accessed.

@@ -61,19 +61,22 @@ impl Unit {
     pub fn dma(&mut self, memory: &PhysicalMemory, dma: Dma) -> Result<u64, Fault> {
         let page = dma.iova >> 12;
         let offset = dma.iova & 0xfff;
-        if let Some(translation) = self.caches.device_tlb(dma.bdf, page) {
-            if translation.allows(dma.access) {
-                return Ok(translation.page | offset);
-            }
-        }
+        let held = self.caches.device_tlb(dma.bdf, page);
         let mut walker = Walker {
             mode: self.mode,
             root: self.root,
             memory,
             caches: &mut self.caches,
         };
+        if let Some(translation) = held.filter(|held| held.allows(dma.access)) {
+            walker.translated(dma.bdf)?;
+            return Ok(translation.page | offset);
+        }
         let translation = walker.translate(dma)?;
-        self.caches.fill_device_tlb(dma.bdf, page, translation);
+        // A device whose translation requests are blocked does without.
+        if walker.translated(dma.bdf).is_ok() {
+            self.caches.fill_device_tlb(dma.bdf, page, translation);
+        }
         Ok(translation.page | offset)
     }
 

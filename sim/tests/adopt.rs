@@ -4,8 +4,8 @@
 
 use hitless_core::vtd::adopt::{check_adopted, check_device, AdoptedDevice, AdoptedPasid};
 use hitless_core::vtd::page_table::Format;
-use hitless_core::vtd::scrub::scrub;
-use hitless_core::vtd::{Bdf, DevfnSet, DomainId, Entry, Field, Mode, Refusal};
+use hitless_core::vtd::scrub::{scrub, Kept};
+use hitless_core::vtd::{Bdf, DomainId, Entry, Field, Mode, Refusal};
 use hitless_sim::build::{entry, DIRECTORY};
 use hitless_sim::memory::table;
 use hitless_sim::{PageTable, PhysicalMemory, Place, Tables};
@@ -29,6 +29,10 @@ fn machine(format: Format, mode: Mode, bdfs: &[Bdf]) -> Machine {
         let did = DomainId(5 + u16::try_from(number).expect("few devices"));
         let place = tables.place(&memory, *bdf);
         place.write(&memory, &entry(mode, &page_table, did));
+        let device_tlb = number % 2 == 1;
+        if device_tlb {
+            tables.allow_device_tlb(&memory, *bdf);
+        }
         let context = tables.context(&memory, *bdf);
         let directory = memory.get(context.page, context.word).expect("table") & !0xfff;
         devices.push(AdoptedDevice {
@@ -37,7 +41,7 @@ fn machine(format: Format, mode: Mode, bdfs: &[Bdf]) -> Machine {
             domain_id: did,
             page_table: table(page_table.root),
             format,
-            device_tlb: false,
+            device_tlb,
             scalable: (mode == Mode::Scalable).then(|| AdoptedPasid {
                 directory: table(directory),
                 size: DIRECTORY,
@@ -228,7 +232,7 @@ fn names_what_differs() {
             mismatch(Field::TablePointer)
         );
         assert_eq!(
-            verdict(&|d| d.device_tlb = true),
+            verdict(&|d| d.device_tlb ^= true),
             mismatch(Field::TranslationType)
         );
         for (_, other) in formats() {
@@ -275,7 +279,11 @@ fn accepts_what_a_scrub_leaves() {
         machine.devices.truncate(BDFS.len());
         assert!(matches!(machine.check(), Err(Refusal::Unexpected(..))));
 
-        let preserved = |bus| DevfnSet::on_bus(bus, BDFS);
+        let devices = &machine.devices;
+        let entries = devices
+            .iter()
+            .map(|device| (device.bdf, device.context_table));
+        let preserved = |bus| Kept::on_bus(mode, bus, entries.clone());
         let memory = &machine.memory;
         scrub(memory, machine.tables.unit(), preserved, |clear| {
             memory.write(clear.table.get(), clear.index, 0);

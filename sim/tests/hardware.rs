@@ -2,15 +2,19 @@
 //! The pretend hardware itself: the fault reasons it gives, and its agreement with `hitless_core`
 //! about what an entry is.
 
-use hitless_core::vtd::legacy;
+use std::collections::HashMap;
+
+use hitless_core::vtd::legacy::{self, ContextTarget};
 use hitless_core::vtd::page_table::Format;
-use hitless_core::vtd::scalable::PasidEntry;
+use hitless_core::vtd::scalable::{PasidEntry, PasidTarget};
 use hitless_core::vtd::{Bdf, DomainId, Mode};
 use hitless_sim::build::entry;
 use hitless_sim::memory::width;
 use hitless_sim::unit::Caches;
 use hitless_sim::{Access, Dma, Fault, PageTable, PhysicalMemory, Place, Tables, Unit};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 const DEVICE: Bdf = Bdf::new(3, 0x91);
 const IOVA: u64 = 0x5000;
@@ -133,6 +137,48 @@ fn caches_hold_until_they_are_invalidated() {
     }
 }
 
+/// A device uses its TLB as long as its entry lets it: what it holds from before faults.
+#[test]
+fn a_device_tlb_needs_leave() {
+    for (mode, fault) in [
+        (Mode::Legacy, Fault::DeviceTlbBlocked),
+        (Mode::Scalable, Fault::ScalableDeviceTlbBlocked),
+    ] {
+        let machine = machine(mode, second(4));
+        let mut unit = Unit::new(mode, machine.tables.root, Caches::ALL);
+        let dma = Dma {
+            bdf: DEVICE,
+            iova: IOVA,
+            access: Access::Read,
+        };
+        let context = machine.tables.context(&machine.memory, DEVICE);
+        let forget = |unit: &mut Unit| {
+            unit.evict(Caches {
+                device_tlb: false,
+                ..Caches::ALL
+            });
+        };
+        // Without leave it holds nothing, and sees at once that the mapping is gone.
+        assert_eq!(unit.dma(&machine.memory, dma), Ok(PAGE));
+        forget(&mut unit);
+        let [low] = context.read(&machine.memory);
+        context.write(&machine.memory, &[0]);
+        assert!(unit.dma(&machine.memory, dma).is_err());
+        context.write(&machine.memory, &[low]);
+
+        machine.tables.allow_device_tlb(&machine.memory, DEVICE);
+        assert_eq!(unit.dma(&machine.memory, dma), Ok(PAGE));
+        machine.table.free(&machine.memory);
+        forget(&mut unit);
+        assert_eq!(unit.dma(&machine.memory, dma), Ok(PAGE));
+        context.write(&machine.memory, &[low]);
+        // The unit's own cache still says that it may.
+        assert_eq!(unit.dma(&machine.memory, dma), Ok(PAGE));
+        unit.invalidate_context(DEVICE, DomainId(5));
+        assert_eq!(unit.dma(&machine.memory, dma), Err(fault));
+    }
+}
+
 /// Faults that say that an entry above the page table is not one.
 fn is_about_the_entry(fault: Fault) -> bool {
     matches!(
@@ -146,47 +192,173 @@ fn is_about_the_entry(fault: Fault) -> bool {
     )
 }
 
-fn word() -> impl Strategy<Value = u64> {
-    prop_oneof![
+/// An entry that is one, for the table of a machine or another table, with some bits flipped.
+#[derive(Clone, Debug)]
+struct Drawn {
+    first_stage: bool,
+    levels: u32,
+    did: u16,
+    /// Bits that mean something and may have either value.
+    flags: u64,
+    through: bool,
+    flips: Vec<usize>,
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let bit = prop_oneof![3 => 0usize..192, 1 => any::<usize>()];
+    (
+        any::<bool>(),
+        3u32..=5,
+        any::<u16>(),
         any::<u64>(),
-        (0u64..1 << 36, 0u64..0x1000).prop_map(|(page, flags)| page << 12 | flags | 1),
-        (0u64..1 << 34, 0u64..8, 0u64..8)
-            .prop_map(|(page, kind, aw)| page << 12 | kind << 6 | aw << 2 | 1),
-    ]
+        prop::bool::weighted(0.1),
+        prop::collection::vec(bit, 0..4),
+    )
+        .prop_map(|(first_stage, levels, did, flags, through, flips)| Drawn {
+            first_stage,
+            levels,
+            did,
+            flags,
+            through,
+            flips,
+        })
+}
+
+fn flipped<const N: usize>(mut words: [u64; N], flips: &[usize]) -> [u64; N] {
+    for flip in flips {
+        words[flip / 64 % N] ^= 1 << (flip % 64);
+    }
+    words
+}
+
+/// FPD and TT of a legacy context entry, and all of it as pass-through.
+fn legacy_words(drawn: &Drawn, machine: &Machine) -> [u64; 2] {
+    let [low, high]: [u64; 2] = machine.place.read(&machine.memory);
+    let high = high & 7 | u64::from(drawn.did) << 8;
+    let low = if drawn.through { 1 | 2 << 2 } else { low };
+    let flags = if drawn.through { 0b10 } else { 0b110 };
+    flipped([low | drawn.flags & flags, high], &drawn.flips)
+}
+
+/// FPD and SSADE, DID, PWSNP and PGSNP, SRE, WPE and EAFE of a PASID entry.
+fn pasid_words(drawn: &Drawn, machine: &Machine) -> [u64; 8] {
+    let mut words: [u64; 8] = machine.place.read(&machine.memory);
+    if drawn.through {
+        words[0] = words[0] & 0x1c | 4 << 6 | 1;
+        words[2] = 0;
+    }
+    words[0] |= drawn.flags & 0b10;
+    words[1] = u64::from(drawn.did) | drawn.flags & 3 << 23;
+    match (drawn.through, drawn.first_stage) {
+        (true, _) => {}
+        (false, true) => words[2] |= drawn.flags & 0b1001_0001,
+        (false, false) => words[0] |= drawn.flags & 1 << 9,
+    }
+    flipped(words, &drawn.flips)
+}
+
+/// What core says of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Verdict {
+    FirstStage,
+    SecondStage,
+    PassThrough,
+    Absent,
+    Refused,
+}
+
+/// What core takes for an entry, hardware takes for one, and sends the request where it says; what core
+/// takes for none, too.
+fn agree(verdict: Verdict, absent: Fault, result: Result<u64, Fault>, undamaged: bool) {
+    match verdict {
+        Verdict::Absent => assert_eq!(result, Err(absent)),
+        Verdict::Refused => assert!(!undamaged),
+        Verdict::PassThrough => assert_eq!(result, Ok(IOVA)),
+        Verdict::FirstStage | Verdict::SecondStage => {
+            assert!(!result.err().is_some_and(is_about_the_entry), "{result:?}");
+            assert!(!undamaged || result == Ok(PAGE), "{result:?}");
+        }
+    }
+}
+
+fn legacy_agrees(drawn: &Drawn) -> Verdict {
+    let machine = machine(Mode::Legacy, second(drawn.levels));
+    let words = legacy_words(drawn, &machine);
+    machine.place.write(&machine.memory, &words);
+    let verdict = match legacy::ContextEntry::decode(words, width()) {
+        Ok(Some(entry)) => match entry.target {
+            ContextTarget::SecondStage { .. } => Verdict::SecondStage,
+            ContextTarget::PassThrough { .. } => Verdict::PassThrough,
+        },
+        Ok(None) => Verdict::Absent,
+        Err(_) => Verdict::Refused,
+    };
+    let result = machine.dma(DEVICE, IOVA, Access::Read);
+    let undamaged = drawn.flips.is_empty();
+    agree(verdict, Fault::ContextNotPresent, result, undamaged);
+    verdict
+}
+
+fn scalable_agrees(drawn: &Drawn) -> Verdict {
+    let format = if drawn.first_stage {
+        Format::first_stage(drawn.levels.max(4)).expect("4 or 5")
+    } else {
+        second(drawn.levels)
+    };
+    let machine = machine(Mode::Scalable, format);
+    let words = pasid_words(drawn, &machine);
+    machine.place.write(&machine.memory, &words);
+    let verdict = match PasidEntry::decode(words, width()) {
+        Ok(Some(entry)) => match entry.target {
+            PasidTarget::FirstStage { .. } => Verdict::FirstStage,
+            PasidTarget::SecondStage { .. } => Verdict::SecondStage,
+            PasidTarget::PassThrough { .. } => Verdict::PassThrough,
+        },
+        Ok(None) => Verdict::Absent,
+        Err(_) => Verdict::Refused,
+    };
+    let result = machine.dma(DEVICE, IOVA, Access::Read);
+    let undamaged = drawn.flips.is_empty();
+    agree(verdict, Fault::PasidNotPresent, result, undamaged);
+    verdict
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #![proptest_config(ProptestConfig::with_cases(1024))]
 
-    /// What core takes for an entry, hardware takes for one; what core takes for none, too.
     #[test]
-    fn core_and_hardware_agree_on_entries(
-        low in word(),
-        tt in 0u64..4,
-        high in any::<u16>(),
-        aw in 0u64..8,
-        third in prop_oneof![Just(0), word()],
-        small: bool,
-    ) {
-        let legacy_machine = machine(Mode::Legacy, second(4));
-        let low_legacy = if small { low & !0xfff | tt << 2 | 1 } else { low };
-        let words = [low_legacy, u64::from(high) << 8 | aw];
-        legacy_machine.place.write(&legacy_machine.memory, &words);
-        let fault = legacy_machine.dma(DEVICE, IOVA, Access::Read).err();
-        match legacy::ContextEntry::decode(words, width()) {
-            Ok(Some(_)) => prop_assert!(!fault.is_some_and(is_about_the_entry), "{:?}", fault),
-            Ok(None) => prop_assert_eq!(fault, Some(Fault::ContextNotPresent)),
-            Err(_) => {}
-        }
+    fn core_and_hardware_agree_on_entries(drawn in drawn()) {
+        legacy_agrees(&drawn);
+        scalable_agrees(&drawn);
+    }
+}
 
-        let scalable = machine(Mode::Scalable, second(4));
-        let words = [low, u64::from(high), third, 0, 0, 0, 0, 0];
-        scalable.place.write(&scalable.memory, &words);
-        let fault = scalable.dma(DEVICE, IOVA, Access::Read).err();
-        match PasidEntry::decode(words, width()) {
-            Ok(Some(_)) => prop_assert!(!fault.is_some_and(is_about_the_entry), "{:?}", fault),
-            Ok(None) => prop_assert_eq!(fault, Some(Fault::PasidNotPresent)),
-            Err(_) => {}
-        }
+/// The property above does reach each of its cases.
+#[test]
+fn every_kind_of_entry_is_drawn() {
+    let mut runner = TestRunner::deterministic();
+    let mut counts = HashMap::new();
+    for _ in 0..1000 {
+        let drawn = drawn().new_tree(&mut runner).expect("a value").current();
+        *counts
+            .entry((Mode::Legacy, legacy_agrees(&drawn)))
+            .or_insert(0) += 1;
+        *counts
+            .entry((Mode::Scalable, scalable_agrees(&drawn)))
+            .or_insert(0) += 1;
+    }
+    for (mode, verdict) in [
+        (Mode::Legacy, Verdict::SecondStage),
+        (Mode::Legacy, Verdict::PassThrough),
+        (Mode::Legacy, Verdict::Absent),
+        (Mode::Legacy, Verdict::Refused),
+        (Mode::Scalable, Verdict::FirstStage),
+        (Mode::Scalable, Verdict::SecondStage),
+        (Mode::Scalable, Verdict::PassThrough),
+        (Mode::Scalable, Verdict::Absent),
+        (Mode::Scalable, Verdict::Refused),
+    ] {
+        let count = counts.get(&(mode, verdict)).copied().unwrap_or(0);
+        assert!(count >= 5, "{mode:?} {verdict:?}: {count}");
     }
 }

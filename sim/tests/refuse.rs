@@ -204,7 +204,36 @@ fn two_words_need_a_compare_exchange() {
     assert!(plan_context(old, new.encode(), CAPABLE, width()).is_ok());
 }
 
-/// TT sits in the word with the pointer, so a device TLB can be allowed or forbidden on the way.
+/// Translated requests fault under TT 0: only a device that makes none can do without TT 1.
+#[test]
+fn a_device_tlb_in_use_is_not_taken_away() {
+    let with = |at, allowed| {
+        let mut entry = context(at);
+        if let ContextTarget::SecondStage { device_tlb, .. } = &mut entry.target {
+            *device_tlb = allowed;
+        }
+        entry.encode()
+    };
+    let unused = Capabilities {
+        device_tlb: false,
+        ..CAPABLE
+    };
+    for (old, new, capabilities, accepted) in [
+        (true, false, CAPABLE, false),
+        (true, false, unused, true),
+        (true, true, CAPABLE, true),
+        (false, true, CAPABLE, true),
+        (false, false, CAPABLE, true),
+    ] {
+        let plan = plan_context(with(0x1000, old), with(0x2000, new), capabilities, width());
+        match accepted {
+            true => assert!(plan.is_ok()),
+            false => assert_eq!(plan, Err(Refusal::Differs(Field::TranslationType))),
+        }
+    }
+}
+
+/// TT sits in the word with the pointer, so a device TLB can be allowed on the way.
 #[test]
 fn the_device_tlb_bit_changes_with_the_pointer() {
     let old = context(0x1000);

@@ -4,12 +4,17 @@
 
 mod common;
 
+use std::collections::HashMap;
+
 use common::{
-    busy, is_caught, legacy_scenarios, scalable_scenarios, scenarios, Stage, Violation, DEVICE,
+    alterations, busy, is_caught, legacy_scenarios, scalable_scenarios, scenarios, Alteration,
+    Scenario, Stage, Violation, DEVICE,
 };
 use hitless_core::vtd::swap::Step;
 use hitless_core::vtd::Mode;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 fn planned(stage: &Stage) -> Vec<Step> {
     stage.plan().expect("can be planned").steps().collect()
@@ -22,6 +27,36 @@ fn is_invalidation(step: &Step) -> bool {
     )
 }
 
+/// What comes of running the plan for entries with other bits than usual; `None` if there is no plan.
+fn accepted(scenario: &Scenario, alteration: &Alteration) -> Option<Result<(), ()>> {
+    let mut stage = Stage::new(scenario.clone());
+    stage.alter(alteration);
+    let steps: Vec<_> = stage.plan().ok()?.steps().collect();
+    let result = stage.run(steps);
+    Some(result.map_err(|violation| eprintln!("{violation:?}")))
+}
+
+/// The property below does reach plans, of entries that are not the builder's.
+#[test]
+fn altered_entries_are_accepted() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = (scenarios(), alterations());
+    let mut counts = HashMap::new();
+    for _ in 0..300 {
+        let drawn = strategy.new_tree(&mut runner).expect("a value");
+        let (scenario, alteration) = drawn.current();
+        let altered = !alteration.both.is_empty() || !alteration.new.is_empty();
+        if let Some(result) = accepted(&scenario, &alteration) {
+            assert_eq!(result, Ok(()));
+            *counts.entry((scenario.mode, altered)).or_insert(0) += 1;
+        }
+    }
+    for mode in [Mode::Legacy, Mode::Scalable] {
+        let count = counts.get(&(mode, true)).copied().unwrap_or(0);
+        assert!(count > 20, "{mode:?}: {count}");
+    }
+}
+
 proptest! {
     /// Old or new answers at every moment, new ones alone once the invalidations are through, and
     /// all that with old tables and a free domain id given away at the release.
@@ -30,6 +65,12 @@ proptest! {
         let stage = Stage::new(scenario);
         let steps = planned(&stage);
         prop_assert_eq!(stage.run(steps), Ok(()));
+    }
+
+    /// Whatever the planner accepts runs like that, and ends with the new entry.
+    #[test]
+    fn what_is_accepted_runs(scenario in scenarios(), alteration in alterations()) {
+        prop_assert!(accepted(&scenario, &alteration) != Some(Err(())));
     }
 
     /// A PASID entry that is fetched word by word while it is written is still the old or the new one.
@@ -111,17 +152,32 @@ proptest! {
         prop_assert!(caught);
     }
 
-    /// Two devices of one domain, swapped one after the other: right answers throughout.
+    /// Two devices of one domain, swapped one after the other: right answers throughout. With TLBs of
+    /// their own they do not keep the domain id.
     #[test]
-    fn a_shared_domain_is_released_by_its_last_device(scenario in scenarios(), evict in 0u8..32) {
+    fn a_shared_domain_is_released_by_its_last_device(scenario in scenarios(), evict in 0u8..64) {
+        let device_tlb = scenario.device_tlb && !scenario.same_did;
+        let scenario = Scenario { device_tlb, ..scenario };
         let stage = Stage::new(busy(&scenario, evict));
         prop_assert_eq!(stage.run_shared(false), Ok(()));
+    }
+
+    /// Twin: if they do, old translations outlive the tables in the TLB of the first.
+    #[test]
+    fn a_shared_id_with_device_tlbs_is_caught(scenario in scenarios()) {
+        prop_assume!(scenario.same_did);
+        let scenario = Scenario { device_tlb: true, ..scenario };
+        let caught = (32..64).any(|evict| {
+            let stage = Stage::new(busy(&scenario, evict));
+            stage.run_shared(false).is_err()
+        });
+        prop_assert!(caught);
     }
 
     /// Twin: after the first device's release the second still needs the old tables.
     #[test]
     fn a_release_by_the_first_of_two_is_caught(scenario in scenarios()) {
-        let caught = (0..32).any(|evict| {
+        let caught = (0..32).rev().any(|evict| {
             let stage = Stage::new(busy(&scenario, evict));
             stage.run_shared(true).is_err()
         });

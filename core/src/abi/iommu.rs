@@ -14,6 +14,8 @@ use super::header::HeaderSer;
 pub const MAGIC: [u8; 8] = *b"hitl-iom";
 /// Version.
 pub const VERSION: u32 = 1;
+/// Bits of `required` that are known: none yet.
+pub const KNOWN_REQUIRED: u64 = 0;
 /// Units that the page has room for.
 pub const UNITS: usize = 8;
 /// Domains that the page has room for.
@@ -63,8 +65,8 @@ pub struct UnitSer {
     pub extended_capability: U64,
     /// `MODE_*`.
     pub mode: U32,
-    /// 0.
-    pub reserved: U32,
+    /// PCI segment of the devices behind it.
+    pub segment: U32,
 }
 
 /// A domain.
@@ -73,7 +75,7 @@ pub struct UnitSer {
 pub struct DomainSer {
     /// `FORMAT_*`.
     pub format: U32,
-    /// Levels of the page table, 3 to 5.
+    /// Levels of the page table: 3 to 5 in second stage, 4 or 5 in first stage.
     pub levels: U32,
     /// `DOMAIN_*`.
     pub flags: U32,
@@ -134,6 +136,7 @@ pub struct IommuSer {
 }
 
 const _: () = assert!(size_of::<UnitSer>() == 48);
+const _: () = assert!(core::mem::offset_of!(UnitSer, segment) == 44);
 const _: () = assert!(size_of::<DomainSer>() == 56);
 const _: () = assert!(core::mem::offset_of!(DomainSer, top) == 16);
 const _: () = assert!(size_of::<AttachmentSer>() == 48);

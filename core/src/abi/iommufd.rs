@@ -14,10 +14,12 @@ use super::header::HeaderSer;
 pub const MAGIC: [u8; 8] = *b"hitl-ifd";
 /// Version.
 pub const VERSION: u32 = 1;
+/// Bits of `required` that are known: none yet.
+pub const KNOWN_REQUIRED: u64 = 0;
 /// HWPTs that the page has room for.
 pub const HWPTS: usize = 16;
 /// Pairs of HWPT and memory file that the page has room for.
-pub const MEMORIES: usize = 157;
+pub const MEMORIES: usize = 235;
 
 /// A HWPT.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -37,8 +39,6 @@ pub struct HwptSer {
 pub struct MemorySer {
     /// LUO's data of the file.
     pub data: U64,
-    /// LUO's token of the file.
-    pub token: U64,
     /// Key of the HWPT's domain; 0: this entry is free.
     pub domain: U16,
     /// 0.
@@ -58,10 +58,10 @@ pub struct IommufdSer {
     /// Memory files, in no order.
     pub memories: [MemorySer; MEMORIES],
     /// 0.
-    pub reserved_end: [u8; 8],
+    pub reserved_end: [u8; 16],
 }
 
 const _: () = assert!(size_of::<HwptSer>() == 16);
-const _: () = assert!(size_of::<MemorySer>() == 24);
+const _: () = assert!(size_of::<MemorySer>() == 16);
 const _: () = assert!(size_of::<IommufdSer>() == super::PAGE_SIZE);
 const _: () = assert!(core::mem::offset_of!(IommufdSer, memories) == 320);

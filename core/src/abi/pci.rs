@@ -13,6 +13,8 @@ use super::header::HeaderSer;
 pub const MAGIC: [u8; 8] = *b"hitl-pci";
 /// Version.
 pub const VERSION: u32 = 1;
+/// Bits of `required` that are known: none yet.
+pub const KNOWN_REQUIRED: u64 = 0;
 /// Devices and bridges that the page has room for.
 pub const DEVICES: usize = 126;
 

@@ -13,6 +13,8 @@ use super::header::HeaderSer;
 pub const MAGIC: [u8; 8] = *b"hitl-vfp";
 /// Version.
 pub const VERSION: u32 = 1;
+/// Bits of `required` that are known: none yet.
+pub const KNOWN_REQUIRED: u64 = 0;
 /// Most bridges above a device.
 pub const BRIDGES: usize = 16;
 
@@ -32,16 +34,14 @@ pub struct VfioSer {
     pub bridge_count: U16,
     /// LUO's data of the iommufd that the device is bound to.
     pub iommufd: U64,
-    /// LUO's token of that iommufd.
-    pub iommufd_token: U64,
     /// Token of the HWPT that the device is attached to.
     pub hwpt_token: U64,
     /// The bridges above the device, nearest first, as bus, device and function.
     pub bridges: [U16; BRIDGES],
     /// 0.
-    pub reserved_end: [u8; 3968],
+    pub reserved_end: [u8; 3976],
 }
 
 const _: () = assert!(size_of::<VfioSer>() == super::PAGE_SIZE);
 const _: () = assert!(core::mem::offset_of!(VfioSer, iommufd) == 72);
-const _: () = assert!(core::mem::offset_of!(VfioSer, bridges) == 96);
+const _: () = assert!(core::mem::offset_of!(VfioSer, bridges) == 88);

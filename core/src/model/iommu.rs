@@ -27,6 +27,23 @@ pub struct Unit {
     pub extended_capability: u64,
     /// Mode.
     pub mode: Mode,
+    /// PCI segment of the devices behind it.
+    pub segment: u32,
+}
+
+/// The lowest domain id that Linux gives to a domain: hardware reserves 0, and Linux 1.
+const FIRST_DOMAIN_ID: u16 = 2;
+
+impl Unit {
+    /// Whether Linux may have given a domain this id on the unit: CAP_REG.ND says how many there are.
+    pub fn has_domain_id(&self, id: u16) -> bool {
+        let [capability, ..] = self.capability.to_le_bytes();
+        let bits = u32::from(capability & 7)
+            .saturating_mul(2)
+            .saturating_add(4);
+        let count = 1_u32.checked_shl(bits).unwrap_or(u32::MAX);
+        id >= FIRST_DOMAIN_ID && u32::from(id) < count
+    }
 }
 
 /// Format of a page table.
@@ -45,7 +62,7 @@ pub struct Table {
     pub top: u64,
     /// Format.
     pub format: Format,
-    /// Number of levels, 3 to 5.
+    /// Number of levels: 3 to 5 in second stage, 4 or 5 in first stage.
     pub levels: u32,
     /// Hardware does not snoop the tables.
     pub incoherent: bool,
@@ -128,8 +145,16 @@ pub struct EntryFacts {
 
 /// PASIDs whose entries are behind one page of a PASID directory: 512 tables of 64.
 const PASIDS_PER_DIRECTORY_PAGE: u32 = 32_768;
+/// All PASIDs that there are.
+const PASIDS: u32 = 1 << 20;
 
 impl Attachment {
+    /// Whether Linux makes directories with room for `max_pasid` PASIDs: it rounds up to a power of two
+    /// of pages. Of any other number hardware's view of the directory's size would not follow.
+    pub fn is_room(max_pasid: u32) -> bool {
+        max_pasid.is_power_of_two() && (PASIDS_PER_DIRECTORY_PAGE..=PASIDS).contains(&max_pasid)
+    }
+
     /// Pages of the PASID directory.
     pub fn directory_pages(&self) -> u32 {
         self.max_pasid.div_ceil(PASIDS_PER_DIRECTORY_PAGE)

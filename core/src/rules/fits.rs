@@ -15,7 +15,9 @@ const ROOT_ADDRESS: u64 = !0xfff;
 ///
 /// The first difference that matters.
 pub fn unit(recorded: &Unit, now: &Unit, translating: bool) -> Result<(), Refusal> {
-    if recorded.mode != now.mode {
+    if recorded.segment != now.segment {
+        Err(Refusal::OtherSegment)
+    } else if recorded.mode != now.mode {
         Err(Refusal::OtherMode)
     } else if now.live_root & ROOT_ADDRESS != recorded.root_table
         || now.live_root != recorded.live_root
@@ -53,6 +55,7 @@ mod tests {
         capability: 0x00d2_008c_2266_0286,
         extended_capability: 0xf0_0f5a,
         mode: Mode::Legacy,
+        segment: 0,
     };
 
     #[test]
@@ -67,6 +70,7 @@ mod tests {
             change(&mut now);
             unit(&UNIT, &now, true)
         };
+        assert_eq!(other(|u| u.segment = 1), Err(Refusal::OtherSegment));
         assert_eq!(other(|u| u.mode = Mode::Scalable), Err(Refusal::OtherMode));
         assert_eq!(other(|u| u.live_root = 0x4000), Err(Refusal::OtherRoot));
         assert_eq!(other(|u| u.live_root |= 0x400), Err(Refusal::OtherRoot));
@@ -76,6 +80,18 @@ mod tests {
             Err(Refusal::OtherCapabilities)
         );
         assert_eq!(unit(&UNIT, &UNIT, false), Err(Refusal::NotTranslating));
+    }
+
+    /// The register says what the hardware walks, the record what was checked and handed over.
+    #[test]
+    fn the_recorded_root_table_is_the_one_in_the_register() {
+        let mut recorded = UNIT;
+        recorded.root_table = 0x4000;
+        assert_eq!(unit(&recorded, &UNIT, true), Err(Refusal::OtherRoot));
+        // Mode bits of the register are no part of the address.
+        let mut scalable = UNIT;
+        scalable.live_root |= 0x400;
+        assert_eq!(unit(&scalable, &scalable, true), Ok(()));
     }
 
     #[test]

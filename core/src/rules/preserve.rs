@@ -70,10 +70,19 @@ pub fn image(takes_over: bool) -> Result<(), Refusal> {
 ///
 /// [`Refusal::OtherTable`].
 pub fn attachment(recorded: &Table, attached: &Table) -> Result<(), Refusal> {
-    let same = recorded.top == attached.top
-        && recorded.format == attached.format
-        && recorded.levels == attached.levels;
-    same.then_some(()).ok_or(Refusal::OtherTable)
+    (recorded == attached)
+        .then_some(())
+        .ok_or(Refusal::OtherTable)
+}
+
+/// May a HWPT that maps this many files be preserved?
+///
+/// # Errors
+///
+/// [`Refusal::NothingMapped`]: the next kernel takes a domain without memory for one whose memory has
+/// been kept from it.
+pub fn memory(files: usize) -> Result<(), Refusal> {
+    (files > 0).then_some(()).ok_or(Refusal::NothingMapped)
 }
 
 fn first(facts: u32, reasons: &[(u32, Refusal)]) -> Result<(), Refusal> {
@@ -86,6 +95,7 @@ fn first(facts: u32, reasons: &[(u32, Refusal)]) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Format;
 
     #[test]
     fn every_fact_is_a_reason() {
@@ -95,6 +105,38 @@ mod tests {
         }
         assert_eq!(hwpt(HwptFacts(0)), Ok(()));
         assert_eq!(device(VfioFacts(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_hwpt_maps_something() {
+        assert_eq!(memory(0), Err(Refusal::NothingMapped));
+        assert_eq!(memory(1), Ok(()));
+    }
+
+    #[test]
+    fn every_field_of_a_recorded_table_counts() {
+        type Change = fn(&mut Table);
+        let recorded = Table {
+            top: 0x1000,
+            format: Format::SecondStage,
+            levels: 4,
+            incoherent: false,
+            snoop: false,
+        };
+        assert_eq!(attachment(&recorded, &recorded), Ok(()));
+        let changes: [Change; 5] = [
+            |table| table.top = 0x2000,
+            |table| table.format = Format::FirstStage,
+            |table| table.levels = 5,
+            |table| table.incoherent = true,
+            |table| table.snoop = true,
+        ];
+        for change in changes {
+            let mut attached = recorded;
+            change(&mut attached);
+            let verdict = attachment(&recorded, &attached);
+            assert_eq!(verdict, Err(Refusal::OtherTable), "{attached:?}");
+        }
     }
 
     #[test]

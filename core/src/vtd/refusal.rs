@@ -91,7 +91,6 @@ impl fmt::Display for Field {
 
 /// Why table contents, or a wish about them, are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Refusal {
     /// A host address width outside 32 to 52 bits.
     HostAddressWidth,

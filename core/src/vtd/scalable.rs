@@ -84,20 +84,18 @@ impl DirectorySize {
         }
     }
 
-    /// The size code that Linux programs for a directory with room for `max_pasid` PASIDs: the
-    /// position of the lowest set bit of the number of directory entries, less 7, at least 0.
+    /// The size of a directory that Linux has made with room for `max_pasid` PASIDs, 64 per entry.
     ///
-    /// `None` if the field has no such code.
+    /// `None` for a number that Linux does not arrive at: a directory is a power of two of pages, at
+    /// least one, and at most what 20 bits of PASID need.
     pub const fn for_max_pasid(max_pasid: u32) -> Option<Self> {
-        match (max_pasid >> 6).trailing_zeros().saturating_sub(7) {
-            0 => Some(Self(0)),
-            1 => Some(Self(1)),
-            2 => Some(Self(2)),
-            3 => Some(Self(3)),
-            4 => Some(Self(4)),
-            5 => Some(Self(5)),
-            6 => Some(Self(6)),
-            7 => Some(Self(7)),
+        match max_pasid {
+            0x8000 => Some(Self(2)),
+            0x1_0000 => Some(Self(3)),
+            0x2_0000 => Some(Self(4)),
+            0x4_0000 => Some(Self(5)),
+            0x8_0000 => Some(Self(6)),
+            0x10_0000 => Some(Self(7)),
             _ => None,
         }
     }

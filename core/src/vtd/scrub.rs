@@ -3,12 +3,46 @@
 //! so that after the jump no other device can reach memory.
 //!
 //! It works with interrupts off on one CPU and must not fail: what it does not understand on the way
-//! to a preserved device (a root entry with reserved bits or a pointer to nowhere) is cleared too,
-//! which blocks the devices below it.
+//! to a preserved device (a root entry with reserved bits, or a pointer to anything but the recorded
+//! context table) is cleared too, which blocks the devices below it. Only recorded context tables are
+//! ever written to: the live root table may point anywhere, and what is there may be somebody's memory.
 
 use super::legacy::{self, RootEntry};
 use super::scalable::{self, RootHalf};
-use super::{DevfnSet, Memory, Mode, Refusal, TableAddress, Unit, WORDS_PER_TABLE};
+use super::{Bdf, DevfnSet, Memory, Mode, Refusal, TableAddress, Unit, WORDS_PER_TABLE};
+
+/// What stays of a bus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    devices: DevfnSet,
+    /// Their context tables: in legacy mode the first for all, in scalable mode one for each half. What has
+    /// none here loses its word of the root entry.
+    tables: [Option<TableAddress>; 2],
+}
+
+impl Kept {
+    /// Those of `devices` that are on `bus`, each with its recorded context table. Of two that disagree
+    /// about a table the first is right, and the other loses its entry.
+    pub fn on_bus(
+        mode: Mode,
+        bus: u8,
+        devices: impl IntoIterator<Item = (Bdf, TableAddress)>,
+    ) -> Self {
+        let mut kept = Self::default();
+        let [first, second] = &mut kept.tables;
+        for (bdf, recorded) in devices {
+            if bdf.bus() != bus {
+                continue;
+            }
+            let upper = mode == Mode::Scalable && bdf.devfn() >= 0x80;
+            let table = if upper { &mut *second } else { &mut *first };
+            if *table.get_or_insert(recorded) == recorded {
+                kept.devices.insert(bdf.devfn());
+            }
+        }
+        kept
+    }
+}
 
 /// Set one 64-bit word of a table to zero, with one store.
 ///
@@ -58,12 +92,12 @@ impl Scrub {
     /// The next word to set to zero, or `None` when nothing is left. Words that are zero already do
     /// not come up.
     ///
-    /// `preserved` says which devices of a bus stay; it must give the same answer each time. The
-    /// caller may, but need not, clear a word before it asks for the next.
+    /// `kept` says what stays of a bus; it must give the same answer each time. The caller may, but need
+    /// not, clear a word before it asks for the next.
     pub fn next<M: Memory>(
         &mut self,
         memory: &M,
-        mut preserved: impl FnMut(u8) -> DevfnSet,
+        mut kept: impl FnMut(u8) -> Kept,
     ) -> Option<Clear> {
         loop {
             if let Some(table) = &mut self.below {
@@ -80,7 +114,7 @@ impl Scrub {
             match memory.read(self.unit.root_table, index) {
                 Ok(0) => {}
                 Ok(word) => {
-                    self.below = self.kept(memory, word, index, &mut preserved);
+                    self.below = self.context_table(memory, word, index, &mut kept);
                     // In legacy mode this takes the reserved high word of an entry that stays, too.
                     if self.below.is_none() {
                         return Some(Clear {
@@ -95,45 +129,40 @@ impl Scrub {
         }
     }
 
-    /// The context table that the root table's `word` names, if devices in it are preserved.
-    fn kept<M: Memory>(
+    /// The context table that the root table's `word` names, if it is the recorded one of preserved
+    /// devices.
+    fn context_table<M: Memory>(
         &self,
         memory: &M,
         word: u64,
         index: usize,
-        preserved: &mut impl FnMut(u8) -> DevfnSet,
+        kept: &mut impl FnMut(u8) -> Kept,
     ) -> Option<ContextTable> {
         let upper = index % 2 == 1;
         let bus = u8::try_from(index / 2).ok()?;
-        let preserved = preserved(bus);
-        let (address, first, entry_words) = match self.unit.mode {
-            Mode::Legacy if upper || preserved.is_empty() => return None,
+        let kept = kept(bus);
+        let [first, second] = kept.tables;
+        let recorded = if upper { second } else { first }?;
+        let (address, entry_words) = match self.unit.mode {
             Mode::Legacy => {
-                let entry = RootEntry::decode([word, 0], self.unit.width)
-                    .ok()
-                    .flatten()?;
-                (entry.context_table, 0, legacy::ENTRY_WORDS)
+                let entry = RootEntry::decode([word, 0], self.unit.width);
+                (entry.ok().flatten()?.context_table, legacy::ENTRY_WORDS)
             }
             Mode::Scalable => {
-                let (any, first) = if upper {
-                    (preserved.any_upper(), 0x80)
-                } else {
-                    (preserved.any_lower(), 0)
-                };
-                let half = RootHalf::decode(word, self.unit.width).ok().flatten()?;
-                if !any {
-                    return None;
-                }
-                (half.context_table, first, scalable::CONTEXT_WORDS)
+                let half = RootHalf::decode(word, self.unit.width);
+                (half.ok().flatten()?.context_table, scalable::CONTEXT_WORDS)
             }
         };
+        if address != recorded {
+            return None;
+        }
         // A table that is not in memory keeps nobody's entry: better no root entry either.
         memory.read(address, 0).ok()?;
         Some(ContextTable {
             address,
-            first,
+            first: if upper { 0x80 } else { 0 },
             entry_words,
-            preserved,
+            preserved: kept.devices,
             word: 0,
         })
     }
@@ -170,12 +199,12 @@ impl ContextTable {
 pub fn scrub<M: Memory>(
     memory: &M,
     unit: Unit,
-    mut preserved: impl FnMut(u8) -> DevfnSet,
+    mut kept: impl FnMut(u8) -> Kept,
     mut clear: impl FnMut(Clear) -> Result<(), Refusal>,
 ) -> Result<u64, Refusal> {
     let mut scrub = Scrub::new(unit);
     let mut words: u64 = 0;
-    while let Some(step) = scrub.next(memory, &mut preserved) {
+    while let Some(step) = scrub.next(memory, &mut kept) {
         clear(step)?;
         words = words.saturating_add(1);
     }

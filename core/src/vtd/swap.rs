@@ -17,7 +17,9 @@
 //! What the caller answers for: both entries' tables map the same addresses; the new tables are
 //! complete and visible to hardware; and of a domain with several devices the tables (and the domain
 //! id) are only given up at the [`Step::Release`] of the last one. Until then devices that share a
-//! domain id may see old and new translations by turns, since caches are tagged with it.
+//! domain id may see old and new translations by turns, since caches are tagged with it. So a device
+//! with a TLB of its own must not keep an id that others still use: it would fetch old translations
+//! again after its TLB was invalidated (`rules::domain_id` sees to that).
 
 mod plan;
 
@@ -41,13 +43,16 @@ pub struct Capabilities {
 
 /// Plans the change of a legacy context entry from `old`, which is what memory holds now, to `new`.
 ///
-/// Everything may differ: domain id, table, levels, and whether the device may use a device TLB.
+/// Everything may differ: domain id, table, levels, and whether the device may use a device TLB, but one
+/// that it uses is not taken away. (In scalable mode that is said in the context entry, which a swap
+/// leaves alone.)
 ///
 /// # Errors
 ///
 /// [`Refusal::NotPresent`] and what [`ContextEntry::decode`] refuses, for either entry;
 /// [`Refusal::TranslationType`] for pass-through; [`Refusal::SameTable`];
-/// [`Refusal::Differs`] for fault processing; [`Refusal::NeedsCompareExchange128`].
+/// [`Refusal::Differs`] for fault processing, and for the translation type if that takes a device TLB away;
+/// [`Refusal::NeedsCompareExchange128`].
 pub fn plan_context(
     old: [u64; legacy::ENTRY_WORDS],
     new: [u64; legacy::ENTRY_WORDS],
@@ -59,17 +64,25 @@ pub fn plan_context(
     let from = ContextEntry::decode(old, width)?.ok_or(ABSENT)?;
     let to = ContextEntry::decode(new, width)?.ok_or(ABSENT)?;
     let ContextTarget::SecondStage {
-        table: old_table, ..
+        table: old_table,
+        device_tlb: old_tlb,
+        ..
     } = from.target
     else {
         return Err(UNTRANSLATED);
     };
     let ContextTarget::SecondStage {
-        table: new_table, ..
+        table: new_table,
+        device_tlb: new_tlb,
+        ..
     } = to.target
     else {
         return Err(UNTRANSLATED);
     };
+    // A device goes on sending what its TLB has translated, and under TT 0 that faults.
+    if capabilities.device_tlb && old_tlb && !new_tlb {
+        return Err(Refusal::Differs(Field::TranslationType));
+    }
     if old_table == new_table {
         return Err(Refusal::SameTable);
     }

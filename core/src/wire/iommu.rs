@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Units, domains and attachments.
 
+mod references;
+
 use core::ops::{Deref, DerefMut};
 
 use zerocopy::{transmute_mut, transmute_ref, FromZeros};
 
-use super::{check_header, has_duplicates, header, is_zero};
+use super::{check_free, is_zero, Header};
 use crate::abi::iommu::{
     AttachmentSer, DomainSer, IommuSer, UnitSer, ATTACHMENT_DEVICE_TLB, ATTACHMENT_PAGE_SNOOP,
     ATTACHMENT_WALK_SNOOP, DOMAIN_INCOHERENT, DOMAIN_SNOOP, FORMAT_FIRST_STAGE, FORMAT_FREE,
-    FORMAT_SECOND_STAGE, MAGIC, MODE_FREE, MODE_LEGACY, MODE_SCALABLE, VERSION,
+    FORMAT_SECOND_STAGE, KNOWN_REQUIRED, MAGIC, MODE_FREE, MODE_LEGACY, MODE_SCALABLE, VERSION,
 };
 use crate::abi::Page;
 use crate::model::{
@@ -20,15 +22,19 @@ use crate::refusal::{Family, Refusal};
 const FAMILY: Family = Family::Iommu;
 const MALFORMED: Refusal = Refusal::Malformed(FAMILY);
 
-/// Most PASIDs that there are.
-const PASIDS: u32 = 1 << 20;
+const HEADER: Header = Header {
+    family: FAMILY,
+    magic: MAGIC,
+    version: VERSION,
+    known_required: KNOWN_REQUIRED,
+};
 
 fn is_page(address: u64) -> bool {
     address != 0 && address & 0xfff == 0
 }
 
 impl UnitSer {
-    fn encode(unit: &Unit) -> Self {
+    pub(super) fn encode(unit: &Unit) -> Self {
         Self {
             register_base: unit.register_base.into(),
             root_table: unit.root_table.into(),
@@ -40,18 +46,18 @@ impl UnitSer {
                 Mode::Scalable => MODE_SCALABLE,
             }
             .into(),
-            reserved: 0.into(),
+            segment: unit.segment.into(),
         }
     }
 
-    fn decode(&self) -> Result<Option<Unit>, Refusal> {
+    pub(super) fn decode(&self) -> Result<Option<Unit>, Refusal> {
         let mode = match self.mode.get() {
-            MODE_FREE => return Ok(None),
+            MODE_FREE => return check_free(self, FAMILY).map(|()| None),
             MODE_LEGACY => Mode::Legacy,
             MODE_SCALABLE => Mode::Scalable,
             _ => return Err(MALFORMED),
         };
-        if self.reserved.get() != 0 || !is_page(self.root_table.get()) {
+        if !is_page(self.root_table.get()) {
             return Err(MALFORMED);
         }
         Ok(Some(Unit {
@@ -61,12 +67,13 @@ impl UnitSer {
             capability: self.capability.get(),
             extended_capability: self.extended_capability.get(),
             mode,
+            segment: self.segment.get(),
         }))
     }
 }
 
 impl DomainSer {
-    fn encode(domain: &Domain) -> Self {
+    pub(super) fn encode(domain: &Domain) -> Self {
         let table = &domain.table;
         let incoherent = if table.incoherent {
             DOMAIN_INCOHERENT
@@ -91,15 +98,19 @@ impl DomainSer {
         }
     }
 
-    fn decode(&self) -> Result<Option<Domain>, Refusal> {
+    pub(super) fn decode(&self) -> Result<Option<Domain>, Refusal> {
         let format = match self.format.get() {
-            FORMAT_FREE => return Ok(None),
+            FORMAT_FREE => return check_free(self, FAMILY).map(|()| None),
             FORMAT_SECOND_STAGE => Format::SecondStage,
             FORMAT_FIRST_STAGE => Format::FirstStage,
             _ => return Err(MALFORMED),
         };
         let (levels, flags) = (self.levels.get(), self.flags.get());
-        let sound = (3..=5).contains(&levels)
+        let fewest = match format {
+            Format::SecondStage => 3,
+            Format::FirstStage => 4,
+        };
+        let sound = (fewest..=5).contains(&levels)
             && flags & !(DOMAIN_INCOHERENT | DOMAIN_SNOOP) == 0
             && self.reserved.get() == 0
             && is_page(self.top.get())
@@ -126,7 +137,7 @@ impl DomainSer {
 }
 
 impl AttachmentSer {
-    fn encode(attachment: &Attachment) -> Self {
+    pub(super) fn encode(attachment: &Attachment) -> Self {
         Self {
             register_base: attachment.register_base.into(),
             context_table: attachment.context_table.into(),
@@ -149,15 +160,15 @@ impl AttachmentSer {
         }
     }
 
-    fn decode(&self) -> Result<Option<Attachment>, Refusal> {
+    pub(super) fn decode(&self) -> Result<Option<Attachment>, Refusal> {
         let Some(domain) = DomainKey::new(self.domain.get()) else {
-            return Ok(None);
+            return check_free(self, FAMILY).map(|()| None);
         };
         let directory = self.pasid_directory.get();
         let table = self.pasid_table.get();
         let max_pasid = self.max_pasid.get();
         let legacy = directory == 0 && table == 0 && max_pasid == 0;
-        let scalable = is_page(directory) && is_page(table) && (1..=PASIDS).contains(&max_pasid);
+        let scalable = is_page(directory) && is_page(table) && Attachment::is_room(max_pasid);
         let flags = self.flags.get();
         let known = match legacy {
             true => ATTACHMENT_DEVICE_TLB,
@@ -191,9 +202,7 @@ impl AttachmentSer {
 ///
 /// # Invariants
 ///
-/// Every entry decodes; no two units have one register base, no two attachments one device, no two
-/// domains one token of one iommufd; the unit and the domain of every attachment are recorded, and the
-/// attachment has the form of the unit's mode.
+/// Every entry decodes, and what the entries say of each other holds together: `references.rs` says how.
 #[derive(Debug)]
 pub struct Iommu<P> {
     page: P,
@@ -207,7 +216,7 @@ impl<P: Deref<Target = Page>> Iommu<P> {
     /// What is wrong with it.
     pub fn decode(page: P) -> Result<Self, Refusal> {
         let record: &IommuSer = transmute_ref!(&*page);
-        check_header(&record.header, MAGIC, VERSION, FAMILY)?;
+        HEADER.check(&record.header)?;
         if !is_zero(&record.reserved) {
             return Err(MALFORMED);
         }
@@ -225,35 +234,6 @@ impl<P: Deref<Target = Page>> Iommu<P> {
         Ok(this)
     }
 
-    fn check_references(&self) -> Result<(), Refusal> {
-        let bases = self.record().units.iter().filter_map(|unit| {
-            let unit = unit.decode().ok().flatten();
-            unit.map(|unit| unit.register_base)
-        });
-        let devices = self.record().attachments.iter().filter_map(|attachment| {
-            let attachment = attachment.decode().ok().flatten();
-            attachment.map(|attachment| attachment.address)
-        });
-        let tokens = self.record().domains.iter().filter_map(|domain| {
-            let domain = domain.decode().ok().flatten();
-            domain.map(|domain| (domain.iommufd, domain.token))
-        });
-        if has_duplicates(bases) || has_duplicates(devices) || has_duplicates(tokens) {
-            return Err(Refusal::Duplicate(FAMILY));
-        }
-        for attachment in self.attachments() {
-            let unit = self.unit(attachment.register_base);
-            let unit = unit.ok_or(Refusal::NotRecorded(FAMILY))?;
-            if self.domain(attachment.domain).is_none() {
-                return Err(Refusal::NotRecorded(FAMILY));
-            }
-            if (unit.mode == Mode::Scalable) != (attachment.pasid_directory != 0) {
-                return Err(MALFORMED);
-            }
-        }
-        Ok(())
-    }
-
     fn record(&self) -> &IommuSer {
         transmute_ref!(&*self.page)
     }
@@ -269,7 +249,7 @@ impl<P: Deref<Target = Page>> Iommu<P> {
     }
 
     /// All units.
-    pub fn units(&self) -> impl Iterator<Item = Unit> + '_ {
+    pub fn units(&self) -> impl Iterator<Item = Unit> + Clone + '_ {
         let units = self.record().units.iter();
         units.filter_map(|unit| unit.decode().ok().flatten())
     }
@@ -281,7 +261,7 @@ impl<P: Deref<Target = Page>> Iommu<P> {
     }
 
     /// All domains with their keys.
-    pub fn domains(&self) -> impl Iterator<Item = (DomainKey, Domain)> + '_ {
+    pub fn domains(&self) -> impl Iterator<Item = (DomainKey, Domain)> + Clone + '_ {
         let domains = (1..).zip(self.record().domains.iter());
         domains.filter_map(|(key, domain)| DomainKey::new(key).zip(domain.decode().ok().flatten()))
     }
@@ -299,7 +279,7 @@ impl<P: Deref<Target = Page>> Iommu<P> {
     }
 
     /// All attachments.
-    pub fn attachments(&self) -> impl Iterator<Item = Attachment> + '_ {
+    pub fn attachments(&self) -> impl Iterator<Item = Attachment> + Clone + '_ {
         let attachments = self.record().attachments.iter();
         attachments.filter_map(|attachment| attachment.decode().ok().flatten())
     }
@@ -344,7 +324,7 @@ impl<P: DerefMut<Target = Page>> Iommu<P> {
     pub fn create(mut page: P) -> Self {
         page.fill(0);
         let record: &mut IommuSer = transmute_mut!(&mut *page);
-        record.header = header(MAGIC, VERSION);
+        record.header = HEADER.encode();
         Self { page }
     }
 
@@ -356,19 +336,20 @@ impl<P: DerefMut<Target = Page>> Iommu<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Duplicate`], [`Refusal::Full`], or [`Refusal::Malformed`] if the domain is one that
-    /// no reader would accept.
+    /// [`Refusal::Full`], and whatever a reader would refuse; nothing has changed then.
     pub fn add_domain(&mut self, domain: &Domain) -> Result<DomainKey, Refusal> {
-        if self.domain_of(domain.iommufd, domain.token).is_some() {
-            return Err(Refusal::Duplicate(FAMILY));
-        }
         let encoded = DomainSer::encode(domain);
         encoded.decode()?;
         let mut entries = (1..).zip(self.record_mut().domains.iter_mut());
         let free = entries.find(|(_, entry)| entry.format.get() == FORMAT_FREE);
         let (key, entry) = free.ok_or(Refusal::Full(FAMILY))?;
         *entry = encoded;
-        DomainKey::new(key).ok_or(MALFORMED)
+        let key = DomainKey::new(key).ok_or(MALFORMED)?;
+        if let Err(refusal) = self.check_references() {
+            self.remove_domain(key);
+            return Err(refusal);
+        }
+        Ok(key)
     }
 
     /// Undo of [`Self::add_domain`].
@@ -383,42 +364,41 @@ impl<P: DerefMut<Target = Page>> Iommu<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::AlreadyRecorded`], [`Refusal::Full`], [`Refusal::NotRecorded`] if the domain is not,
-    /// [`Refusal::OtherRoot`] and the like if the unit is not as recorded, [`Refusal::Malformed`];
-    /// nothing has changed then.
+    /// [`Refusal::AlreadyRecorded`], [`Refusal::OtherRoot`] if the unit is not as recorded,
+    /// [`Refusal::Full`], and whatever a reader would refuse; nothing has changed then.
     pub fn add_attachment(&mut self, unit: &Unit, attachment: &Attachment) -> Result<(), Refusal> {
         if self.attachment(attachment.address).is_some() {
             return Err(Refusal::AlreadyRecorded);
         }
-        if self.domain(attachment.domain).is_none() {
-            return Err(Refusal::NotRecorded(FAMILY));
-        }
-        let (unit_ser, attachment_ser) = (UnitSer::encode(unit), AttachmentSer::encode(attachment));
-        unit_ser.decode()?;
-        attachment_ser.decode()?;
-        if unit.register_base != attachment.register_base
-            || (unit.mode == Mode::Scalable) != (attachment.pasid_directory != 0)
-        {
+        if unit.register_base != attachment.register_base {
             return Err(MALFORMED);
-        }
-
-        // A swap in scalable mode needs the domain id handed over, which two users prevent.
-        let scalable = unit.mode == Mode::Scalable;
-        let shared = |other: Attachment| {
-            other.domain == attachment.domain && (scalable || other.pasid_directory != 0)
-        };
-        if self.attachments().any(shared) {
-            return Err(Refusal::SharedHwpt);
         }
         let known = self.unit(unit.register_base);
         if known.is_some_and(|known| known != *unit) {
             return Err(Refusal::OtherRoot);
         }
+        self.insert_attachment(unit, attachment, known.is_none())?;
+        if let Err(refusal) = self.check_references() {
+            self.remove_attachment(attachment.address);
+            return Err(refusal);
+        }
+        Ok(())
+    }
+
+    fn insert_attachment(
+        &mut self,
+        unit: &Unit,
+        attachment: &Attachment,
+        with_unit: bool,
+    ) -> Result<(), Refusal> {
+        let (unit_ser, attachment_ser) = (UnitSer::encode(unit), AttachmentSer::encode(attachment));
+        unit_ser.decode()?;
+        attachment_ser.decode()?;
         let record = self.record_mut();
         let mut free = record.attachments.iter_mut();
         let free = free.find(|entry| entry.domain.get() == 0);
         let free = free.ok_or(Refusal::Full(FAMILY))?;
-        if known.is_none() {
+        if with_unit {
             let mut units = record.units.iter_mut();
             let unit = units.find(|entry| entry.mode.get() == MODE_FREE);
             *unit.ok_or(Refusal::Full(FAMILY))? = unit_ser;

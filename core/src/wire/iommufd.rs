@@ -5,13 +5,61 @@ use core::ops::{Deref, DerefMut};
 
 use zerocopy::{transmute_mut, transmute_ref};
 
-use super::{check_header, has_duplicates, header, is_zero};
-use crate::abi::iommufd::{HwptSer, IommufdSer, MemorySer, MAGIC, VERSION};
+use super::{check_free, has_duplicates, is_zero, Header};
+use crate::abi::iommufd::{HwptSer, IommufdSer, MemorySer, KNOWN_REQUIRED, MAGIC, VERSION};
 use crate::abi::Page;
 use crate::model::DomainKey;
 use crate::refusal::{Family, Refusal};
 
 const FAMILY: Family = Family::Iommufd;
+const HEADER: Header = Header {
+    family: FAMILY,
+    magic: MAGIC,
+    version: VERSION,
+    known_required: KNOWN_REQUIRED,
+};
+
+impl HwptSer {
+    pub(super) fn encode(token: u64, domain: DomainKey) -> Self {
+        Self {
+            token: token.into(),
+            domain: domain.get().into(),
+            reserved: [0; 6],
+        }
+    }
+
+    /// Token and domain; `None`: the entry is free.
+    pub(super) fn decode(&self) -> Result<Option<(u64, DomainKey)>, Refusal> {
+        let Some(domain) = DomainKey::new(self.domain.get()) else {
+            return check_free(self, FAMILY).map(|()| None);
+        };
+        match is_zero(&self.reserved) {
+            true => Ok(Some((self.token.get(), domain))),
+            false => Err(Refusal::Malformed(FAMILY)),
+        }
+    }
+}
+
+impl MemorySer {
+    pub(super) fn encode(domain: DomainKey, data: u64) -> Self {
+        Self {
+            data: data.into(),
+            domain: domain.get().into(),
+            reserved: [0; 6],
+        }
+    }
+
+    /// Domain and LUO's data; `None`: the entry is free.
+    pub(super) fn decode(&self) -> Result<Option<(DomainKey, u64)>, Refusal> {
+        let Some(domain) = DomainKey::new(self.domain.get()) else {
+            return check_free(self, FAMILY).map(|()| None);
+        };
+        match is_zero(&self.reserved) {
+            true => Ok(Some((domain, self.data.get()))),
+            false => Err(Refusal::Malformed(FAMILY)),
+        }
+    }
+}
 
 /// The record of an iommufd.
 ///
@@ -31,16 +79,15 @@ impl<P: Deref<Target = Page>> Iommufd<P> {
     /// What is wrong with it.
     pub fn decode(page: P) -> Result<Self, Refusal> {
         let record: &IommufdSer = transmute_ref!(&*page);
-        check_header(&record.header, MAGIC, VERSION, FAMILY)?;
-        let reserved = is_zero(&record.reserved)
-            && is_zero(&record.reserved_end)
-            && record.hwpts.iter().all(|hwpt| is_zero(&hwpt.reserved))
-            && record
-                .memories
-                .iter()
-                .all(|memory| is_zero(&memory.reserved));
-        if !reserved {
+        HEADER.check(&record.header)?;
+        if !is_zero(&record.reserved) || !is_zero(&record.reserved_end) {
             return Err(Refusal::Malformed(FAMILY));
+        }
+        for hwpt in &record.hwpts {
+            hwpt.decode()?;
+        }
+        for memory in &record.memories {
+            memory.decode()?;
         }
         let used = record.hwpts.iter().filter(|hwpt| hwpt.domain.get() != 0);
         if has_duplicates(used.map(|hwpt| hwpt.token.get())) {
@@ -73,7 +120,7 @@ impl<P: Deref<Target = Page>> Iommufd<P> {
     /// All HWPTs: token and domain.
     pub fn hwpts(&self) -> impl Iterator<Item = (u64, DomainKey)> + '_ {
         let hwpts = self.record().hwpts.iter();
-        hwpts.filter_map(|hwpt| Some((hwpt.token.get(), DomainKey::new(hwpt.domain.get())?)))
+        hwpts.filter_map(|hwpt| hwpt.decode().ok().flatten())
     }
 
     /// The domain of the HWPT with a token.
@@ -85,8 +132,7 @@ impl<P: Deref<Target = Page>> Iommufd<P> {
     /// All memory files: the domain that maps it, and LUO's data of it.
     pub fn memories(&self) -> impl Iterator<Item = (DomainKey, u64)> + '_ {
         let memories = self.record().memories.iter();
-        memories
-            .filter_map(|memory| Some((DomainKey::new(memory.domain.get())?, memory.data.get())))
+        memories.filter_map(|memory| memory.decode().ok().flatten())
     }
 }
 
@@ -95,7 +141,7 @@ impl<P: DerefMut<Target = Page>> Iommufd<P> {
     pub fn create(mut page: P) -> Self {
         page.fill(0);
         let record: &mut IommufdSer = transmute_mut!(&mut *page);
-        record.header = header(MAGIC, VERSION);
+        record.header = HEADER.encode();
         Self { page }
     }
 
@@ -114,11 +160,7 @@ impl<P: DerefMut<Target = Page>> Iommufd<P> {
         }
         let mut entries = self.record_mut().hwpts.iter_mut();
         let free = entries.find(|entry| entry.domain.get() == 0);
-        *free.ok_or(Refusal::Full(FAMILY))? = HwptSer {
-            token: token.into(),
-            domain: domain.get().into(),
-            reserved: [0; 6],
-        };
+        *free.ok_or(Refusal::Full(FAMILY))? = HwptSer::encode(token, domain);
         Ok(())
     }
 
@@ -127,18 +169,13 @@ impl<P: DerefMut<Target = Page>> Iommufd<P> {
     /// # Errors
     ///
     /// [`Refusal::NotRecorded`] if the HWPT is not, [`Refusal::Full`].
-    pub fn add_memory(&mut self, domain: DomainKey, data: u64, token: u64) -> Result<(), Refusal> {
+    pub fn add_memory(&mut self, domain: DomainKey, data: u64) -> Result<(), Refusal> {
         if self.hwpts().all(|(_, other)| other != domain) {
             return Err(Refusal::NotRecorded(FAMILY));
         }
         let mut entries = self.record_mut().memories.iter_mut();
         let free = entries.find(|entry| entry.domain.get() == 0);
-        *free.ok_or(Refusal::Full(FAMILY))? = MemorySer {
-            data: data.into(),
-            token: token.into(),
-            domain: domain.get().into(),
-            reserved: [0; 6],
-        };
+        *free.ok_or(Refusal::Full(FAMILY))? = MemorySer::encode(domain, data);
         Ok(())
     }
 }

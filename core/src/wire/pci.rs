@@ -5,16 +5,24 @@ use core::ops::{Deref, DerefMut};
 
 use zerocopy::{transmute_mut, transmute_ref, FromZeros};
 
-use super::{check_header, has_duplicates, header, is_zero};
-use crate::abi::pci::{DeviceSer, PciSer, KIND_BRIDGE, KIND_ENDPOINT, KIND_FREE, MAGIC, VERSION};
+use super::{check_free, has_duplicates, is_zero, Header};
+use crate::abi::pci::{
+    DeviceSer, PciSer, KIND_BRIDGE, KIND_ENDPOINT, KIND_FREE, KNOWN_REQUIRED, MAGIC, VERSION,
+};
 use crate::abi::Page;
 use crate::model::{Device, DeviceAddress, Identity, Kind};
 use crate::refusal::{Family, Refusal};
 
 const FAMILY: Family = Family::Pci;
+const HEADER: Header = Header {
+    family: FAMILY,
+    magic: MAGIC,
+    version: VERSION,
+    known_required: KNOWN_REQUIRED,
+};
 
 impl DeviceSer {
-    fn encode(device: &Device) -> Self {
+    pub(super) fn encode(device: &Device) -> Self {
         Self {
             segment: device.address.segment.into(),
             bdf: device.address.bdf.into(),
@@ -34,33 +42,38 @@ impl DeviceSer {
     }
 
     /// `None`: the entry is free.
-    fn decode(&self) -> Result<Option<Device>, Refusal> {
+    pub(super) fn decode(&self) -> Result<Option<Device>, Refusal> {
         let kind = match self.kind.get() {
-            KIND_FREE => return Ok(None),
+            KIND_FREE => return check_free(self, FAMILY).map(|()| None),
             KIND_ENDPOINT => Kind::Endpoint,
             KIND_BRIDGE => Kind::Bridge,
             _ => return Err(Refusal::Malformed(FAMILY)),
         };
         let users = self.users.get();
-        let counted = match kind {
+        let identity = self.identity();
+        let sound = match kind {
             Kind::Endpoint => users == 1,
-            Kind::Bridge => users != 0,
+            Kind::Bridge => users != 0 && identity == Identity::default(),
         };
-        if !counted || !is_zero(&self.reserved) {
+        if !sound || !is_zero(&self.reserved) {
             return Err(Refusal::Malformed(FAMILY));
         }
         Ok(Some(Device {
             address: self.address(),
             kind,
             users,
-            identity: Identity {
-                vendor: self.vendor.get(),
-                device: self.device.get(),
-                subsystem_vendor: self.subsystem_vendor.get(),
-                subsystem_device: self.subsystem_device.get(),
-                class_revision: self.class_revision.get(),
-            },
+            identity,
         }))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            vendor: self.vendor.get(),
+            device: self.device.get(),
+            subsystem_vendor: self.subsystem_vendor.get(),
+            subsystem_device: self.subsystem_device.get(),
+            class_revision: self.class_revision.get(),
+        }
     }
 
     fn address(&self) -> DeviceAddress {
@@ -93,7 +106,7 @@ impl<P: Deref<Target = Page>> Devices<P> {
     /// What is wrong with it.
     pub fn decode(page: P) -> Result<Self, Refusal> {
         let record: &PciSer = transmute_ref!(&*page);
-        check_header(&record.header, MAGIC, VERSION, FAMILY)?;
+        HEADER.check(&record.header)?;
         if !is_zero(&record.reserved) {
             return Err(Refusal::Malformed(FAMILY));
         }
@@ -129,9 +142,38 @@ impl<P: Deref<Target = Page>> Devices<P> {
             .filter_map(|entry| entry.decode().ok().flatten())
     }
 
+    /// All devices, without the bridges.
+    pub fn endpoints(&self) -> impl Iterator<Item = Device> + '_ {
+        self.iter().filter(|device| device.kind == Kind::Endpoint)
+    }
+
     /// The device or bridge at an address.
     pub fn find(&self, address: DeviceAddress) -> Option<Device> {
         self.iter().find(|device| device.address == address)
+    }
+
+    /// The device, not bridge, at an address.
+    pub fn endpoint(&self, address: DeviceAddress) -> Option<Device> {
+        self.endpoints().find(|device| device.address == address)
+    }
+
+    /// Are the bridges that a VFIO record names recorded, as bridges?
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotRecorded`].
+    pub fn check_bridges(
+        &self,
+        mut bridges: impl Iterator<Item = DeviceAddress>,
+    ) -> Result<(), Refusal> {
+        let recorded = |bridge| {
+            self.find(bridge)
+                .is_some_and(|found| found.kind == Kind::Bridge)
+        };
+        bridges
+            .all(recorded)
+            .then_some(())
+            .ok_or(Refusal::NotRecorded(FAMILY))
     }
 }
 
@@ -140,7 +182,7 @@ impl<P: DerefMut<Target = Page>> Devices<P> {
     pub fn create(mut page: P) -> Self {
         page.fill(0);
         let record: &mut PciSer = transmute_mut!(&mut *page);
-        record.header = header(MAGIC, VERSION);
+        record.header = HEADER.encode();
         Self { page }
     }
 
@@ -203,14 +245,22 @@ impl<P: DerefMut<Target = Page>> Devices<P> {
         Ok(())
     }
 
-    /// Undo of [`Self::add`]; addresses that are not recorded are passed over.
+    /// Undo of [`Self::add`]. What is not recorded, or has another part than it is named for, is passed
+    /// over: the names may be another kernel's, and none of them takes a device from somebody else.
     pub fn remove(&mut self, address: DeviceAddress, bridges: impl Iterator<Item = DeviceAddress>) {
-        for address in core::iter::once(address).chain(bridges) {
-            if let Some(entry) = self.entry(address) {
-                match entry.users.get() {
-                    0 | 1 => *entry = DeviceSer::new_zeroed(),
-                    users => entry.users = users.saturating_sub(1).into(),
-                }
+        self.leave(address, Kind::Endpoint);
+        bridges.for_each(|bridge| self.leave(bridge, Kind::Bridge));
+    }
+
+    /// One user less; the entry goes with its last.
+    fn leave(&mut self, address: DeviceAddress, kind: Kind) {
+        if !self.find(address).is_some_and(|found| found.kind == kind) {
+            return;
+        }
+        if let Some(entry) = self.entry(address) {
+            match entry.users.get() {
+                0 | 1 => *entry = DeviceSer::new_zeroed(),
+                users => entry.users = users.saturating_sub(1).into(),
             }
         }
     }

@@ -11,11 +11,16 @@ use crate::refusal::{Family, Refusal};
 
 const FAMILY: Family = Family::TableList;
 
+fn is_aligned(address: u64) -> bool {
+    address & 0xfff == 0
+}
+
 /// One page of the chain.
 ///
 /// # Invariants
 ///
-/// The number of tables is at most [`TABLES`]; `next` and every table are multiples of 4096.
+/// The number of tables is at most [`TABLES`]; `next` and every table are multiples of 4096, and no table
+/// is at 0.
 #[derive(Debug)]
 pub struct TableList<P> {
     page: P,
@@ -33,12 +38,16 @@ impl<P: Deref<Target = Page>> TableList<P> {
             return Err(Refusal::NotARecord(FAMILY));
         }
         let count = usize::try_from(record.count.get()).unwrap_or(usize::MAX);
-        let tables = record.tables.iter().take(count);
-        if count > TABLES
-            || record.reserved.get() != 0
-            || record.next.get() & 0xfff != 0
-            || tables.into_iter().any(|table| table.get() & 0xfff != 0)
-        {
+        let mut tables = record.tables.iter().map(|table| table.get());
+        let sound = count <= TABLES
+            && record.reserved.get() == 0
+            && is_aligned(record.next.get())
+            && tables
+                .by_ref()
+                .take(count)
+                .all(|table| table != 0 && is_aligned(table))
+            && tables.all(|unused| unused == 0);
+        if !sound {
             return Err(Refusal::Malformed(FAMILY));
         }
         Ok(Self { page })

@@ -5,13 +5,19 @@ use core::ops::{Deref, DerefMut};
 
 use zerocopy::{transmute_mut, transmute_ref};
 
-use super::{check_header, header, is_zero};
-use crate::abi::vfio::{VfioSer, BRIDGES, MAGIC, VERSION};
+use super::{has_duplicates, is_zero, Header};
+use crate::abi::vfio::{VfioSer, BRIDGES, KNOWN_REQUIRED, MAGIC, VERSION};
 use crate::abi::Page;
 use crate::model::DeviceAddress;
 use crate::refusal::{Family, Refusal};
 
 const FAMILY: Family = Family::VfioPci;
+const HEADER: Header = Header {
+    family: FAMILY,
+    magic: MAGIC,
+    version: VERSION,
+    known_required: KNOWN_REQUIRED,
+};
 
 /// What the record of a VFIO device file says besides the bridges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +26,6 @@ pub struct VfioFile {
     pub address: DeviceAddress,
     /// LUO's data of its iommufd.
     pub iommufd: u64,
-    /// LUO's token of its iommufd.
-    pub iommufd_token: u64,
     /// Token of its HWPT.
     pub hwpt_token: u64,
 }
@@ -30,7 +34,7 @@ pub struct VfioFile {
 ///
 /// # Invariants
 ///
-/// The number of bridges is at most [`BRIDGES`].
+/// The number of bridges is at most [`BRIDGES`]; device and bridges are at different addresses.
 #[derive(Debug)]
 pub struct Vfio<P> {
     page: P,
@@ -44,7 +48,7 @@ impl<P: Deref<Target = Page>> Vfio<P> {
     /// What is wrong with it.
     pub fn decode(page: P) -> Result<Self, Refusal> {
         let record: &VfioSer = transmute_ref!(&*page);
-        check_header(&record.header, MAGIC, VERSION, FAMILY)?;
+        HEADER.check(&record.header)?;
         let count = usize::from(record.bridge_count.get());
         let unused = record.bridges.iter().skip(count);
         if count > BRIDGES
@@ -54,7 +58,18 @@ impl<P: Deref<Target = Page>> Vfio<P> {
         {
             return Err(Refusal::Malformed(FAMILY));
         }
-        Ok(Self { page })
+        let this = Self { page };
+        this.check_addresses()?;
+        Ok(this)
+    }
+
+    /// A bridge that is named twice, or is the device, would be finished twice.
+    fn check_addresses(&self) -> Result<(), Refusal> {
+        let device = core::iter::once(self.file().address);
+        match has_duplicates(device.chain(self.bridges())) {
+            true => Err(Refusal::Duplicate(FAMILY)),
+            false => Ok(()),
+        }
     }
 
     fn record(&self) -> &VfioSer {
@@ -80,7 +95,6 @@ impl<P: Deref<Target = Page>> Vfio<P> {
                 bdf: record.bdf.get(),
             },
             iommufd: record.iommufd.get(),
-            iommufd_token: record.iommufd_token.get(),
             hwpt_token: record.hwpt_token.get(),
         }
     }
@@ -102,15 +116,14 @@ impl<P: DerefMut<Target = Page>> Vfio<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooManyBridges`].
+    /// [`Refusal::TooManyBridges`], [`Refusal::Duplicate`].
     pub fn create(mut page: P, file: &VfioFile, bridges: &[u16]) -> Result<Self, Refusal> {
         page.fill(0);
         let record: &mut VfioSer = transmute_mut!(&mut *page);
-        record.header = header(MAGIC, VERSION);
+        record.header = HEADER.encode();
         record.segment = file.address.segment.into();
         record.bdf = file.address.bdf.into();
         record.iommufd = file.iommufd.into();
-        record.iommufd_token = file.iommufd_token.into();
         record.hwpt_token = file.hwpt_token.into();
         if bridges.len() > BRIDGES {
             return Err(Refusal::TooManyBridges);
@@ -120,6 +133,8 @@ impl<P: DerefMut<Target = Page>> Vfio<P> {
         for (entry, bdf) in record.bridges.iter_mut().zip(bridges) {
             *entry = (*bdf).into();
         }
-        Ok(Self { page })
+        let this = Self { page };
+        this.check_addresses()?;
+        Ok(this)
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{anyhow, ensure, Context, Result};
 use hitless_proto::layout::{self, PAGE};
 use hitless_proto::state::State;
 use hitless_proto::{Answer, Bdf, What};
@@ -156,10 +156,7 @@ impl Card {
             What::Iommufd => self.iommufd.is_some(),
             What::Device => self.device.is_some(),
         };
-        ensure!(
-            !there,
-            "the card has its {what:?} already: drop the card first"
-        );
+        ensure!(!there, "the card has its {what:?} already");
         Ok(())
     }
 
@@ -207,7 +204,9 @@ impl Card {
 
     /// Tries to bind it to an iommufd that has nothing to do with it.
     pub(crate) fn bind_elsewhere(&self) -> Result<()> {
-        let stranger = Iommufd::open()?;
+        // A stranger that can not even be opened shows nothing of the bind: no errno of it may look like the refusal.
+        let stranger = Iommufd::open()
+            .map_err(|error| anyhow!("another iommufd can not be opened: {error:#}"))?;
         self.device()?.bind_iommufd(&stranger)?;
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Result};
 use hitless_proto::layout;
-use hitless_uapi::Mapping;
+use hitless_uapi::Registers;
 
 const CTRL: u64 = 0x0000;
 const CTRL_SET_LINK_UP: u32 = 1 << 6;
@@ -50,18 +50,18 @@ const REGISTER_LIMIT: Duration = Duration::from_millis(500);
 
 /// A card's BAR 0.
 #[derive(Clone, Debug)]
-pub(crate) struct Igb(Arc<Mapping>);
+pub(crate) struct Igb(Arc<Registers>);
 
 impl Igb {
     /// Takes a mapped BAR 0; touches nothing.
-    pub(crate) fn new(bar: Mapping) -> Self {
+    pub(crate) fn new(bar: Registers) -> Self {
         Self(Arc::new(bar))
     }
 
     /// The MAC address, which a reset loads from the card's memory.
     pub(crate) fn mac(&self) -> String {
-        let [a, b, c, d] = self.0.read_u32(RAL0).to_le_bytes();
-        let [e, f, ..] = self.0.read_u32(RAH0).to_le_bytes();
+        let [a, b, c, d] = self.0.read(RAL0).to_le_bytes();
+        let [e, f, ..] = self.0.read(RAH0).to_le_bytes();
         [a, b, c, d, e, f]
             .map(|byte| format!("{byte:02x}"))
             .join(":")
@@ -70,10 +70,10 @@ impl Igb {
     /// Lets a freshly reset card receive everything into a ring of `descriptors`, all but one posted.
     pub(crate) fn start(&self, ring: u64, descriptors: u32) -> Result<()> {
         let card = &self.0;
-        card.write_u32(IMC, u32::MAX);
-        card.write_u32(EIMC, u32::MAX);
-        card.write_u32(CTRL, card.read_u32(CTRL) | CTRL_SET_LINK_UP);
-        card.write_u32(
+        card.write(IMC, u32::MAX);
+        card.write(EIMC, u32::MAX);
+        card.write(CTRL, card.read(CTRL) | CTRL_SET_LINK_UP);
+        card.write(
             MDIC,
             PHY_AUTONEGOTIATE | PHY_CONTROL << 16 | MDIC_PHY_1 | MDIC_WRITE,
         );
@@ -84,7 +84,7 @@ impl Igb {
             MDIC_READY,
         )?;
         ensure!(
-            card.read_u32(MDIC) & MDIC_ERROR == 0,
+            card.read(MDIC) & MDIC_ERROR == 0,
             "the card's PHY refused to autonegotiate (MDIC error)"
         );
         self.wait(
@@ -94,12 +94,12 @@ impl Igb {
             STATUS_LINK_UP,
         )?;
 
-        card.write_u32(RDBAL0, ring as u32);
-        card.write_u32(RDBAH0, (ring >> 32) as u32);
-        card.write_u32(RDLEN0, descriptors * layout::DESCRIPTOR as u32);
-        card.write_u32(SRRCTL0, SRRCTL_KIB | SRRCTL_ADVANCED_ONE_BUFFER);
-        card.write_u32(RDH0, 0);
-        card.write_u32(RXDCTL0, card.read_u32(RXDCTL0) | RXDCTL_ENABLE);
+        card.write(RDBAL0, ring as u32);
+        card.write(RDBAH0, (ring >> 32) as u32);
+        card.write(RDLEN0, descriptors * layout::DESCRIPTOR as u32);
+        card.write(SRRCTL0, SRRCTL_KIB | SRRCTL_ADVANCED_ONE_BUFFER);
+        card.write(RDH0, 0);
+        card.write(RXDCTL0, card.read(RXDCTL0) | RXDCTL_ENABLE);
         self.wait(
             "the receive queue (RXDCTL.ENABLE)",
             REGISTER_LIMIT,
@@ -108,7 +108,7 @@ impl Igb {
         )?;
         let receive =
             RCTL_ENABLE | RCTL_ALL_UNICAST | RCTL_ALL_MULTICAST | RCTL_BROADCAST | RCTL_STRIP_CRC;
-        card.write_u32(RCTL, receive);
+        card.write(RCTL, receive);
         self.post(descriptors - 1);
         Ok(())
     }
@@ -116,13 +116,9 @@ impl Igb {
     /// Whether the card still receives into this ring: after a jump a card that was reset does not.
     pub(crate) fn check(&self, ring: u64, descriptors: u32) -> Result<()> {
         let card = &self.0;
-        let base = u64::from(card.read_u32(RDBAL0)) | u64::from(card.read_u32(RDBAH0)) << 32;
-        let length = card.read_u32(RDLEN0);
-        let (queue, receive, status) = (
-            card.read_u32(RXDCTL0),
-            card.read_u32(RCTL),
-            card.read_u32(STATUS),
-        );
+        let base = u64::from(card.read(RDBAL0)) | u64::from(card.read(RDBAH0)) << 32;
+        let length = card.read(RDLEN0);
+        let (queue, receive, status) = (card.read(RXDCTL0), card.read(RCTL), card.read(STATUS));
         ensure!(
             base == ring
                 && length == descriptors * layout::DESCRIPTOR as u32
@@ -137,32 +133,32 @@ impl Igb {
 
     /// Stops reception.
     pub(crate) fn stop(&self) {
-        self.0.write_u32(RCTL, self.0.read_u32(RCTL) & !RCTL_ENABLE);
+        self.0.write(RCTL, self.0.read(RCTL) & !RCTL_ENABLE);
     }
 
     /// Hands the card all descriptors before `tail`.
     pub(crate) fn post(&self, tail: u32) {
-        self.0.write_u32(RDT0, tail);
+        self.0.write(RDT0, tail);
     }
 
     /// The first descriptor that the card may not use.
     pub(crate) fn tail(&self) -> u32 {
-        self.0.read_u32(RDT0)
+        self.0.read(RDT0)
     }
 
     /// The descriptor that the card uses next.
     pub(crate) fn head(&self) -> u32 {
-        self.0.read_u32(RDH0)
+        self.0.read(RDH0)
     }
 
     fn wait(&self, what: &str, limit: Duration, register: u64, bit: u32) -> Result<()> {
         let until = Instant::now() + limit;
-        while self.0.read_u32(register) & bit == 0 {
+        while self.0.read(register) & bit == 0 {
             ensure!(
                 Instant::now() < until,
                 "{} ms passed waiting for {what}; register {register:#x} is {:#x}",
                 limit.as_millis(),
-                self.0.read_u32(register)
+                self.0.read(register)
             );
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -176,19 +172,19 @@ pub(crate) mod pretend {
     use super::*;
 
     pub(crate) fn card() -> Igb {
-        Igb::new(Mapping::anonymous(0x20000).expect("memory"))
+        Igb::new(Registers::pretend(0x20000).expect("memory"))
     }
 
     pub(crate) fn set_head(card: &Igb, head: u32) {
-        card.0.write_u32(RDH0, head);
+        card.0.write(RDH0, head);
     }
 
     #[test]
     fn a_card_that_was_reset_is_told_from_one_that_was_not() {
         let card = card();
         assert!(card.check(0x1_0010_0000, 4096).is_err());
-        card.0.write_u32(MDIC, MDIC_READY);
-        card.0.write_u32(STATUS, STATUS_LINK_UP);
+        card.0.write(MDIC, MDIC_READY);
+        card.0.write(STATUS, STATUS_LINK_UP);
         // The pretend PHY is never ready by itself: MDIC keeps what was written, without the bit.
         let error = card.start(0x1_0010_0000, 4096).unwrap_err().to_string();
         assert!(error.contains("MDIC"), "{error}");
@@ -199,7 +195,7 @@ pub(crate) mod pretend {
             (RXDCTL0, RXDCTL_ENABLE),
             (RCTL, RCTL_ENABLE),
         ] {
-            card.0.write_u32(register, value);
+            card.0.write(register, value);
         }
         card.check(0x1_0010_0000, 4096).expect("it receives");
         card.stop();
@@ -209,8 +205,8 @@ pub(crate) mod pretend {
     #[test]
     fn the_mac_is_read_in_wire_order() {
         let card = card();
-        card.0.write_u32(RAL0, 0x0012_5452);
-        card.0.write_u32(RAH0, 0x8000_5634);
+        card.0.write(RAL0, 0x0012_5452);
+        card.0.write(RAH0, 0x8000_5634);
         assert_eq!(card.mac(), "52:54:12:00:34:56");
     }
 }

@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use hitless_proto::{Answer, Bdf, Command};
+use hitless_proto::{Answer, Bdf, Command, What};
 use hitless_uapi::{kexec, LiveUpdate, Session};
 
 use crate::card::Card;
 use crate::initramfs;
-pub(crate) use host::RUN_LIMIT;
 
 /// Physical address of what is loaded and never jumped into.
 const NO_KERNEL: usize = 0x100_0000;
@@ -46,18 +45,7 @@ impl Machine {
                 card,
                 what,
                 token,
-            } => {
-                let file = self
-                    .cards
-                    .get(card)
-                    .with_context(|| unknown_card(*card))?
-                    .file(*what)?;
-                self.sessions
-                    .get(session)
-                    .with_context(|| unknown_session(session))?
-                    .preserve_fd(file, *token)
-                    .with_context(|| format!("preserving the {what:?} of card {card}"))?;
-            }
+            } => self.preserve(session, *card, *what, *token)?,
             Command::SessionClose { session } => {
                 self.sessions
                     .remove(session)
@@ -73,18 +61,7 @@ impl Machine {
                 card,
                 what,
                 token,
-            } => {
-                let entry = self.cards.entry(*card).or_default();
-                entry.expect_missing(*what)?;
-                let session = self
-                    .sessions
-                    .get(session)
-                    .with_context(|| unknown_session(session))?;
-                let file = session
-                    .retrieve_fd(*token)
-                    .with_context(|| format!("retrieving the {what:?} of card {card}"))?;
-                entry.take(*card, *what, file)?;
-            }
+            } => self.retrieve(session, *card, *what, *token)?,
             Command::RestoreHwpt { card, token } => self.card(*card)?.restore_hwpt(*token)?,
             Command::BindDevice { card } => self.card(*card)?.bind()?,
             Command::BindDeviceElsewhere { card } => self.card(*card)?.bind_elsewhere()?,
@@ -104,28 +81,16 @@ impl Machine {
                     .swaps(*count, Duration::from_micros(*pause_us));
             }
             Command::DestroyOld { card } => self.card(*card)?.destroy_old()?,
-            Command::Finish { session } => {
-                self.sessions
-                    .get(session)
-                    .with_context(|| unknown_session(session))?
-                    .finish()?;
-                self.sessions.remove(session);
-            }
+            Command::Finish { session } => self.finish(session)?,
             Command::Frames { card } => return self.card(*card)?.frames(),
             Command::PunchHole { card } => self.card(*card)?.punch_hole()?,
             Command::Interrupts { card, on } => self.card(*card)?.interrupts(*on)?,
             Command::SwapBack { card } => self.card(*card)?.swap_back()?,
             Command::PagesMoved { card } => return self.card(*card)?.pages_moved(),
             Command::Stop { card } => self.card(*card)?.stop()?,
-            Command::Drop { card } => {
-                self.cards
-                    .remove(card)
-                    .with_context(|| unknown_card(*card))?;
-            }
             Command::ReadFile { path } => return host::read_file(path),
             Command::WriteFile { path, text } => host::write_file(path, text)?,
             Command::Run { program, arguments } => return host::run(program, arguments),
-            Command::PowerOff => anyhow::bail!("power_off is obeyed where orders are read"),
         }
         Ok(Answer::Ok)
     }
@@ -139,7 +104,7 @@ impl Machine {
     fn start(&mut self, number: u8, bdf: &str, ring: u32, iova: u64) -> Result<Answer> {
         ensure!(
             !self.cards.contains_key(&number),
-            "card {number} is there already: drop it first"
+            "card {number} is there already"
         );
         let (card, answer) = Card::start(number, bdf.parse()?, ring, iova)?;
         self.cards.insert(number, card);
@@ -154,6 +119,38 @@ impl Machine {
         // The device file is exclusive, so it is open no longer than for the call.
         let session = LiveUpdate::open()?.create_session(name)?;
         self.sessions.insert(name.to_owned(), session);
+        Ok(())
+    }
+
+    fn session(&self, name: &str) -> Result<&Session> {
+        self.sessions
+            .get(name)
+            .with_context(|| unknown_session(name))
+    }
+
+    fn preserve(&self, session: &str, number: u8, what: What, token: u64) -> Result<()> {
+        let card = self
+            .cards
+            .get(&number)
+            .with_context(|| unknown_card(number))?;
+        self.session(session)?
+            .preserve_fd(card.file(what)?, token)
+            .with_context(|| format!("preserving the {what:?} of card {number}"))
+    }
+
+    fn retrieve(&mut self, session: &str, number: u8, what: What, token: u64) -> Result<()> {
+        let card = self.cards.entry(number).or_default();
+        card.expect_missing(what)?;
+        let file = self
+            .session(session)?
+            .retrieve_fd(token)
+            .with_context(|| format!("retrieving the {what:?} of card {number}"))?;
+        self.card(number)?.take(number, what, file)
+    }
+
+    fn finish(&mut self, session: &str) -> Result<()> {
+        self.session(session)?.finish()?;
+        self.sessions.remove(session);
         Ok(())
     }
 

@@ -22,8 +22,9 @@ pub const SPARE: u64 = RING - PAGE;
 /// Bytes of one buffer.
 pub const BUFFER: u64 = 2048;
 /// The guest posts a harvested descriptor again only when this many more have been harvested (or a quarter of the
-/// ring, if that is less), so that a watcher from outside has seconds to read what landed.
-pub const REPOST_LAG: u32 = 8192;
+/// ring, if that is less). A watcher from outside looks every millisecond, so this leaves it time enough to read what
+/// landed also when the host does not run it for a while; every descriptor held back is one less for the jump.
+pub const REPOST_LAG: u32 = 2048;
 
 /// Size of the memfd for a ring of `descriptors`, bytes.
 pub fn memory_size(descriptors: u32) -> u64 {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Orders to the guest and reports from it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// One command for the guest, numbered so that its report can be told from others.
@@ -202,11 +204,6 @@ pub enum Command {
         /// The card's number.
         card: u8,
     },
-    /// Close every descriptor of this card.
-    Drop {
-        /// The card's number.
-        card: u8,
-    },
     /// Read a file (sysfs, procfs, debugfs). Answers [`Answer::Text`].
     ReadFile {
         /// Path.
@@ -226,9 +223,36 @@ pub enum Command {
         /// Its arguments.
         arguments: Vec<String>,
     },
-    /// Power the machine off.
-    PowerOff,
 }
+
+impl Command {
+    /// The longest it may take in the guest, also on a slow machine that emulates every instruction. The guest gives up
+    /// after that and says so; the lab waits [`MARGIN`] longer, for the guest to say it.
+    pub fn limit(&self) -> Duration {
+        let ordinary = Duration::from_secs(30);
+        match self {
+            Self::FillMemory { .. }
+            | Self::LoadKernel { .. }
+            | Self::Start { .. }
+            | Self::Kexec => 2 * ordinary,
+            Self::Compact { rounds } => ordinary * rounds.saturating_add(1),
+            Self::Swaps {
+                count, pause_us, ..
+            } => {
+                let one = Duration::from_millis(100) + Duration::from_micros(*pause_us);
+                ordinary + one.saturating_mul(*count)
+            }
+            // The guest ends the program itself before that.
+            Self::Run { .. } => RUN_LIMIT + ordinary,
+            _ => ordinary,
+        }
+    }
+}
+
+/// The longest a program may run that the guest is told to run.
+pub const RUN_LIMIT: Duration = Duration::from_secs(600);
+/// How much longer than the guest the lab waits.
+pub const MARGIN: Duration = Duration::from_secs(5);
 
 /// One line from the guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -240,10 +264,6 @@ pub enum Report {
         release: String,
         /// `uname -v`
         version: String,
-        /// /proc/cmdline
-        cmdline: String,
-        /// CLOCK_BOOTTIME at the hello, nanoseconds.
-        boot_ns: u64,
     },
     /// An order is done.
     Done {
@@ -330,4 +350,30 @@ pub enum Answer {
         /// The end of its standard output and error, at most 16 KiB.
         output: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_orders_get_long_limits() {
+        let swaps = |count| {
+            Command::Swaps {
+                card: 1,
+                count,
+                pause_us: 3_000,
+            }
+            .limit()
+        };
+        assert!(swaps(200) > swaps(40) && swaps(40) > Command::FreeMemory.limit());
+        assert!(swaps(u32::MAX) > Duration::from_secs(1 << 28));
+        let compact = Command::Compact { rounds: u32::MAX };
+        assert!(compact.limit() > Duration::from_secs(1 << 30));
+        let run = Command::Run {
+            program: String::new(),
+            arguments: Vec::new(),
+        };
+        assert!(run.limit() > RUN_LIMIT);
+    }
 }

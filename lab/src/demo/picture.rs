@@ -7,6 +7,7 @@ use anyhow::{anyhow, Result};
 use plotters::prelude::*;
 
 use crate::run::clock::{as_ms, Ns, MS};
+use crate::run::phases::Name;
 use crate::run::scene::Outcome;
 use crate::run::witness::Landing;
 
@@ -19,28 +20,26 @@ const LEGEND: u32 = 110;
 /// Names in one row of the legend.
 const COLUMNS: usize = 6;
 
-/// One colour per name of a phase.
-const COLOURS: [(&str, RGBColor); 13] = [
-    ("preserve", RGBColor(76, 120, 168)),
-    ("freeze and shutdown", RGBColor(245, 133, 24)),
-    ("jump to kernel entry", RGBColor(228, 87, 86)),
-    ("kernel boot", RGBColor(238, 202, 59)),
-    ("IOMMU adopt", RGBColor(84, 162, 75)),
-    ("device probe", RGBColor(114, 183, 178)),
-    ("user space start", RGBColor(255, 157, 166)),
-    ("memory filled", RGBColor(186, 176, 172)),
-    ("retrieve", RGBColor(157, 117, 93)),
-    ("compaction", RGBColor(140, 140, 140)),
-    ("rebuild", RGBColor(178, 121, 162)),
-    ("swap", RGBColor(213, 42, 42)),
-    ("finish", RGBColor(47, 75, 124)),
-];
-
-fn colour(name: &str) -> RGBColor {
-    COLOURS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map_or(BLACK, |(_, colour)| *colour)
+/// The colour of a phase.
+fn colour(name: Name) -> RGBColor {
+    let (red, green, blue) = match name {
+        Name::Preserve => (76, 120, 168),
+        Name::FreezeAndShutdown => (245, 133, 24),
+        Name::JumpToEntry => (228, 87, 86),
+        Name::KernelBoot => (238, 202, 59),
+        Name::IommuAdopt => (84, 162, 75),
+        Name::DeviceProbe => (114, 183, 178),
+        Name::UserSpaceStart => (255, 157, 166),
+        Name::MemoryFilled => (186, 176, 172),
+        Name::Retrieve => (157, 117, 93),
+        Name::Compaction => (140, 140, 140),
+        Name::Rebuild => (178, 121, 162),
+        Name::Swap => (213, 42, 42),
+        Name::FurtherSwaps => (242, 142, 160),
+        Name::Finish => (47, 75, 124),
+        Name::Other(_) => (0, 0, 0),
+    };
+    RGBColor(red, green, blue)
 }
 
 /// Frames per second in each bin, as (seconds, frames per second).
@@ -120,16 +119,16 @@ fn try_draw(outcome: &Outcome, path: &Path) -> Result<(), Box<dyn std::error::Er
         let at = seconds(*from);
         chart.draw_series(LineSeries::new([(at, 0.0), (at, top)], RED.stroke_width(2)))?;
     }
-    for (number, (name, colour)) in COLOURS.iter().enumerate() {
+    for (number, name) in Name::DEMO.into_iter().enumerate() {
         let column = i32::try_from(number % COLUMNS)?;
         let row = i32::try_from(number / COLUMNS)?;
         let (x, y) = (70 + column * 215, 8 + row * 32);
         lower.draw(&Rectangle::new(
             [(x, y), (x + 18, y + 18)],
-            colour.mix(0.6).filled(),
+            colour(name).mix(0.6).filled(),
         ))?;
         lower.draw(&Text::new(
-            (*name).to_owned(),
+            name.to_string(),
             (x + 26, y + 2),
             ("sans-serif", 15),
         ))?;

@@ -54,13 +54,13 @@ fn line(text: &mut String, line: &str) {
     let _ = writeln!(text, "{line}");
 }
 
-/// One line that says how it went.
+/// One line that says how it went; before it, if it went wrong, what is to be done about that.
 pub(crate) fn closing(verdict: &Verdict) -> String {
     let report = &verdict.report;
     if verdict.is_good() {
         return format!(
             "OK: {} of {} frames in order and intact through {} kernel updates, {} of them during the jumps and {} \
-             during the swaps; no DMAR fault, no reset, no stray write; longest gap {:.1} ms.",
+             from the first swap of an update to the last; no DMAR fault, no reset, no stray write; longest gap {:.1} ms.",
             report.frames_received,
             report.frames_sent,
             report.updates,
@@ -69,13 +69,17 @@ pub(crate) fn closing(verdict: &Verdict) -> String {
             report.longest_gap_ms,
         );
     }
-    let faults: Vec<_> = verdict
-        .faults
-        .iter()
-        .map(|fault| fault.lines().next().unwrap_or_default())
-        .collect();
+    let (mut details, mut faults) = (String::new(), Vec::new());
+    for fault in &verdict.faults {
+        let first = fault.lines().next().unwrap_or_default();
+        faults.push(first.trim_end_matches(['.', ':']));
+        // What has more to say, such as what to do, says it before.
+        if first != fault {
+            line(&mut details, fault);
+        }
+    }
     format!(
-        "FAILED: {} of {} frames in order and intact; {}.",
+        "{details}FAILED: {} of {} frames in order and intact; {}.",
         report.frames_received,
         report.frames_sent,
         faults.join("; ")

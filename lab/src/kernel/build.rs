@@ -11,12 +11,12 @@ use super::fragments::{parse, render, verify, Requests};
 use super::tree::{assemble, Tree};
 use super::{Config, Images};
 use crate::command;
-use crate::fingerprint::Fingerprint;
+use crate::fingerprint::{Fingerprint, Stamp};
 use crate::lock::lock;
 use crate::paths;
 use crate::progress::Step;
 use crate::setup::{self, KernelTools};
-use crate::trouble::Trouble;
+use crate::trouble::{trouble, Trouble};
 
 /// Change this when the way kernels are built changes, so that every manifest is stale.
 const RECIPE: &str = "1";
@@ -77,6 +77,7 @@ impl Prepared {
 
 /// Makes the manifest of a configuration stale.
 pub fn forget(config: Config) -> Result<()> {
+    let _lock = lock(&paths::output()?)?;
     let manifest = results(config)?.join("manifest");
     if manifest.exists() {
         fs::remove_file(&manifest)
@@ -178,30 +179,47 @@ fn requests(config: Config) -> Result<Requests> {
 
 /// Requests onto allnoconfig, then olddefconfig; an equal configuration keeps its file and so every object.
 fn configure(config: Config, prepared: &Prepared) -> Result<()> {
+    configure_to(config, &requests(config)?, prepared)
+}
+
+fn configure_to(config: Config, requests: &Requests, prepared: &Prepared) -> Result<()> {
     fs::create_dir_all(&prepared.folder)?;
     super::tree::check_unbuilt(&prepared.source)?;
-    let requests = requests(config)?;
-    let mut sum = Fingerprint::new();
-    let kconfig = prepared.source.join("drivers/hitless/Kconfig");
-    sum.add("requests", render(&requests))
-        .add("tools", &prepared.tools.versions);
-    sum.add("kconfig", fs::read(kconfig).unwrap_or_default())
-        .add("recipe", RECIPE);
-    let stamp = prepared.folder.join(".hitless-configured");
+    let stamp = Stamp::at(prepared.folder.join(".hitless-configured"));
     let dot_config = prepared.folder.join(".config");
-    if fs::read_to_string(&stamp).is_ok_and(|old| old == sum.finish()) && dot_config.is_file() {
-        return verify(&requests, &fs::read_to_string(&dot_config)?);
+    let read = || {
+        fs::read_to_string(&dot_config)
+            .with_context(|| format!("cannot read {}", dot_config.display()))
+    };
+    if let Ok(text) = read() {
+        if stamp.says(&configured(requests, prepared, &text)) {
+            return verify(requests, &text);
+        }
     }
     let step = Step::begin(format!("Configuring the kernel ({config})"));
     let log = prepared.log();
-    command::logged(prepared.make().arg("allnoconfig"), &log, |_| {})?;
-    let base = fs::read_to_string(&dot_config)?;
-    fs::write(&dot_config, base + &render(&requests))?;
-    command::logged(prepared.make().arg("olddefconfig"), &log, |_| {})?;
-    verify(&requests, &fs::read_to_string(&dot_config)?)?;
-    fs::write(&stamp, sum.finish())?;
+    stamp.renew(|| {
+        command::logged(prepared.make().arg("allnoconfig"), &log, |_| {})?;
+        fs::write(&dot_config, read()? + &render(requests))?;
+        command::logged(prepared.make().arg("olddefconfig"), &log, |_| {})?;
+        let text = read()?;
+        verify(requests, &text)?;
+        Ok(configured(requests, prepared, &text))
+    })?;
     step.done();
     Ok(())
+}
+
+/// What a configuration was made of, and itself: one that somebody has changed is made anew.
+fn configured(requests: &Requests, prepared: &Prepared, dot_config: &str) -> String {
+    let kconfig = prepared.source.join("drivers/hitless/Kconfig");
+    let mut sum = Fingerprint::new();
+    sum.add("requests", render(requests))
+        .add("tools", &prepared.tools.versions)
+        .add("kconfig", fs::read(kconfig).unwrap_or_default())
+        .add("recipe", RECIPE)
+        .add("result", dot_config);
+    sum.finish()
 }
 
 fn build(config: Config, prepared: &Prepared, generation: u32) -> Result<()> {
@@ -224,11 +242,10 @@ fn build(config: Config, prepared: &Prepared, generation: u32) -> Result<()> {
         "Building the kernel ({config}, generation {generation})"
     ));
     let mut count = 0;
-    let mut warnings = Vec::new();
     let mut make = prepared.make();
     make.env("KBUILD_BUILD_VERSION", generation.to_string())
         .arg("bzImage");
-    let result = command::logged(&mut make, &log, |line| {
+    kbuild(config, prepared, &mut make, |line| {
         if is_step(line) {
             count += 1;
             // Only a full build is worth a bar; of a partial one nobody knows the length.
@@ -236,25 +253,64 @@ fn build(config: Config, prepared: &Prepared, generation: u32) -> Result<()> {
                 step.at(count, expected, "objects");
             }
         }
-        if line.contains("warning: ") || line.contains("WARNING: ") {
-            warnings.push(line.to_owned());
-        }
-    });
-    result.map_err(|error| {
-        Trouble::new(
-            format!("the kernel ({config}) does not build: {error:#}"),
-            format!("mend the error; the whole log is {}", log.display()),
-        )
     })?;
     // Less is the rest of a build that was cut off.
     if first && count > STEPS_OF_A_FULL_BUILD / 2 {
         fs::write(&steps_file, count.to_string())?;
     }
     step.done();
-    for line in warnings {
-        eprintln!("  kernel build warning: {line}");
-    }
     Ok(())
+}
+
+/// Runs a `make` of the kernel. A warning is an error: most are for the compiler already, the others are so here. What
+/// gave one is not compiled again by the next `make`, which would say nothing: so that one begins from nothing.
+///
+/// # Errors
+///
+/// [`Trouble`] with the errors, or with the warnings.
+pub(crate) fn kbuild(
+    config: Config,
+    prepared: &Prepared,
+    make: &mut Command,
+    mut each: impl FnMut(&str),
+) -> Result<()> {
+    let log = prepared.log();
+    let warned = prepared.folder.join("build.warned");
+    let failed = |error: anyhow::Error| {
+        Trouble::new(
+            format!("the kernel ({config}) does not build: {error:#}"),
+            format!("mend the error; the whole log is {}", log.display()),
+        )
+    };
+    if warned.exists() {
+        command::logged(prepared.make().arg("clean"), &log, |_| {}).map_err(failed)?;
+        fs::remove_file(&warned)?;
+    }
+    let mut warnings = Vec::new();
+    let result = command::logged(make, &log, |line| {
+        if is_warning(line) {
+            // Noted at once: this may end at any time.
+            let _ = fs::write(&warned, "");
+            warnings.push(line.to_owned());
+        }
+        each(line);
+    });
+    result.map_err(failed)?;
+    if warnings.is_empty() {
+        return Ok(());
+    }
+    trouble(
+        format!(
+            "the kernel ({config}) builds with warnings:\n{}",
+            warnings.join("\n")
+        ),
+        format!("mend what they warn of; the whole log is {}", log.display()),
+    )
+}
+
+/// What make itself warns of, such as a clock, is about the host.
+fn is_warning(line: &str) -> bool {
+    (line.contains("warning: ") || line.contains("WARNING: ")) && !line.starts_with("make")
 }
 
 /// kbuild's short lines: two spaces, the kind of step in capitals, the file.
@@ -303,6 +359,29 @@ fn jobs() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
+/// A kbuild that forgets the symbol LOST, and counts how often it is asked.
+#[cfg(test)]
+const KBUILD: &str = "allnoconfig:\n\t@echo >> $(O)/asked; echo > $(O)/.config\nolddefconfig:\n\t@sed -i /CONFIG_LOST=/d $(O)/.config\n";
+
+/// A build folder, and the least that passes for a source.
+#[cfg(test)]
+pub(super) fn pretended(folder: &Path) -> Prepared {
+    let source = super::tree::pretend_source(&folder.join("source"));
+    fs::write(source.path.join("Makefile"), KBUILD).unwrap();
+    Prepared {
+        source: source.path.clone(),
+        folder: folder.join("build"),
+        fingerprint: String::new(),
+        tools: KernelTools {
+            source,
+            rust_library: PathBuf::new(),
+            bindgen: PathBuf::new(),
+            libclang: PathBuf::new(),
+            versions: String::new(),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +398,70 @@ mod tests {
         for line in ["make[1]: Entering", "  warning: x", "", "    CC x"] {
             assert!(!is_step(line), "{line}");
         }
+    }
+
+    #[test]
+    fn a_configuration_that_failed_is_not_taken_for_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepared = pretended(dir.path());
+        let configure = |text: &str| {
+            let requests = parse("x", text).unwrap();
+            configure_to(Config::Hitless, &requests, &prepared)
+        };
+        let read = |name: &str| fs::read_to_string(prepared.folder.join(name)).unwrap();
+        configure("CONFIG_OLD=y\n").unwrap();
+        let first = read(".config");
+        configure("CONFIG_OLD=y\n").unwrap();
+        assert_eq!(read("asked").len(), 1);
+
+        let error = configure("CONFIG_OLD=y\nCONFIG_NEW=y\nCONFIG_LOST=y\n");
+        assert!(error.unwrap_err().to_string().contains("CONFIG_LOST=y"));
+        assert!(read(".config").contains("CONFIG_NEW=y"));
+        configure("CONFIG_OLD=y\n").unwrap();
+        assert_eq!(read(".config"), first);
+    }
+
+    #[test]
+    fn a_configuration_that_somebody_changed_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepared = pretended(dir.path());
+        let requests = parse("x", "CONFIG_OLD=y\n").unwrap();
+        configure_to(Config::Hitless, &requests, &prepared).unwrap();
+        let path = prepared.folder.join(".config");
+        let first = fs::read_to_string(&path).unwrap();
+        fs::write(&path, first.clone() + "CONFIG_MORE=y\n").unwrap();
+        configure_to(Config::Hitless, &requests, &prepared).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), first);
+    }
+
+    #[test]
+    fn a_warning_fails_the_build_and_the_next_one_sees_it_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepared = pretended(dir.path());
+        fs::create_dir_all(&prepared.folder).unwrap();
+        // As kbuild does, it compiles, and warns, once.
+        let rules = "all:\n\t@[ -e $(O)/x.o ] || { touch $(O)/x.o; echo 'x.c:1:1: warning: bad'; }\nclean:\n\t@rm -f $(O)/x.o\n";
+        let makefile = prepared.source.join("Makefile");
+        fs::write(&makefile, rules).unwrap();
+        let build = || {
+            kbuild(
+                Config::Hitless,
+                &prepared,
+                prepared.make().arg("all"),
+                |_| {},
+            )
+        };
+        for _ in 0..2 {
+            let error = build().unwrap_err().to_string();
+            assert!(
+                error.contains("x.c:1:1: warning: bad") && error.contains("what to do"),
+                "{error}"
+            );
+        }
+        fs::write(&makefile, rules.replace("warning: ", "")).unwrap();
+        build().unwrap();
+        build().unwrap();
+        assert!(!is_warning("make[2]: warning:  Clock skew detected."));
     }
 
     #[test]

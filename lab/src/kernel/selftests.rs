@@ -9,9 +9,11 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{build, Config, Images};
+use super::build::{self, Prepared};
+use super::{Config, Images};
 use crate::artifacts::SELFTESTS;
 use crate::command;
+use crate::fingerprint::Stamp;
 use crate::guest_image::Archive;
 use crate::lock::lock;
 use crate::paths;
@@ -41,14 +43,23 @@ pub fn programs(images: &Images) -> Result<Programs> {
             .map(|name| (*name, output.join(name)))
             .collect(),
     };
-    let stamp = output.join("stamp");
-    if fs::read_to_string(&stamp).is_ok_and(|old| old == images.fingerprint) {
+    let stamp = Stamp::at(output.join("stamp"));
+    if stamp.says(&images.fingerprint) {
         return Ok(programs);
     }
     let prepared = build::prepare(images.config)?;
     let _lock = lock(&paths::output()?)?;
     let step = Step::begin("Compiling the kernel tree's LUO selftests");
     fs::create_dir_all(&output)?;
+    stamp.renew(|| {
+        compile(&prepared, &programs)?;
+        Ok(images.fingerprint.clone())
+    })?;
+    step.done();
+    Ok(programs)
+}
+
+fn compile(prepared: &Prepared, programs: &Programs) -> Result<()> {
     command::logged(prepared.make().arg("headers"), &prepared.log(), |_| {})?;
     let tests = prepared.source.join(FOLDER);
     for (name, program) in &programs.tests {
@@ -72,10 +83,7 @@ pub fn programs(images: &Images) -> Result<Programs> {
         "-o",
     ]);
     gcc.arg(&programs.init).arg(tests.join("init.c"));
-    command::logged(&mut gcc, &prepared.log(), |_| {})?;
-    fs::write(stamp, &images.fingerprint)?;
-    step.done();
-    Ok(programs)
+    command::logged(&mut gcc, &prepared.log(), |_| {})
 }
 
 fn compiler(source: &Path, build: &Path) -> Command {

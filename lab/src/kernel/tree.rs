@@ -9,13 +9,16 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use walkdir::WalkDir;
 
 use super::patches;
 use crate::command;
 use crate::fingerprint::{files, Fingerprint};
+use crate::lock::lock;
 use crate::paths;
 use crate::progress::Step;
 use crate::setup::linux::Source;
@@ -46,11 +49,21 @@ pub struct Tree {
     pub fingerprint: String,
 }
 
-/// Removes the assembled tree; the next use makes it from nothing.
+/// Removes the assembled tree and everything that was built of it; the next use makes both from nothing.
 pub fn forget() -> Result<()> {
-    let path = paths::output()?.join("linux");
-    if path.exists() {
-        fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    let output = paths::output()?;
+    let _lock = lock(&output)?;
+    forget_in(&output)
+}
+
+/// The results first, the tree last: what is cut off has nothing left that looks current.
+fn forget_in(output: &Path) -> Result<()> {
+    for name in ["kernel", "build", "linux"] {
+        let path = output.join(name);
+        if path.exists() {
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove {}", path.display()))?;
+        }
     }
     Ok(())
 }
@@ -85,7 +98,7 @@ fn assemble_at(repository: &Path, source: &Source, tree: &Path) -> Result<Tree> 
 
     // Everything that can be refused is refused before the tree is touched.
     let folder = tree.parent().unwrap_or(tree);
-    sweep(folder, &[STAGING]);
+    sweep(folder, STAGING);
     let staging = tempfile::Builder::new()
         .prefix(STAGING)
         .tempdir_in(folder)?;
@@ -187,10 +200,9 @@ fn copy_release(source: &Source, tree: &Path) -> Result<()> {
         source.release
     ));
     let partial = tree.with_extension("partial");
-    for old in [&partial, &tree.to_path_buf()] {
-        if old.exists() {
-            fs::remove_dir_all(old).with_context(|| format!("cannot remove {}", old.display()))?;
-        }
+    if partial.exists() {
+        fs::remove_dir_all(&partial)
+            .with_context(|| format!("cannot remove {}", partial.display()))?;
     }
     let copy = |how: &str| {
         command::output(
@@ -207,8 +219,42 @@ fn copy_release(source: &Source, tree: &Path) -> Result<()> {
         }
         copy("--reflink=auto").context("cannot copy the Linux source")?;
     }
+    if linked || !tree.exists() {
+        // A file of this source may be older than the object of the one before.
+        forget_in(parent)?;
+    } else {
+        renew_dates(&partial, tree)?;
+    }
+    if tree.exists() {
+        fs::remove_dir_all(tree).with_context(|| format!("cannot remove {}", tree.display()))?;
+    }
     fs::rename(&partial, tree)?;
     step.done();
+    Ok(())
+}
+
+/// Gives each file whose content is the same as in the tree before the date it has there, and others today's: make goes
+/// by dates. These files are copies.
+fn renew_dates(copy: &Path, before: &Path) -> Result<()> {
+    let now = SystemTime::now();
+    for entry in WalkDir::new(copy) {
+        let entry = entry?;
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let (path, meta) = (entry.path(), entry.metadata()?);
+        let old_path = before.join(path.strip_prefix(copy)?);
+        let old = fs::symlink_metadata(&old_path).ok();
+        let old = old.filter(|old| old.is_file() && old.len() == meta.len());
+        let old_date = old.and_then(|old| old.modified().ok());
+        if old_date.is_some() && old_date == meta.modified().ok() {
+            continue;
+        }
+        let same = old_date.filter(|_| fs::read(path).ok() == fs::read(&old_path).ok());
+        fs::File::open(path)
+            .and_then(|file| file.set_modified(same.unwrap_or(now)))
+            .with_context(|| format!("cannot date {}", path.display()))?;
+    }
     Ok(())
 }
 
@@ -369,6 +415,51 @@ mod tests {
             "one\nzwei\nthree\n"
         );
         assert_eq!(fs::read_dir(dir.path().join("out")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_another_state_of_a_tree_only_what_changed_is_dated_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = dir.path().join("repository");
+        fs::create_dir_all(repository.join("kernel/patches")).unwrap();
+        let mut source = pretend_source(&dir.path().join("release"));
+        source.private = false;
+        let tree = dir.path().join("out/linux");
+        let object = dir.path().join("out/build/x.o");
+        fs::create_dir_all(object.parent().unwrap()).unwrap();
+        fs::write(&object, "").unwrap();
+        let date = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        assemble_at(&repository, &source, &tree).unwrap();
+        assert!(!object.exists());
+        fs::create_dir_all(object.parent().unwrap()).unwrap();
+        fs::write(&object, "").unwrap();
+        let (makefile, file) = (date(&tree.join("Makefile")), date(&tree.join("dir/a.c")));
+
+        // Another content that is older than the object of the one before.
+        fs::write(source.path.join("dir/a.c"), "other\n").unwrap();
+        let handle = fs::File::open(source.path.join("dir/a.c")).unwrap();
+        handle.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        source.identity = "edited".to_owned();
+        assemble_at(&repository, &source, &tree).unwrap();
+        assert_eq!(date(&tree.join("Makefile")), makefile);
+        assert!(date(&tree.join("dir/a.c")) > file && object.exists());
+        assert_eq!(date(&source.path.join("dir/a.c")), SystemTime::UNIX_EPOCH);
+        // What was edited then has not been edited since.
+        let edited = date(&tree.join("dir/a.c"));
+        source.identity = "edited elsewhere".to_owned();
+        assemble_at(&repository, &source, &tree).unwrap();
+        assert_eq!(date(&tree.join("dir/a.c")), edited);
+    }
+
+    #[test]
+    fn a_forgotten_tree_takes_along_what_was_built_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["linux", "build/off", "kernel/off", "runs"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        forget_in(dir.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
+        assert!(left.len() == 1 && left[0].file_name() == "runs");
     }
 
     #[test]

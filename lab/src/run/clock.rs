@@ -11,6 +11,9 @@ pub(crate) const MS: Ns = 1_000_000;
 /// Nanoseconds in a second.
 pub(crate) const SECOND: Ns = 1_000_000_000;
 
+/// A time of day that has moved by so much against the run's clock was set: no drift is so fast.
+const SET: Duration = Duration::from_millis(20);
+
 /// The run's clock. QEMU stamps its log with the time of day, so that too can be turned into the run's time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
@@ -33,6 +36,15 @@ impl Clock {
     /// The present.
     pub(crate) fn now(&self) -> Ns {
         nanoseconds(self.start.elapsed())
+    }
+
+    /// By how much the time of day was set since the start, if it was: QEMU's stamps do not fit the run's times then.
+    pub(crate) fn was_set(&self) -> Option<Duration> {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let moved = unix.abs_diff(self.unix + self.start.elapsed());
+        (moved > SET).then_some(moved)
     }
 
     /// A time of day, given in microseconds since 1970, in the run's time (zero if it was before).
@@ -63,5 +75,16 @@ mod tests {
         };
         assert_eq!(clock.of_unix_us(1_700_000_000_250_000), 250 * MS);
         assert_eq!(clock.of_unix_us(1), 0);
+    }
+
+    #[test]
+    fn a_time_of_day_that_was_set_is_noticed() {
+        let mut clock = Clock::start();
+        assert_eq!(clock.was_set(), None);
+        clock.unix += Duration::from_millis(500);
+        let moved = clock.was_set().expect("it was set back");
+        assert!(moved > Duration::from_millis(400), "{moved:?}");
+        clock.unix -= Duration::from_secs(1);
+        assert!(clock.was_set().is_some(), "set forward");
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::run::clock::{as_ms, Clock, Ns};
+use crate::run::priority::hurry;
 
 /// Lines after which nothing good comes any more: they end a run.
 const HANGS: [&str; 9] = [
@@ -88,6 +89,7 @@ impl Console {
         std::thread::Builder::new()
             .name("console".to_owned())
             .spawn(move || {
+                hurry();
                 let mut splitter = Splitter::default();
                 let mut bytes = [0; 4096];
                 while let Ok(count @ 1..) = socket.read(&mut bytes) {
@@ -98,7 +100,7 @@ impl Console {
                         reader.add(at, text);
                     }
                 }
-                reader.lock().ended = true;
+                reader.end();
             })
             .context("no thread for the console")?;
         Ok(console)
@@ -118,6 +120,11 @@ impl Console {
             seen.warnings.push(text.clone());
         }
         seen.lines.push(Line { at, text });
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn end(&self) {
+        self.lock().ended = true;
     }
 
     /// All lines so far.

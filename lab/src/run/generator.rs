@@ -14,6 +14,7 @@ use hitless_proto::frame;
 use rustix::net::sockopt;
 
 use crate::run::clock::{Clock, Ns, MS, SECOND};
+use crate::run::priority::hurry;
 
 /// The generator's own MAC address: locally administered.
 const SOURCE: [u8; 6] = [0x52, 0x54, 0x00, 0x48, 0x4c, 0xff];
@@ -99,7 +100,10 @@ impl Generator {
             .name(format!("generator{}", stream.card))
             .spawn({
                 let (sent, stop) = (Arc::clone(&sent), Arc::clone(&stop));
-                move || send(&mut Wire::new(wire), stream, clock, &sent, &stop)
+                move || {
+                    hurry();
+                    send(&mut Wire::new(wire), stream, clock, &sent, &stop);
+                }
             })
             .context("no thread for the generator")?;
         Ok(Self {

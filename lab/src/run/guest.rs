@@ -11,16 +11,17 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Context, Result};
-use hitless_proto::{Answer, Command, Failure, Order, Report};
+use hitless_proto::{Answer, Command, Failure, Order, Report, MARGIN};
 use thiserror::Error;
 
 use crate::run::clock::{as_ms, Clock, Ns};
 use crate::run::console::Console;
+use crate::run::machine::process::{death, Process};
+use crate::run::priority::hurry;
+use crate::trouble::Trouble;
 
 /// How often a wait looks whether the kernel has panicked.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long an order may take unless it is known to take longer.
-const LIMIT: Duration = Duration::from_secs(30);
 /// How long a kernel may take from start to hello.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// How long the console's last words may come after the machine's end.
@@ -89,6 +90,8 @@ pub(crate) struct Guest {
     writer: UnixStream,
     reports: Receiver<(Ns, Report)>,
     console: Console,
+    /// QEMU, whose end tells why nothing is heard any more.
+    process: Option<Process>,
     clock: Clock,
     next: u64,
     log: String,
@@ -101,7 +104,12 @@ impl Guest {
     /// # Errors
     ///
     /// The socket can not be duplicated or no thread started.
-    pub(crate) fn new(socket: UnixStream, console: Console, clock: Clock) -> Result<Self> {
+    pub(crate) fn new(
+        socket: UnixStream,
+        console: Console,
+        clock: Clock,
+        process: Option<Process>,
+    ) -> Result<Self> {
         let reader = socket
             .try_clone()
             .context("the control socket can not be duplicated")?;
@@ -109,6 +117,7 @@ impl Guest {
         std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
+                hurry();
                 for line in BufReader::new(reader).split(b'\n') {
                     let Ok(line) = line else { break };
                     // Anything else than a report is noise of a port that is being set up.
@@ -124,6 +133,7 @@ impl Guest {
             writer: socket,
             reports,
             console,
+            process,
             clock,
             next: 1,
             log: String::new(),
@@ -166,7 +176,7 @@ impl Guest {
     ///
     /// [`OrderError`].
     pub(crate) fn order(&mut self, command: Command) -> Result<Reply, OrderError> {
-        let limit = limit(&command);
+        let limit = command.limit() + MARGIN;
         let (id, _, name) = self.send(command).map_err(OrderError::Machine)?;
         let start = Instant::now();
         loop {
@@ -296,56 +306,63 @@ impl Guest {
             match self.reports.recv_timeout(LOOK) {
                 Ok(report) => return Ok(report),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.ended(what, "the machine has ended"))
+                    return Err(self.ended(what, "the port is closed"))
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if let Some(hang) = self.console.hang() {
                 // The rest of the kernel's report is worth a moment.
-                std::thread::sleep(Duration::from_millis(500));
-                return Err(self.gone(what, &format!("the kernel says: {hang}")));
+                std::thread::sleep(LAST_WORDS);
+                return Err(self.gone(what, kernel_says(&hang)));
             }
             if start.elapsed() > limit {
-                return Err(self.gone(
-                    what,
-                    &format!("nothing was heard for {} s", limit.as_secs()),
-                ));
+                let silence = Trouble::new(
+                    format!("nothing was heard for {} s", limit.as_secs()),
+                    "the console's and the orders' logs (console.log, control.log) tell where the machine stands still; on a \
+                     busy host run again when it has less to do",
+                );
+                return Err(self.gone(what, silence));
             }
         }
     }
 
-    /// The machine is gone. A kernel that panics reboots, which ends it: then the panic is the reason.
+    /// The machine is gone. A kernel that panics reboots, which ends it: then the panic is the reason. Otherwise QEMU's
+    /// own end is.
     fn ended(&mut self, what: &str, how: &str) -> anyhow::Error {
         let start = Instant::now();
-        while !self.console.has_ended() && start.elapsed() < LAST_WORDS {
+        let status = || self.process.as_ref().and_then(Process::ended);
+        while start.elapsed() < LAST_WORDS && !(self.console.has_ended() && status().is_some()) {
             std::thread::sleep(LOOK);
         }
-        match self.console.hang() {
-            Some(hang) => self.gone(what, &format!("the kernel says: {hang}")),
-            None => self.gone(what, how),
-        }
+        let why = match (self.console.hang(), status()) {
+            (Some(hang), _) => kernel_says(&hang),
+            (None, Some(status)) => death(status),
+            (None, None) => Trouble::new(
+                format!("the machine says nothing more ({how})"),
+                "console.log and qemu-stderr.log among the logs tell how far it came",
+            ),
+        };
+        self.gone(what, why)
     }
 
-    fn gone(&mut self, what: &str, why: &str) -> anyhow::Error {
+    fn gone(&mut self, what: &str, why: Trouble) -> anyhow::Error {
         let at = self.clock.now();
-        self.note(at, &format!("waiting for {what}: {why}"));
-        let tail = self.console.tail(30);
-        if tail.is_empty() {
-            return anyhow!("waiting for {what}: {why}. The console is empty");
-        }
-        anyhow!("waiting for {what}: {why}. The console's last lines:\n{tail}")
+        let Trouble { cause, remedy } = why;
+        self.note(at, &format!("waiting for {what}: {cause}"));
+        let tail = match self.console.tail(30).trim_end() {
+            "" => "The console is empty".to_owned(),
+            lines => format!("The console's last lines:\n{lines}"),
+        };
+        Trouble::new(format!("waiting for {what}: {cause}. {tail}"), remedy).into()
     }
 }
 
-fn limit(command: &Command) -> Duration {
-    match command {
-        Command::FillMemory { .. } | Command::Compact { .. } => 2 * LIMIT,
-        Command::Run { .. } => 4 * LIMIT,
-        Command::Swaps {
-            count, pause_us, ..
-        } => LIMIT + Duration::from_micros(u64::from(*count) * (pause_us + 100_000)),
-        _ => LIMIT,
-    }
+fn kernel_says(hang: &str) -> Trouble {
+    Trouble::new(
+        format!("the kernel says: {hang}"),
+        "the whole console is in console.log among the logs; `cargo lab test --vm-only debug::` runs a kernel that looks \
+         closer, and `cargo lab demo --control` the same kernel with hitless off",
+    )
 }
 
 /// A command in few words, for errors and the log.
@@ -375,7 +392,7 @@ mod tests {
             orders.next();
         });
         let console = Console::default();
-        let guest = Guest::new(ours, console.clone(), Clock::start()).expect("a guest");
+        let guest = Guest::new(ours, console.clone(), Clock::start(), None).expect("a guest");
         (guest, console)
     }
 
@@ -437,13 +454,13 @@ mod tests {
         let (mut guest, _) = guest(&[]);
         let error = guest.order(Command::FreeMemory).expect_err("gone");
         assert!(matches!(error, OrderError::Machine(_)));
+        assert!(error.to_string().contains("what to do: "), "{error}");
     }
 
     #[test]
     fn a_jump_ends_with_the_next_hello() {
-        let (mut guest, _) = guest(&[
-            "{\"report\":\"hello\",\"release\":\"7.3.4\",\"version\":\"#2 SMP\",\"cmdline\":\"\",\"boot_ns\":1}\n",
-        ]);
+        let (mut guest, _) =
+            guest(&["{\"report\":\"hello\",\"release\":\"7.3.4\",\"version\":\"#2 SMP\"}\n"]);
         let (_, hello) = guest.kexec().expect("a hello");
         assert_eq!(hello.kernel, "7.3.4 #2 SMP");
     }

@@ -6,9 +6,10 @@ use serde::Serialize;
 use crate::run::clock::{as_ms, Ns};
 use crate::run::generator::Sent;
 use crate::run::guest::GuestCount;
-use crate::run::phases::{frames_between, Phase};
+use crate::run::phases::{frames_between, swaps, Name, Phase};
 use crate::run::trace::{Faults, Harm};
 use crate::run::witness::{Landing, Seen};
+use crate::trouble::Trouble;
 
 /// Everything that was seen.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Evidence {
     pub(crate) profile: String,
     /// Updates done.
     pub(crate) updates: u32,
+    /// Frames per second that were to be sent.
+    pub(crate) rate: u32,
     /// `uname -r -v` of each kernel, in order.
     pub(crate) kernels: Vec<String>,
     /// What the generator sent.
@@ -31,6 +34,8 @@ pub(crate) struct Evidence {
     pub(crate) second_card_faults: u64,
     /// Looks at the fault registers that showed one of the preserved device.
     pub(crate) recorded_faults: u64,
+    /// Looks from the first jump on that showed the unit not translating.
+    pub(crate) untranslated: u64,
     /// What was done to the device.
     pub(crate) harms: Vec<(Ns, Harm)>,
     /// Frames where none may be.
@@ -52,7 +57,7 @@ pub(crate) struct Evidence {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct PhaseReport {
     /// Its name.
-    pub(crate) name: String,
+    pub(crate) name: Name,
     /// Its length, milliseconds.
     pub(crate) ms: f64,
     /// Frames that landed in it.
@@ -80,7 +85,8 @@ pub(crate) struct Report {
     pub(crate) device_resets: u64,
     /// Frames that landed between the old kernel's last line and the new user space's hello.
     pub(crate) frames_during_jump: u64,
-    /// Frames that landed in the phases called swap.
+    /// Frames that landed while tables were replaced: in each update from the start of the first swap, from the restored
+    /// HWPT to the new one, to the end of the last of the further swaps that follow it.
     pub(crate) frames_during_swap: u64,
     /// Updates done.
     pub(crate) updates: u32,
@@ -92,7 +98,13 @@ pub(crate) struct Report {
     pub(crate) profile: String,
     /// The longest time without a landing, milliseconds.
     pub(crate) longest_gap_ms: f64,
-    /// Frames of the second card sent after the jump, or frames of the first outside of its memory.
+    /// Frames of the second card sent after the jump, or frames of the first outside of its memory. All of the machine's
+    /// memory is searched for them after each jump, before it is filled, and at the end; each counts once. The second
+    /// card's own memory is watched besides, every millisecond and through the jump.
+    ///
+    /// What is searched for is the head of a whole frame at the start of a buffer. Not seen are a card's writes into
+    /// descriptors (16 bytes each, which look like nothing), and frames elsewhere that the new kernel's boot has
+    /// overwritten before its user space came up.
     pub(crate) stray_writes: u64,
     /// The timeline.
     pub(crate) phases: Vec<PhaseReport>,
@@ -123,11 +135,9 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
         .iter()
         .map(|(from, to)| frames_between(landings, *from, *to))
         .sum();
-    let swap = evidence
-        .phases
+    let swap = swaps(&evidence.phases)
         .iter()
-        .filter(|phase| phase.name == "swap")
-        .map(|phase| phase.frames(landings))
+        .map(|(from, to)| frames_between(landings, *from, *to))
         .sum();
     let resets = evidence
         .harms
@@ -155,7 +165,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
             .phases
             .iter()
             .map(|phase| PhaseReport {
-                name: phase.name.to_owned(),
+                name: phase.name,
                 ms: as_ms(phase.to - phase.from),
                 frames: phase.frames(landings),
             })
@@ -221,11 +231,16 @@ fn faults(evidence: &Evidence, report: &Report) -> Vec<String> {
         (report.corrupt, "frames corrupt"),
         (report.dmar_faults, "DMAR faults of the preserved device"),
         (report.stray_writes, "stray writes"),
+        (
+            evidence.untranslated,
+            "looks at the IOMMU's registers showed translation off",
+        ),
     ] {
         if count > 0 {
             faults.push(format!("{count} {what}"));
         }
     }
+    faults.extend(ran_dry(evidence, report));
     let mut harms: Vec<Harm> = evidence.harms.iter().map(|(_, harm)| *harm).collect();
     harms.sort_unstable();
     for group in harms.chunk_by(|one, other| one == other) {
@@ -237,8 +252,7 @@ fn faults(evidence: &Evidence, report: &Report) -> Vec<String> {
     if report.frames_during_jump == 0 || evidence.jumps.iter().any(silent) {
         faults.push("no frame landed during the jump".to_owned());
     }
-    let mut swaps = evidence.phases.iter().filter(|phase| phase.name == "swap");
-    if report.frames_during_swap == 0 || swaps.any(|phase| phase.frames(landings) == 0) {
+    if report.frames_during_swap == 0 || swaps(&evidence.phases).iter().any(silent) {
         faults.push("no frame landed during a swap".to_owned());
     }
     if report.updates == 0 {
@@ -249,25 +263,47 @@ fn faults(evidence: &Evidence, report: &Report) -> Vec<String> {
             faults.push(format!("the kernel did not change: {}", pair[0]));
         }
     }
-    if let Some(guest) = evidence.guest {
-        let ours = (report.frames_received, report.duplicated, report.corrupt);
-        let theirs = (
-            guest.received.saturating_sub(guest.duplicated),
-            guest.duplicated,
-            guest.corrupt,
-        );
-        if ours != theirs {
-            faults.push(format!(
-                "the guest counts {} frames, {} duplicated and {} corrupt, where the memory showed {}, {} and {}",
-                theirs.0, theirs.1, theirs.2, ours.0, ours.1, ours.2
-            ));
-        }
-    }
+    faults.extend(evidence.guest.and_then(|guest| disagreement(guest, report)));
     if let Some(warning) = evidence.warnings.first() {
         faults.push(format!("the kernel warned: {}", warning.trim()));
     }
     faults.extend(evidence.troubles.iter().cloned());
     faults
+}
+
+/// The guest counted something else than the memory showed.
+fn disagreement(guest: GuestCount, report: &Report) -> Option<String> {
+    let ours = (report.frames_received, report.duplicated, report.corrupt);
+    let theirs = (
+        guest.received.saturating_sub(guest.duplicated),
+        guest.duplicated,
+        guest.corrupt,
+    );
+    (ours != theirs).then(|| {
+        format!(
+            "the guest counts {} frames, {} duplicated and {} corrupt, where the memory showed {}, {} and {}",
+            theirs.0, theirs.1, theirs.2, ours.0, ours.1, ours.2
+        )
+    })
+}
+
+/// Frames were lost for want of descriptors: the host did not run the guest often enough, and no part of the update is to
+/// blame. Not so where the card passed descriptors without filling them: then it met a fault.
+fn ran_dry(evidence: &Evidence, report: &Report) -> Option<String> {
+    let dry = evidence.seen.dry;
+    let only_dry = report.lost > 0 && report.corrupt == 0 && report.dmar_faults == 0;
+    (only_dry && dry > 0).then(|| {
+        Trouble::new(
+            format!(
+                "the ring ran dry: for {:.0} ms every descriptor was used and the guest had not posted them again, so the \
+                 host was too slow for {} frames/s",
+                as_ms(dry),
+                evidence.rate
+            ),
+            "use a lower --rate, or run it when the host has less to do",
+        )
+        .to_string()
+    })
 }
 
 #[cfg(test)]
@@ -299,7 +335,7 @@ mod tests {
             },
             phases: vec![Phase {
                 update: 1,
-                name: "swap",
+                name: Name::Swap,
                 from: 50 * MS,
                 to: 60 * MS,
             }],
@@ -334,7 +370,7 @@ mod tests {
     /// Each change makes exactly one sentence appear, which has these words.
     #[test]
     fn every_failure_is_noticed() {
-        let changes: [(&str, Change); 15] = [
+        let changes: [(&str, Change); 16] = [
             ("frames lost", |run| {
                 run.seen.landings.remove(40);
                 run.guest = None;
@@ -362,6 +398,7 @@ mod tests {
                 run.harms.push((1, Harm::PortBusMasterOff))
             }),
             ("stray writes", |run| run.strays = 1),
+            ("translation off", |run| run.untranslated = 1),
             ("during the jump", |run| run.jumps.clear()),
             ("during a swap", |run| run.phases.clear()),
             ("did not change", |run| {
@@ -382,6 +419,22 @@ mod tests {
             assert_eq!(faults.len(), 1, "{words}: {faults:?}");
             assert!(faults[0].contains(words), "{words}: {faults:?}");
         }
+    }
+
+    #[test]
+    fn a_dry_ring_is_named_as_the_cause_only_where_it_is() {
+        let mut run = good();
+        run.seen.dry = 700 * MS;
+        assert!(judge(&run).is_good(), "nothing was lost by it");
+        run.seen.landings.truncate(60);
+        run.guest = None;
+        let dry = |run: &Evidence| judge(run).faults.join("; ").contains("a lower --rate");
+        assert!(dry(&run));
+        run.seen.skipped = 3;
+        assert!(!dry(&run));
+        run.seen.skipped = 0;
+        run.seen.dry = 0;
+        assert!(!dry(&run));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! A running machine. It ends when it is dropped, whatever happened.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use anyhow::{anyhow, Context, Result};
 
@@ -15,17 +15,21 @@ use crate::run::guest::{Guest, Hello};
 use crate::run::monitor::Monitor;
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
-use crate::run::qemu::{self, names, SLOTS};
+use crate::run::qemu::{self, names};
 use crate::run::ram::Ram;
+use crate::run::trace::{Findings, Question};
+use crate::trouble::Trouble;
 
+pub(crate) mod process;
 pub(crate) mod room;
 mod starting;
 
+pub(crate) use process::with_parent_death;
 pub(crate) use room::memory_directory;
-use starting::Starting;
 
-/// The nice value of a machine and of what watches it.
-const PRIORITY: i32 = -15;
+use process::Process;
+use starting::{Listeners, Starting};
+
 /// File: QEMU's standard error.
 const STDERR: &str = "qemu-stderr.log";
 
@@ -58,8 +62,8 @@ pub(crate) struct Machine {
     /// The logs.
     pub(crate) directory: Directory,
     monitor: Monitor,
-    wires: [Option<UnixStream>; SLOTS.len()],
-    child: Child,
+    wires: Vec<Option<UnixStream>>,
+    process: Process,
 }
 
 impl Machine {
@@ -76,21 +80,7 @@ impl Machine {
     ) -> Result<Self> {
         let sockets = memory_directory(profile.machine.memory_mib)?;
         let directory = Directory::create(name)?;
-        let listen = |name: &str| -> Result<UnixListener> {
-            let path = sockets.path().join(name);
-            let listener = UnixListener::bind(&path)
-                .with_context(|| format!("no socket at {}", path.display()))?;
-            listener
-                .set_nonblocking(true)
-                .context("a socket does not wait")?;
-            Ok(listener)
-        };
-        let console = listen(names::CONSOLE)?;
-        let control = listen(names::CONTROL)?;
-        let monitor = listen(names::MONITOR)?;
-        let nets = SLOTS.map(|slot| listen(&names::net(slot.card)));
-
-        hurry();
+        let listeners = Listeners::bind(sockets.path())?;
         let clock = Clock::start();
         let flags = qemu::flags(
             profile,
@@ -101,62 +91,36 @@ impl Machine {
             false,
         );
         directory.write("command-line", &format!("{flags:#?}\n"));
-        let stderr_path = directory.path().join(STDERR);
-        let stderr = File::create(&stderr_path)
-            .with_context(|| format!("{} can not be written", stderr_path.display()))?;
-        let child = with_parent_death(&parts.qemu)
-            .args(&flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .with_context(|| {
-                format!(
-                    "{} can not be started: run `cargo lab setup`",
-                    parts.qemu.display()
-                )
-            })?;
+        let stderr = directory.path().join(STDERR);
+        let process = Process::start(&parts.qemu, &flags, &stderr)?;
         // From here on QEMU ends when an error returns.
-        let mut starting = Starting {
-            child: Some(child),
-            stderr: stderr_path,
-        };
+        let starting = Starting::new(process.clone(), stderr);
         let console = Console::follow(
-            starting.accept(&console, "console")?,
+            starting.accept(&listeners.console, "console")?,
             &directory.path().join("console.log"),
             clock,
         )?;
-        let guest = Guest::new(
-            starting.accept(&control, "control")?,
-            console.clone(),
-            clock,
-        )?;
-        let monitor = starting.accept(&monitor, "monitor")?;
-        let mut wires = [None, None];
-        for (wire, listener) in wires.iter_mut().zip(nets) {
-            *wire = Some(starting.accept(&listener?, "network")?);
-        }
-        let monitor = Monitor::new(monitor)?;
-        let ram_path = sockets.path().join(names::RAM);
-        let file = OpenOptions::new()
-            .read(true)
-            .open(&ram_path)
-            .with_context(|| format!("the machine's memory {} is missing", ram_path.display()))?;
+        let control = starting.accept(&listeners.control, "control")?;
+        let guest = Guest::new(control, console.clone(), clock, Some(process.clone()))?;
+        let monitor = starting.accept(&listeners.monitor, "monitor")?;
+        let nets = listeners.nets.iter();
+        let wires = nets
+            .map(|net| starting.accept(net, "network").map(Some))
+            .collect::<Result<_>>()?;
+        let monitor = Monitor::new(monitor).map_err(|error| starting.explain(error))?;
+        let ram = open_ram(&sockets.path().join(names::RAM))?;
         // Everybody has what they need open: nothing is left behind even if the lab is killed.
         sockets.close()?;
-        let child = starting
-            .child
-            .take()
-            .ok_or_else(|| anyhow!("QEMU has ended"))?;
+        starting.done()?;
         Ok(Self {
             clock,
             console,
             guest,
-            ram: Ram::new(file, profile.machine.memory_mib << 20),
+            ram: Ram::new(ram, profile.machine.memory_mib << 20),
             directory,
             monitor,
             wires,
-            child,
+            process,
         })
     }
 
@@ -192,18 +156,23 @@ impl Machine {
         self.monitor.clone()
     }
 
-    /// Ends QEMU, so that its trace is complete, and returns the trace.
+    /// Whether QEMU still runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// Ends QEMU, so that its trace is complete, and asks the trace.
     ///
     /// # Errors
     ///
     /// The trace can not be read.
-    pub(crate) fn end(&mut self) -> Result<String> {
-        self.kill();
+    pub(crate) fn end(&mut self, question: &Question) -> Result<Findings> {
+        self.process.kill();
         self.directory.write("control.log", self.guest.log());
         let path = self.directory.path().join(names::TRACE);
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("{} can not be read", path.display()))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        File::open(&path)
+            .and_then(|file| Findings::read(BufReader::new(file), self.clock, question))
+            .with_context(|| format!("{} can not be read", path.display()))
     }
 
     /// What QEMU itself had to say of its own end, where it did not end by the lab's will: it is not the guest's doing.
@@ -214,39 +183,31 @@ impl Machine {
                 .iter()
                 .any(|word| line.contains(word))
         })?;
-        Some(format!("QEMU crashed: {line}"))
+        let crashed = Trouble::new(
+            format!("QEMU crashed: {line}"),
+            "run again, with another QEMU if it happens again: it is not the guest's doing",
+        );
+        Some(crashed.to_string())
     }
 
     /// Ends QEMU and keeps only the logs.
     pub(crate) fn into_directory(mut self) -> Directory {
-        self.kill();
+        self.process.kill();
         self.directory.write("control.log", self.guest.log());
         self.directory.take()
-    }
-
-    fn kill(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.kill();
+        self.process.kill();
         self.directory.write("control.log", self.guest.log());
     }
 }
 
-/// Puts QEMU and the threads that watch it before whatever else the host does: frames are counted, and those that a busy
-/// host delays may not look like those that the guest loses. Without the right to do so it is done without.
-fn hurry() {
-    let _ = rustix::process::setpriority_process(None, PRIORITY);
-}
-
-/// A command that the kernel ends when the lab ends, even if the lab is killed.
-pub(crate) fn with_parent_death(program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-    command
+fn open_ram(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .open(path)
+        .with_context(|| format!("the machine's memory {} is missing", path.display()))
 }

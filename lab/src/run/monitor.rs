@@ -19,6 +19,8 @@ pub(crate) struct Monitor {
 struct Connection {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
+    /// The number of the last command: an answer that came too late is not taken for that of the next command.
+    number: u64,
 }
 
 impl Monitor {
@@ -37,9 +39,10 @@ impl Monitor {
         let mut connection = Connection {
             reader: BufReader::new(socket),
             writer,
+            number: 0,
         };
         connection.line().context("QEMU's monitor does not greet")?;
-        connection.execute(&json!({"execute": "qmp_capabilities"}))?;
+        connection.execute(json!({"execute": "qmp_capabilities"}))?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
         })
@@ -55,7 +58,7 @@ impl Monitor {
             .connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let answer = connection.execute(&json!({
+        let answer = connection.execute(json!({
             "execute": "human-monitor-command",
             "arguments": {"command-line": command_line},
         }))?;
@@ -91,7 +94,9 @@ impl Connection {
         serde_json::from_str(&line).with_context(|| format!("QEMU's monitor says `{line}`"))
     }
 
-    fn execute(&mut self, command: &Value) -> Result<Value> {
+    fn execute(&mut self, mut command: Value) -> Result<Value> {
+        self.number += 1;
+        command["id"] = json!(self.number);
         let mut text = command.to_string();
         text.push('\n');
         self.writer
@@ -99,13 +104,16 @@ impl Connection {
             .context("QEMU's monitor takes no commands")?;
         loop {
             let mut line = self.line()?;
+            if line.get("id") != command.get("id") {
+                // An event, or an answer to a command that was given up.
+                continue;
+            }
             if let Some(answer) = line.get_mut("return") {
                 return Ok(answer.take());
             }
             if let Some(error) = line.get("error") {
                 bail!("QEMU refuses {command}: {error}");
             }
-            // Anything else is an event.
         }
     }
 }
@@ -125,6 +133,26 @@ fn parse_words(text: &str) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_belongs_to_its_command() {
+        let (ours, theirs) = UnixStream::pair().expect("sockets");
+        let qemu = std::thread::spawn(move || {
+            let mut writer = theirs.try_clone().expect("a duplicate");
+            let mut commands = BufReader::new(theirs).lines();
+            let mut say = |line: &str| writeln!(writer, "{line}").expect("written");
+            say(r#"{"QMP": {}}"#);
+            commands.next();
+            say(r#"{"return": {}, "id": 1}"#);
+            commands.next();
+            say(r#"{"event": "STOP"}"#);
+            say(r#"{"return": "too late", "id": 1}"#);
+            say(r#"{"return": "1: 0x00000007", "id": 2}"#);
+        });
+        let monitor = Monitor::new(ours).expect("a greeting");
+        assert_eq!(monitor.words(1, 1).expect("an answer"), [7]);
+        qemu.join().expect("no panic");
+    }
 
     #[test]
     fn words_are_read() {

@@ -47,8 +47,9 @@ pub(crate) const IGB_POWER_CONTROL: u32 = 0x44;
 pub(crate) const VTD_REGISTERS: u64 = 0xfed9_0000;
 
 /// Trace events that the judge reads, and some that help to understand a failure.
-pub(crate) const TRACE_EVENTS: [&str; 9] = [
+pub(crate) const TRACE_EVENTS: [&str; 10] = [
     "vtd_dmar_fault",
+    "vtd_fault_disabled",
     "vtd_dmar_enable",
     "vtd_reg_write_gcmd",
     "vtd_reg_dmar_root",
@@ -58,6 +59,17 @@ pub(crate) const TRACE_EVENTS: [&str; 9] = [
     "e1000e_core_ctrl_sw_reset",
     "e1000e_core_ctrl_phy_reset",
 ];
+
+/// Events that this QEMU does not have, by what it says on its standard error: without them the judge would see nothing
+/// and find nothing wrong.
+pub(crate) fn missing_events(stderr: &str) -> Vec<&str> {
+    stderr
+        .lines()
+        .filter_map(|line| line.split_once("trace event '")?.1.split_once('\''))
+        .filter(|(_, rest)| rest.contains("does not exist") || rest.contains("is not traceable"))
+        .map(|(name, _)| name)
+        .collect()
+}
 
 /// Names of the sockets and files of a machine, below the directories given to [`flags`].
 pub(crate) mod names {
@@ -248,6 +260,14 @@ mod tests {
         assert_eq!(unknown(&profile, list).as_deref(), Some("x-flts"));
         let list = format!("{list}  x-flts=<bool>\n");
         assert_eq!(unknown(&profile, &list), None);
+    }
+
+    #[test]
+    fn events_that_qemu_does_not_have_are_named() {
+        let said = "qemu-system-x86_64: -trace x: warning: trace event 'x' does not exist\n\
+                    qemu-system-x86_64: warning: something else\n";
+        assert_eq!(missing_events(said), ["x"]);
+        assert_eq!(missing_events(""), [""; 0]);
     }
 
     #[test]

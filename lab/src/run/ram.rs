@@ -6,6 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use hitless_proto::layout::PAGE;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
 /// q35 puts memory below 4 GiB up to here, when there is no more than this.
 const LOW_LIMIT: u64 = 0xb000_0000;
 /// With more memory than that, only so much is below 4 GiB.
@@ -72,6 +76,20 @@ impl Ram {
         self.file.read_exact_at(bytes, offset)
     }
 
+    /// The first byte of the file from `offset` on that was ever written, rounded down to a page: before it there are only
+    /// zeros that take no memory. The end of the file where there is none.
+    ///
+    /// # Errors
+    ///
+    /// The file can not be asked.
+    pub(crate) fn written_from(&self, offset: u64) -> io::Result<u64> {
+        match rustix::fs::seek(&*self.file, SeekFrom::Data(offset)) {
+            Ok(data) => Ok(data / PAGE * PAGE),
+            Err(Errno::NXIO) => Ok(self.size),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Reads a piece of the file for a search; returns fewer bytes only at the end.
     ///
     /// # Errors
@@ -88,6 +106,17 @@ impl Ram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_never_written_is_passed_over() {
+        let file = tempfile::tempfile_in("/dev/shm").expect("a file");
+        file.set_len(8 << 20).expect("a size");
+        file.write_all_at(&[1], (5 << 20) + 7).expect("written");
+        let ram = Ram::new(file, 8 << 20);
+        assert_eq!(ram.written_from(0).expect("asked"), 5 << 20);
+        let end = ram.written_from((5 << 20) + PAGE).expect("asked");
+        assert_eq!(end, 8 << 20);
+    }
 
     #[test]
     fn the_hole_below_four_gib_is_left_out() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The VT-d unit's fault registers, read through QEMU's monitor ten times a second: a second witness beside the
-//! trace, for what a kernel has not cleared yet.
+//! trace, for what a kernel has not cleared yet. What it did not see says something only if it was there to see it: so
+//! looks that failed, and jumps without a look on either side, are told.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,8 @@ use anyhow::{Context, Result};
 
 use crate::run::clock::{Clock, Ns};
 use crate::run::monitor::Monitor;
+use crate::run::phases::Jump;
+use crate::run::priority::hurry;
 use crate::run::qemu::VTD_REGISTERS;
 
 /// Global Status (VT-d specification 11.4.4.2) and its translation enable status.
@@ -22,13 +25,13 @@ const FAULT: u32 = 1 << 31;
 
 /// What one look showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Look {
+struct Look {
     /// When.
-    pub(crate) at: Ns,
+    at: Ns,
     /// Translation is on.
-    pub(crate) translating: bool,
+    translating: bool,
     /// The device whose fault is recorded.
-    pub(crate) fault: Option<u16>,
+    fault: Option<u16>,
 }
 
 impl Look {
@@ -45,10 +48,79 @@ impl Look {
     }
 }
 
+/// Everything that was seen, and what was not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Looks {
+    /// Looks that succeeded.
+    done: Vec<Look>,
+    /// How many failed.
+    failed: u64,
+    /// How the first of them did.
+    error: Option<String>,
+}
+
+impl Looks {
+    fn add(&mut self, look: Result<Look>) {
+        match look {
+            Ok(look) => self.done.push(look),
+            Err(error) => {
+                self.failed += 1;
+                self.error.get_or_insert(format!("{error:#}"));
+            }
+        }
+    }
+
+    /// How many looks between two moments showed a fault of this device.
+    pub(crate) fn faults(&self, source_id: u16, from: Ns, to: Ns) -> u64 {
+        self.within(from, to)
+            .filter(|look| look.fault == Some(source_id))
+            .count() as u64
+    }
+
+    /// How many looks between two moments showed translation off.
+    pub(crate) fn untranslated(&self, from: Ns, to: Ns) -> u64 {
+        self.within(from, to)
+            .filter(|look| !look.translating)
+            .count() as u64
+    }
+
+    /// Why these looks prove less than they should, in sentences; nothing when they do.
+    pub(crate) fn missing(&self, jumps: &[Jump], to: Ns) -> Vec<String> {
+        let mut missing = Vec::new();
+        if let Some(error) = &self.error {
+            missing.push(format!(
+                "{} of {} looks at the IOMMU's registers failed, the first: {error}",
+                self.failed,
+                self.failed + self.done.len() as u64
+            ));
+        }
+        let mut from = 0;
+        for (number, jump) in jumps.iter().enumerate() {
+            let next = jumps.get(number + 1).map_or(to, |next| next.ordered);
+            for (side, from, to) in [("before", from, jump.ordered), ("after", jump.hello, next)] {
+                if self.within(from, to).next().is_none() {
+                    let update = jump.update;
+                    missing.push(format!(
+                        "the IOMMU's registers were not read {side} the jump of update {update}"
+                    ));
+                }
+            }
+            from = jump.hello;
+        }
+        missing
+    }
+
+    fn within(&self, from: Ns, to: Ns) -> impl Iterator<Item = &Look> {
+        self.done
+            .iter()
+            .filter(move |look| (from..=to).contains(&look.at))
+    }
+}
+
 /// A thread that looks.
 #[derive(Debug)]
 pub(crate) struct Registers {
-    looks: Arc<Mutex<Vec<Look>>>,
+    looks: Arc<Mutex<Looks>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,22 +132,20 @@ impl Registers {
     ///
     /// No thread can be started.
     pub(crate) fn start(monitor: Monitor, clock: Clock) -> Result<Self> {
-        let looks = Arc::new(Mutex::new(Vec::new()));
+        let looks = Arc::new(Mutex::new(Looks::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
             .name("registers".to_owned())
             .spawn({
                 let (looks, stop) = (Arc::clone(&looks), Arc::clone(&stop));
                 move || {
+                    hurry();
                     while !stop.load(Ordering::Relaxed) {
-                        // An error means that QEMU has ended; others notice that too.
-                        let Ok(look) = look(&monitor, clock) else {
-                            break;
-                        };
+                        let look = look(&monitor, clock);
                         looks
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)
-                            .push(look);
+                            .add(look);
                         std::thread::sleep(Duration::from_millis(100));
                     }
                 }
@@ -89,7 +159,7 @@ impl Registers {
     }
 
     /// Looks no more, and says what was seen.
-    pub(crate) fn stop(mut self) -> Vec<Look> {
+    pub(crate) fn stop(mut self) -> Looks {
         self.join();
         std::mem::take(&mut self.looks.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -116,14 +186,6 @@ fn look(monitor: &Monitor, clock: Clock) -> Result<Look> {
     Ok(Look::new(at, status.first().copied().unwrap_or(0), &record))
 }
 
-/// How many looks between two moments showed a fault of this device.
-pub(crate) fn faults(looks: &[Look], source_id: u16, from: Ns, to: Ns) -> u64 {
-    looks
-        .iter()
-        .filter(|look| (from..=to).contains(&look.at) && look.fault == Some(source_id))
-        .count() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,8 +196,38 @@ mod tests {
         assert_eq!((look.translating, look.fault), (true, Some(0x100)));
         let quiet = Look::new(1, 0, &[0x1000, 0, 0x0100, 0x0000_0005]);
         assert_eq!((quiet.translating, quiet.fault), (false, None));
-        assert_eq!(faults(&[look, quiet], 0x100, 0, 2), 1);
-        assert_eq!(faults(&[look, quiet], 0x200, 0, 2), 0);
-        assert_eq!(faults(&[look], 0x100, 2, 3), 0);
+        let looks = Looks {
+            done: vec![look, quiet],
+            ..Looks::default()
+        };
+        assert_eq!(looks.faults(0x100, 0, 2), 1);
+        assert_eq!(looks.faults(0x200, 0, 2), 0);
+        assert_eq!(looks.faults(0x100, 2, 3), 0);
+        assert_eq!(looks.untranslated(0, 2), 1);
+        assert_eq!(looks.untranslated(2, 3), 0);
+    }
+
+    #[test]
+    fn a_witness_that_was_not_there_is_told() {
+        let look = |at| Look::new(at, TRANSLATING, &[0; 4]);
+        let jump = |update, ordered, hello| Jump {
+            update,
+            ordered,
+            hello,
+        };
+        let jumps = [jump(1, 10, 20), jump(2, 30, 40)];
+        let mut looks = Looks::default();
+        for at in [5, 25, 45] {
+            looks.add(Ok(look(at)));
+        }
+        assert_eq!(looks.missing(&jumps, 50), [""; 0]);
+        looks.done.remove(1);
+        let missing = looks.missing(&jumps, 50).join("; ");
+        assert!(missing.contains("after the jump of update 1"), "{missing}");
+        assert!(missing.contains("before the jump of update 2"), "{missing}");
+        looks.add(Err(anyhow::anyhow!("QEMU has ended")));
+        looks.add(Err(anyhow::anyhow!("again")));
+        let missing = looks.missing(&[], 50).join("; ");
+        assert!(missing.starts_with("2 of 4 looks") && missing.ends_with("QEMU has ended"));
     }
 }

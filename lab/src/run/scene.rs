@@ -3,24 +3,28 @@
 //!
 //! The first card is the one that is preserved; the second receives too, and is not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure, Result};
 use hitless_proto::layout::{MAX_RING, MIN_RING};
 use hitless_proto::{Answer, Command};
+use rustix::io::Errno;
 
 use crate::run::clock::{as_ms, Ns, MS, SECOND};
 use crate::run::generator::{parse_mac, Generator, Stream};
 use crate::run::guest::{OrderError, Reply};
 use crate::run::machine::{command_line, Machine};
 use crate::run::parts::Parts;
-use crate::run::phases::{Jump, Phase};
+use crate::run::phases::{Jump, Name, Phase};
 use crate::run::profile::Profile;
 use crate::run::qemu::{Slot, SLOTS};
 use crate::run::registers::Registers;
+use crate::run::stray::{Search, Stray};
 use crate::run::witness::{Seen, Watcher, Witness};
 
 mod end;
+mod search;
 
 pub(crate) use end::Outcome;
 
@@ -30,8 +34,9 @@ const IOVAS: [u64; 2] = [0x10_0000_0000, 0x20_0000_0000];
 /// Frames per second for the second card, and its ring.
 const SECOND_CARD_RATE: u32 = 200;
 const SECOND_CARD_RING: u32 = 256;
-/// Seconds of frames that the first card's ring holds: three quarters of them are enough for a slow jump, and still
-/// descriptors that the new kernel posted are used before the run ends.
+/// Seconds of frames that the first card's ring holds. From the jump until the new kernel's program serves the ring it
+/// has to last, less what the program holds back; and still descriptors that the new kernel posted are used before the
+/// run ends.
 const RING_SECONDS: u32 = 16;
 /// How long the last frames may be on their way.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -49,8 +54,8 @@ pub(crate) struct Plan {
     pub(crate) rate: u32,
     /// Words on every kernel's command line.
     pub(crate) words: String,
-    /// Nothing switches the second card's bus mastering off at the jump: it is watched, and may receive until the
-    /// new kernel's first line.
+    /// Nothing switches the second card's bus mastering off at the jump: it may receive until the new kernel's first
+    /// line.
     pub(crate) second_goes_on: bool,
     /// Whether steps are told on standard error.
     pub(crate) talk: bool,
@@ -76,11 +81,22 @@ pub(crate) struct Scene {
     pub(crate) kernels: Vec<String>,
     /// What went wrong and did not end the run.
     pub(crate) troubles: Vec<String>,
-    generators: Vec<Generator>,
+    generators: Generators,
     witness: Option<Witness>,
     second_witness: Option<Witness>,
+    /// Frames found so far where none may be.
+    strays: BTreeSet<Stray>,
+    /// The search that goes on.
+    search: Option<Search>,
     registers: Option<Registers>,
     started: Ns,
+}
+
+/// What sends to either card.
+#[derive(Debug, Default)]
+struct Generators {
+    first: Option<Generator>,
+    second: Option<Generator>,
 }
 
 impl Scene {
@@ -101,9 +117,11 @@ impl Scene {
             jumps: Vec::new(),
             kernels: vec![hello.kernel],
             troubles: Vec::new(),
-            generators: Vec::new(),
+            generators: Generators::default(),
             witness: None,
             second_witness: None,
+            strays: BTreeSet::new(),
+            search: None,
             registers: Some(registers),
             started: 0,
         };
@@ -127,23 +145,20 @@ impl Scene {
         Ok(self.machine.guest.order(command)?)
     }
 
-    /// Gives an order that has to be refused, with one of these error numbers if there are any.
+    /// Gives an order that has to be refused with the error number that is promised for it (`docs/refusals.md`).
     ///
     /// # Errors
     ///
-    /// It succeeded, or was refused for another reason.
-    pub(crate) fn refused(&mut self, command: Command, errnos: &[i32]) -> Result<()> {
+    /// It succeeded, or failed for another reason.
+    pub(crate) fn refused(&mut self, command: Command, promised: Errno) -> Result<()> {
         let name = format!("{command:?}");
         match self.machine.guest.order(command) {
             Ok(_) => bail!("{name} succeeded and should have been refused"),
             Err(OrderError::Machine(error)) => Err(error),
             Err(error) => {
-                let known = error
-                    .errno()
-                    .is_some_and(|errno| errnos.is_empty() || errnos.contains(&errno));
                 ensure!(
-                    known,
-                    "{name} was refused as it should be, but not with error {errnos:?}: {error}"
+                    error.errno() == Some(promised.raw_os_error()),
+                    "{name} should have been refused with {promised:?}, and failed otherwise: {error}"
                 );
                 Ok(())
             }
@@ -176,16 +191,13 @@ impl Scene {
             bail!("the guest does not say where the card's memory is");
         };
         let clock = self.machine.clock;
-        if first || self.plan.second_goes_on {
-            let ram = self.machine.ram.clone();
-            let watcher = Watcher::new(ram, slot.card, ring, &index_pages)?;
-            let witness = Some(Witness::start(watcher, clock)?);
-            if first {
-                self.witness = witness;
-                self.started = clock.now();
-            } else {
-                self.second_witness = witness;
-            }
+        let watcher = Watcher::new(self.machine.ram.clone(), slot.card, ring, &index_pages)?;
+        let witness = Some(Witness::start(watcher, clock)?);
+        if first {
+            self.witness = witness;
+            self.started = clock.now();
+        } else {
+            self.second_witness = witness;
         }
         let stream = Stream {
             card: slot.card,
@@ -193,7 +205,12 @@ impl Scene {
             rate,
         };
         let wire = self.machine.wire(slot.card)?;
-        self.generators.push(Generator::start(wire, stream, clock)?);
+        let generator = Some(Generator::start(wire, stream, clock)?);
+        if first {
+            self.generators.first = generator;
+        } else {
+            self.generators.second = generator;
+        }
         if first {
             ensure!(
                 self.witness()?.wait_for(0, DRAIN),
@@ -246,10 +263,11 @@ impl Scene {
             .ok_or_else(|| anyhow!("the first card was not set up"))
     }
 
-    /// Lets frames flow for so long; returns earlier when the kernel panics.
+    /// Lets frames flow for so long; returns earlier when the kernel panics or the machine ends.
     pub(crate) fn flow(&self, time: Duration) {
         let end = std::time::Instant::now() + time;
-        while std::time::Instant::now() < end && self.machine.console.hang().is_none() {
+        let goes_on = || self.machine.console.hang().is_none() && self.machine.runs();
+        while std::time::Instant::now() < end && goes_on() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -320,9 +338,14 @@ impl Scene {
         u32::try_from(self.jumps.len()).unwrap_or(u32::MAX - 1) + 1
     }
 
-    /// Adds a phase that began at `from` and ends now.
-    pub(crate) fn phase(&mut self, name: &'static str, from: Ns) {
-        let before_jump = name == "preserve";
+    /// Adds a phase of a test's own that began at `from` and ends now.
+    pub(crate) fn phase(&mut self, words: &'static str, from: Ns) {
+        self.step(Name::Other(words), from);
+    }
+
+    /// Adds a phase that began at `from` and ends now; returns when that is.
+    pub(crate) fn step(&mut self, name: Name, from: Ns) -> Ns {
+        let before_jump = name == Name::Preserve;
         let update = self.coming() - u32::from(!before_jump);
         let to = self.machine.clock.now();
         self.tell(&format!("{name}: {:.1} ms", as_ms(to - from)));
@@ -332,6 +355,7 @@ impl Scene {
             from,
             to,
         });
+        to
     }
 }
 

@@ -3,14 +3,20 @@
 //!
 //! A card writes a frame to the start of a buffer, and buffers start at multiples of 2 KiB. Copies that the guest's
 //! processor made while it checked frames start elsewhere and are not meant.
+//!
+//! What is found are heads of whole frames. Not found are the sixteen bytes that a card writes into a descriptor, and a
+//! frame that somebody has overwritten since: so a search is made before a new kernel's memory is filled. What its boot
+//! has used before that is out of reach; of the second card's own memory a witness knows.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
+use anyhow::{anyhow, Context, Result};
 use hitless_proto::frame;
 use hitless_proto::layout::{BUFFER, PAGE};
 use memchr::memmem;
 
+use crate::run::clock::{Clock, Ns};
 use crate::run::ram::Ram;
 
 /// Bytes read at a time, a multiple of a page.
@@ -31,7 +37,7 @@ pub(crate) struct Allowed {
 }
 
 /// A frame where none may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stray {
     /// Guest-physical address.
     pub(crate) physical: u64,
@@ -41,22 +47,67 @@ pub(crate) struct Stray {
     pub(crate) sequence: u64,
 }
 
+/// What a search has found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Frames where none may be.
+    pub(crate) strays: BTreeSet<Stray>,
+    /// How long it took.
+    pub(crate) took: Ns,
+}
+
+/// A search that goes on beside everything else.
+#[derive(Debug)]
+pub(crate) struct Search(JoinHandle<Result<Found>>);
+
+impl Search {
+    /// Begins.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    pub(crate) fn start(ram: Ram, allowed: Allowed, clock: Clock) -> Result<Self> {
+        let thread = std::thread::Builder::new()
+            .name("search".to_owned())
+            .spawn(move || {
+                let from = clock.now();
+                let strays = search(&ram, &allowed)?;
+                Ok(Found {
+                    strays,
+                    took: clock.now() - from,
+                })
+            })
+            .context("no thread for the search")?;
+        Ok(Self(thread))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// The memory can not be read.
+    pub(crate) fn join(self) -> Result<Found> {
+        self.0
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the search of the machine's memory panicked")))
+    }
+}
+
 /// Looks through everything.
-///
-/// # Errors
-///
-/// The memory can not be read.
-pub(crate) fn search(ram: &Ram, allowed: &Allowed) -> Result<Vec<Stray>> {
+fn search(ram: &Ram, allowed: &Allowed) -> Result<BTreeSet<Stray>> {
     let mut needle = frame::ETHERTYPE.to_be_bytes().to_vec();
     needle.extend_from_slice(&frame::MAGIC.to_le_bytes());
     let finder = memmem::Finder::new(&needle);
-    let mut strays = Vec::new();
+    let mut strays = BTreeSet::new();
     let mut bytes = vec![0; PIECE];
     let mut offset = 0;
-    while offset < ram.size() {
-        let count = ram
-            .piece(offset, &mut bytes)
-            .context("the machine's memory can not be searched")?;
+    loop {
+        let unreadable = "the machine's memory can not be searched";
+        offset = ram.written_from(offset).context(unreadable)?;
+        if offset >= ram.size() {
+            return Ok(strays);
+        }
+        let count = ram.piece(offset, &mut bytes).context(unreadable)?;
         let piece = &bytes[..count];
         for at in finder.find_iter(piece) {
             // A frame starts at a multiple of 2 KiB and pieces are whole pages, so none crosses their border.
@@ -75,12 +126,11 @@ pub(crate) fn search(ram: &Ram, allowed: &Allowed) -> Result<Vec<Stray>> {
                 sequence: u64::from_le_bytes(sequence),
             };
             if physical % BUFFER == 0 && is_stray(&stray, allowed) {
-                strays.push(stray);
+                strays.insert(stray);
             }
         }
         offset += count as u64;
     }
-    Ok(strays)
 }
 
 fn is_stray(stray: &Stray, allowed: &Allowed) -> bool {

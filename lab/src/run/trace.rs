@@ -2,9 +2,11 @@
 //! QEMU's trace: what the emulated VT-d and the PCI configuration space say of a run.
 
 use std::collections::BTreeSet;
+use std::io::{self, BufRead};
 
 use crate::run::clock::{Clock, Ns};
 use crate::run::qemu::{Slot, IGB_DEVICE_CONTROL, IGB_POWER_CONTROL};
+use crate::trouble::Trouble;
 
 /// Command register, and its bus master bit.
 const COMMAND: u32 = 0x04;
@@ -28,9 +30,9 @@ pub(crate) enum Event {
         source_id: u16,
         /// Fault reason.
         reason: u32,
-        /// The address that the device used.
-        address: u64,
     },
+    /// It blocked one and did not report it, because an entry told it not to: nothing names the device.
+    HiddenFault,
     /// Translation was switched on or off.
     Translation(bool),
     /// The Global Command register was written.
@@ -49,11 +51,6 @@ pub(crate) enum Event {
         /// What was written.
         value: u32,
     },
-    /// A card can not take a frame.
-    CannotReceive {
-        /// Bus mastering is off.
-        master_off: bool,
-    },
     /// A card was reset through its own registers.
     CardReset,
 }
@@ -67,40 +64,218 @@ pub(crate) struct Traced {
     pub(crate) event: Event,
 }
 
-/// Reads a trace; lines that mean nothing to the judge are left out.
-pub(crate) fn parse(text: &str, clock: Clock) -> Vec<Traced> {
-    text.lines()
-        .filter_map(|line| parse_line(line, clock))
-        .collect()
+/// What a trace is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question {
+    /// The card that is preserved.
+    pub(crate) card: Slot,
+    /// What the IOMMU calls the other card.
+    pub(crate) other: u16,
+    /// From when.
+    pub(crate) from: Ns,
+    /// From when on the other card may reach nothing.
+    pub(crate) jumped: Ns,
+    /// Until when.
+    pub(crate) to: Ns,
+}
+
+/// What a trace says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
+    /// The card's blocked DMAs, and those that an entry kept the unit from naming a device for.
+    pub(crate) faults: Faults,
+    /// The other card's from the jump on.
+    pub(crate) other_faults: u64,
+    /// What was done to the card, the first [`KEPT`] of them.
+    pub(crate) harms: Vec<(Ns, Harm)>,
+    /// How many more there were.
+    more_harms: u64,
+    /// Configuration writes to the card at any time, and writes to the Global Command register.
+    config_writes: u64,
+    global_commands: u64,
+    /// Lines of an event that is known, in a form that is not: how many, and the first.
+    unread: u64,
+    first_unread: Option<String>,
+}
+
+/// So many harms are kept one by one.
+const KEPT: usize = 10_000;
+
+impl Findings {
+    /// Reads a trace line by line: a card that faults all the time leaves a gigabyte.
+    ///
+    /// # Errors
+    ///
+    /// It can not be read.
+    pub(crate) fn read(
+        mut trace: impl BufRead,
+        clock: Clock,
+        question: &Question,
+    ) -> io::Result<Self> {
+        let mut findings = Self::default();
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            trace.read_until(b'\n', &mut bytes)?;
+            // QEMU was killed: what is behind the last newline is not a whole line.
+            if bytes.last() != Some(&b'\n') {
+                return Ok(findings);
+            }
+            let line = String::from_utf8_lossy(&bytes);
+            match parse_line(line.trim_end(), clock) {
+                Parsed::Event(traced) => findings.add(traced, question),
+                Parsed::Unread => {
+                    findings.unread += 1;
+                    findings
+                        .first_unread
+                        .get_or_insert_with(|| line.trim_end().to_owned());
+                }
+                Parsed::Other => {}
+            }
+        }
+    }
+
+    fn add(&mut self, Traced { at, event }: Traced, question: &Question) {
+        let card = question.card;
+        match event {
+            Event::Config { source_id, .. } if source_id == card.source_id => {
+                self.config_writes += 1;
+            }
+            Event::GlobalCommand { .. } => self.global_commands += 1,
+            _ => {}
+        }
+        if !(question.from..=question.to).contains(&at) {
+            return;
+        }
+        match event {
+            Event::Fault { source_id, reason } if source_id == card.source_id => {
+                self.faults.add(at, Some(reason));
+            }
+            Event::Fault { source_id, .. }
+                if source_id == question.other && at >= question.jumped =>
+            {
+                self.other_faults += 1;
+            }
+            Event::HiddenFault => self.faults.add(at, None),
+            _ => {}
+        }
+        match harm(event, card) {
+            Some(harm) if self.harms.len() < KEPT => self.harms.push((at, harm)),
+            Some(_) => self.more_harms += 1,
+            None => {}
+        }
+    }
+
+    /// Why this trace proves less than it should; nothing when it does not.
+    pub(crate) fn missing(&self) -> Vec<Trouble> {
+        let mut missing = Vec::new();
+        if let Some(line) = &self.first_unread {
+            missing.push(Trouble::new(
+                format!(
+                    "{} lines of QEMU's trace are of a known event and can not be read, the first: {line}",
+                    self.unread
+                ),
+                "use the QEMU that `cargo lab setup` installs, or teach lab/src/run/trace.rs this one's form",
+            ));
+        }
+        // Every kernel writes both at boot: a trace without them is no witness.
+        for (count, what) in [
+            (self.global_commands, "the IOMMU's command register"),
+            (
+                self.config_writes,
+                "the first card's configuration registers",
+            ),
+        ] {
+            if count == 0 {
+                missing.push(Trouble::new(
+                    format!("QEMU's trace has no write to {what}: it would not show a reset either"),
+                    "use the QEMU that `cargo lab setup` installs; `qemu-system-x86_64 -trace help` has to name the \
+                     events of lab/src/run/qemu.rs",
+                ));
+            }
+        }
+        if self.more_harms > 0 {
+            missing.push(Trouble::new(
+                format!("{} more things were done to the device", self.more_harms),
+                "look at QEMU's trace in the logs",
+            ));
+        }
+        missing
+    }
+}
+
+/// What a line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Parsed {
+    /// An event.
+    Event(Traced),
+    /// One that should be an event and can not be read.
+    Unread,
+    /// Nothing to the judge.
+    Other,
 }
 
 /// Reads a line such as `1234@1700000000.123456:vtd_dmar_fault sid 0x100 fault 2 addr 0x1000 write 1`.
-fn parse_line(line: &str, clock: Clock) -> Option<Traced> {
+fn parse_line(line: &str, clock: Clock) -> Parsed {
+    let Some((us, name, words)) = split(line) else {
+        return match JUDGED.iter().any(|name| line.contains(name)) {
+            true => Parsed::Unread,
+            false => Parsed::Other,
+        };
+    };
+    if !JUDGED.contains(&name) {
+        return Parsed::Other;
+    }
+    match event(name, &words) {
+        Some(event) => Parsed::Event(Traced {
+            at: clock.of_unix_us(us),
+            event,
+        }),
+        None => Parsed::Unread,
+    }
+}
+
+/// The stamp in microseconds since 1970, the event's name, and its words.
+fn split(line: &str) -> Option<(u64, &str, Vec<&str>)> {
     let (stamp, rest) = line.split_once(':')?;
     let (_, time) = stamp.split_once('@')?;
     let (seconds, micros) = time.split_once('.')?;
     let us = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
     let mut words = rest.split_whitespace();
     let name = words.next()?;
-    let words: Vec<&str> = words.collect();
+    Some((us, name, words.collect()))
+}
+
+/// Events of [`TRACE_EVENTS`](crate::run::qemu::TRACE_EVENTS) that mean something to the judge.
+const JUDGED: [&str; 7] = [
+    "vtd_dmar_fault",
+    "vtd_fault_disabled",
+    "vtd_dmar_enable",
+    "vtd_reg_write_gcmd",
+    "pci_cfg_write",
+    "e1000e_core_ctrl_sw_reset",
+    "e1000e_core_ctrl_phy_reset",
+];
+
+fn event(name: &str, words: &[&str]) -> Option<Event> {
     let after = |key: &str| {
         let at = words.iter().position(|word| *word == key)?;
         number(words.get(at + 1)?)
     };
     let narrow = |value: u64| u32::try_from(value).ok();
-    let event = match name {
+    Some(match name {
         "vtd_dmar_fault" => Event::Fault {
             source_id: u16::try_from(after("sid")?).ok()?,
             reason: narrow(after("fault")?)?,
-            address: after("addr")?,
         },
+        "vtd_fault_disabled" => Event::HiddenFault,
         "vtd_dmar_enable" => Event::Translation(after("enable")? != 0),
         "vtd_reg_write_gcmd" => Event::GlobalCommand {
             status: narrow(after("status")?)?,
             value: narrow(after("value")?)?,
         },
         "pci_cfg_write" => {
-            let [_, place, offset, "<-", value] = words[..] else {
+            let [_, place, offset, "<-", value] = *words else {
                 return None;
             };
             Event::Config {
@@ -109,15 +284,8 @@ fn parse_line(line: &str, clock: Clock) -> Option<Traced> {
                 value: narrow(number(value)?)?,
             }
         }
-        "e1000x_rx_can_recv_disabled" => Event::CannotReceive {
-            master_off: after("pci_master")? == 0,
-        },
         "e1000e_core_ctrl_sw_reset" | "e1000e_core_ctrl_phy_reset" => Event::CardReset,
         _ => return None,
-    };
-    Some(Traced {
-        at: clock.of_unix_us(us),
-        event,
     })
 }
 
@@ -180,13 +348,7 @@ impl Harm {
     }
 }
 
-/// What was done to the card in `slot` between two moments.
-pub(crate) fn harms(trace: &[Traced], slot: Slot, from: Ns, to: Ns) -> Vec<(Ns, Harm)> {
-    within(trace, from, to)
-        .filter_map(|traced| Some((traced.at, harm(traced.event, slot)?)))
-        .collect()
-}
-
+/// What an event does to the card in `slot`.
 fn harm(event: Event, slot: Slot) -> Option<Harm> {
     match event {
         Event::Config {
@@ -219,20 +381,6 @@ fn harm(event: Event, slot: Slot) -> Option<Harm> {
     }
 }
 
-/// How many of a device's DMAs were blocked between two moments.
-pub(crate) fn faults(trace: &[Traced], source: u16, from: Ns, to: Ns) -> Faults {
-    let mut faults = Faults::default();
-    for traced in within(trace, from, to) {
-        match traced.event {
-            Event::Fault {
-                source_id, reason, ..
-            } if source_id == source => faults.add(traced.at, reason),
-            _ => {}
-        }
-    }
-    faults
-}
-
 /// The blocked DMAs of one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
@@ -245,61 +393,159 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    fn add(&mut self, at: Ns, reason: u32) {
+    fn add(&mut self, at: Ns, reason: Option<u32>) {
         self.count += 1;
         self.first.get_or_insert(at);
-        self.reasons.insert(reason);
+        self.reasons.extend(reason);
     }
-}
-
-fn within(trace: &[Traced], from: Ns, to: Ns) -> impl Iterator<Item = &Traced> {
-    trace
-        .iter()
-        .filter(move |traced| (from..=to).contains(&traced.at))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::clock::{MS, SECOND};
     use crate::run::qemu::SLOTS;
 
-    fn event(rest: &str) -> Option<Event> {
+    fn event(rest: &str) -> Parsed {
         parse_line(&format!("77@1700000000.000001:{rest}"), Clock::start())
-            .map(|traced| traced.event)
     }
 
     #[test]
     fn lines_are_read() {
+        let cases = [
+            (
+                "vtd_dmar_fault sid 0x100 fault 91 addr 0x100000000 write 1",
+                Event::Fault {
+                    source_id: 0x100,
+                    reason: 91,
+                },
+            ),
+            (
+                "vtd_fault_disabled Fault processing disabled for context entry",
+                Event::HiddenFault,
+            ),
+            ("vtd_dmar_enable enable 0", Event::Translation(false)),
+            (
+                "pci_cfg_write igb 01:00.0 @0x4 <- 0x103",
+                Event::Config {
+                    source_id: 0x100,
+                    offset: 4,
+                    value: 0x103,
+                },
+            ),
+            ("e1000e_core_ctrl_sw_reset Doing SW reset", Event::CardReset),
+        ];
+        for (line, expected) in cases {
+            let Parsed::Event(Traced { event, .. }) = event(line) else {
+                panic!("{line} is not read");
+            };
+            assert_eq!(event, expected);
+        }
+    }
+
+    #[test]
+    fn a_known_event_in_an_unknown_form_is_not_passed_over() {
+        for line in [
+            "pci_cfg_write igb",
+            "pci_cfg_write igb 01:00.0 @0x4 <- 0x103 size 2",
+            "vtd_dmar_fault sid 0x100",
+        ] {
+            assert_eq!(event(line), Parsed::Unread, "{line}");
+        }
+        let clock = Clock::start();
+        let unstamped = "vtd_dmar_fault sid 0x100 fault 91 addr 0x0 write 1";
+        assert_eq!(parse_line(unstamped, clock), Parsed::Unread);
+        for line in ["vtd_reg_dmar_root addr 0x1000 scalable 0", "nonsense"] {
+            assert_eq!(event(line), Parsed::Other, "{line}");
+        }
         assert_eq!(
-            event("vtd_dmar_fault sid 0x100 fault 91 addr 0x100000000 write 1"),
-            Some(Event::Fault {
-                source_id: 0x100,
-                reason: 91,
-                address: 1 << 32
-            })
+            parse_line("qemu-system-x86_64: warning", clock),
+            Parsed::Other
         );
-        assert_eq!(
-            event("vtd_dmar_enable enable 0"),
-            Some(Event::Translation(false))
+    }
+
+    /// A trace whose stamps are so many milliseconds after the start of the run.
+    fn read(lines: &[(u64, &str)], end: &str) -> Findings {
+        let clock = Clock::start();
+        let unix = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970");
+        let mut text = String::new();
+        for (ms, line) in lines {
+            let us = unix.as_micros() + u128::from(*ms) * 1000;
+            text += &format!("77@{}.{:06}:{line}\n", us / 1_000_000, us % 1_000_000);
+        }
+        text += end;
+        let question = Question {
+            card: SLOTS[0],
+            other: SLOTS[1].source_id,
+            from: 2000 * MS,
+            jumped: 5000 * MS,
+            to: 8000 * MS,
+        };
+        Findings::read(text.as_bytes(), clock, &question).expect("readable")
+    }
+
+    #[test]
+    fn only_the_devices_own_faults_in_the_window_count() {
+        let own = "vtd_dmar_fault sid 0x100 fault 2 addr 0x0 write 1";
+        let other = "vtd_dmar_fault sid 0x200 fault 5 addr 0x0 write 1";
+        let hidden = "vtd_fault_disabled Fault processing disabled for context entry";
+        let findings = read(
+            &[
+                (1000, own),
+                (4000, own),
+                (4500, other),
+                (6000, other),
+                (7000, hidden),
+                (9000, own),
+            ],
+            "",
         );
-        assert_eq!(
-            event("pci_cfg_write igb 01:00.0 @0x4 <- 0x103"),
-            Some(Event::Config {
-                source_id: 0x100,
-                offset: 4,
-                value: 0x103
-            })
+        assert_eq!((findings.faults.count, findings.other_faults), (2, 1));
+        assert!(findings.faults.first.expect("one") / SECOND <= 4);
+        assert!(findings.faults.reasons.iter().eq([&2]));
+    }
+
+    #[test]
+    fn a_trace_that_is_no_witness_is_told() {
+        let command = "vtd_reg_write_gcmd status 0x0 value 0x80000000";
+        let config = "pci_cfg_write igb 01:00.0 @0x4 <- 0x103";
+        let torn = "77@17.1:pci_cfg_wri";
+        assert!(read(&[(1, command), (2, config)], torn)
+            .missing()
+            .is_empty());
+        let words = |lines: &[(u64, &str)]| -> String {
+            let missing = read(lines, "").missing();
+            missing.iter().map(Trouble::to_string).collect()
+        };
+        assert!(words(&[(1, command)]).contains("configuration registers"));
+        assert!(words(&[(1, config)]).contains("command register"));
+        let other = "pci_cfg_write igb 02:00.0 @0x4 <- 0x103";
+        assert!(words(&[(1, command), (2, other)]).contains("configuration registers"));
+        let strange = "pci_cfg_write igb at 01:00.0";
+        let said = words(&[(1, command), (2, config), (3, strange)]);
+        assert!(
+            said.starts_with("1 lines") && said.contains(strange),
+            "{said}"
         );
-        assert_eq!(
-            event("e1000x_rx_can_recv_disabled link_up: 1, rx_enabled 1, pci_master 0"),
-            Some(Event::CannotReceive { master_off: true })
-        );
-        assert_eq!(
-            event("e1000e_core_ctrl_sw_reset Doing SW reset"),
-            Some(Event::CardReset)
-        );
-        assert_eq!(event("vtd_reg_dmar_root addr 0x1000 scalable 0"), None);
-        assert_eq!(event("pci_cfg_write igb"), None);
+    }
+
+    #[test]
+    fn harms_beyond_count_are_counted() {
+        let mut findings = Findings::default();
+        let question = Question {
+            card: SLOTS[0],
+            other: 0,
+            from: 0,
+            jumped: 0,
+            to: 10,
+        };
+        for _ in 0..KEPT + 3 {
+            let event = Event::CardReset;
+            findings.add(Traced { at: 5, event }, &question);
+        }
+        assert_eq!((findings.harms.len(), findings.more_harms), (KEPT, 3));
     }
 
     #[test]
@@ -348,26 +594,5 @@ mod tests {
         for (event, expected) in cases {
             assert_eq!(harm(event, one), expected, "{event:?}");
         }
-    }
-
-    #[test]
-    fn only_the_devices_own_faults_in_the_window_count() {
-        let fault = |at, source_id| Traced {
-            at,
-            event: Event::Fault {
-                source_id,
-                reason: 2,
-                address: 0,
-            },
-        };
-        let trace = [
-            fault(1, 0x100),
-            fault(5, 0x100),
-            fault(6, 0x200),
-            fault(9, 0x100),
-        ];
-        let seen = faults(&trace, 0x100, 2, 8);
-        assert_eq!((seen.count, seen.first), (1, Some(5)));
-        assert!(seen.reasons.contains(&2));
     }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
 use hitless_proto::{Answer, Command, What};
+use rustix::io::Errno;
 
 use crate::run::clock::Ns;
 use crate::run::guest::OrderError;
 use crate::run::machine::command_line;
 use crate::run::parts::IMAGES;
-use crate::run::phases::Jump;
+use crate::run::phases::{Jump, Name};
 use crate::run::qemu::SLOTS;
 use crate::run::scene::Scene;
 
@@ -32,11 +33,10 @@ const FILL_FIRST: u32 = 2500;
 const CATCH_UP: Duration = Duration::from_millis(50);
 /// Rounds of forced compaction.
 const COMPACTIONS: u32 = 2;
-/// One swap is over in less than a millisecond, so the swap phase goes on with a run of them back and forth between
-/// two HWPTs, long enough for frames to land in it at any rate of 10 per second or more.
-pub(crate) const MORE_SWAPS: (u32, u64) = (40, 3_000);
-/// EBUSY.
-const BUSY: i32 = 16;
+/// The swap is over in a few milliseconds, so it is followed by a run of further ones back and forth between two HWPTs,
+/// long enough for frames to land meanwhile at any rate of 10 per second or more: how many, and the pause after each in
+/// microseconds.
+const FURTHER_SWAPS: (u32, u64) = (40, 3_000);
 
 impl Scene {
     /// The HWPT gets its token and the next kernel is loaded.
@@ -94,7 +94,7 @@ impl Scene {
         for (what, token) in FILES {
             self.preserve_one(what, token)?;
         }
-        self.phase("preserve", from);
+        self.step(Name::Preserve, from);
         Ok(())
     }
 
@@ -132,19 +132,21 @@ impl Scene {
         self.jumps.push(jump);
         self.tell(&format!("kernel {} is up", hello.kernel));
         self.kernels.push(hello.kernel);
-        Ok(())
+        self.begin_search()
     }
 
-    /// Free memory is overwritten: what was not preserved shows.
+    /// Free memory is overwritten: what was not preserved shows. What has strayed into it would not show any more, so
+    /// that is searched for before.
     ///
     /// # Errors
     ///
     /// An order failed.
     pub(crate) fn fill_memory(&mut self) -> Result<()> {
+        self.end_search()?;
         let from = self.machine.clock.now();
         self.order(Command::FillMemory { keep_mib: KEEP_MIB })?;
         self.order(Command::FreeMemory)?;
-        self.phase("memory filled", from);
+        self.step(Name::MemoryFilled, from);
         Ok(())
     }
 
@@ -174,10 +176,10 @@ impl Scene {
             card: CARD,
             token: HWPT_TOKEN,
         })?;
-        self.refused(Command::BindDeviceElsewhere { card: CARD }, &[])?;
+        self.refused(Command::BindDeviceElsewhere { card: CARD }, Errno::PERM)?;
         self.order(Command::BindDevice { card: CARD })?;
         self.order(Command::Resume { card: CARD })?;
-        self.phase("retrieve", from);
+        self.step(Name::Retrieve, from);
         Ok(())
     }
 
@@ -191,7 +193,7 @@ impl Scene {
         self.order(Command::Compact {
             rounds: COMPACTIONS,
         })?;
-        self.phase("compaction", from);
+        self.step(Name::Compaction, from);
         let reply = self.order(Command::PagesMoved { card: CARD })?;
         match reply.answer {
             Answer::Moved { pages, moved: 0 } if pages > 0 => Ok(()),
@@ -210,16 +212,16 @@ impl Scene {
     pub(crate) fn rebuild(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         self.order(Command::Rebuild { card: CARD })?;
-        self.phase("rebuild", from);
+        self.step(Name::Rebuild, from);
         self.refused(
             Command::Finish {
                 session: SESSION.to_owned(),
             },
-            &[BUSY],
+            Errno::BUSY,
         )
     }
 
-    /// The swap, the old HWPT destroyed, and then a run of swaps between HWPTs of the new kernel.
+    /// The swap, the restored HWPT destroyed, and then a run of swaps between HWPTs of the new kernel.
     ///
     /// # Errors
     ///
@@ -228,9 +230,10 @@ impl Scene {
         let from = self.machine.clock.now();
         self.order(Command::Swap { card: CARD })?;
         self.order(Command::DestroyOld { card: CARD })?;
-        let (count, pause_us) = MORE_SWAPS;
+        let from = self.step(Name::Swap, from);
+        let (count, pause_us) = FURTHER_SWAPS;
         self.swaps(count, pause_us)?;
-        self.phase("swap", from);
+        self.step(Name::FurtherSwaps, from);
         Ok(())
     }
 
@@ -265,7 +268,7 @@ impl Scene {
         self.order(Command::Finish {
             session: SESSION.to_owned(),
         })?;
-        self.phase("finish", from);
+        self.step(Name::Finish, from);
         Ok(())
     }
 
@@ -301,7 +304,8 @@ impl Scene {
         self.take_back()
     }
 
-    /// What is left of an update on a kernel without hitless: whatever is refused is left out, and the jump is done.
+    /// What is left of an update on a kernel without hitless: whatever is refused is left out, and the jump is done. The
+    /// memory is preserved all the same: that needs nothing but Linux.
     ///
     /// # Errors
     ///
@@ -331,10 +335,11 @@ impl Scene {
                 Err(error) => refused.push(error.to_string()),
             }
         }
-        self.phase("preserve", from);
+        self.step(Name::Preserve, from);
         self.tell(&format!("refused: {}", refused.join("; ")));
         if let Some(one) = refused.last() {
-            self.troubles.push(format!("nothing was preserved: {one}"));
+            self.troubles
+                .push(format!("the device was not preserved: {one}"));
         }
         self.load()?;
         self.jump()

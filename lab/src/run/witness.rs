@@ -15,6 +15,7 @@ use hitless_proto::layout::{self, Landed, DESCRIPTOR, PAGE};
 use hitless_proto::state::{State, SLOT};
 
 use crate::run::clock::{Clock, Ns, MS};
+use crate::run::priority::hurry;
 use crate::run::ram::Ram;
 
 /// After so long without a frame it looks behind the next descriptor: a card that met a fault skips some.
@@ -45,6 +46,8 @@ pub(crate) struct Seen {
     pub(crate) skipped: u64,
     /// How often the ring was gone round.
     pub(crate) laps: u64,
+    /// The longest time for which every descriptor was used and none had been posted again.
+    pub(crate) dry: Ns,
 }
 
 /// The ring of one card, looked at step by step.
@@ -57,6 +60,8 @@ pub(crate) struct Watcher {
     pages: Vec<u64>,
     next: u32,
     last: Ns,
+    /// Since when the ring is dry, if it is.
+    dry: Option<Ns>,
     seen: Seen,
 }
 
@@ -97,6 +102,7 @@ impl Watcher {
             pages,
             next: 0,
             last: 0,
+            dry: None,
             seen: Seen::default(),
         })
     }
@@ -125,6 +131,13 @@ impl Watcher {
             };
             self.take(now, landed);
             count += 1;
+        }
+        if count > 0 || Some(self.next) != tail {
+            self.dry = None;
+        }
+        if Some(self.next) == tail {
+            let since = *self.dry.get_or_insert(now);
+            self.seen.dry = self.seen.dry.max(now.saturating_sub(since));
         }
         if count > 0 {
             self.last = now;
@@ -217,6 +230,7 @@ impl Witness {
             .spawn({
                 let (watcher, stop) = (Arc::clone(&watcher), Arc::clone(&stop));
                 move || {
+                    hurry();
                     while !stop.load(Ordering::Relaxed) {
                         lock(&watcher).look(clock.now());
                         std::thread::sleep(Duration::from_millis(1));
@@ -342,6 +356,7 @@ mod tests {
             watcher.look(now * 1000 * MS);
         }
         assert_eq!(watcher.seen.landings.len(), RING as usize - 1);
+        assert_eq!(watcher.seen.dry, 2000 * MS);
         // The guest posts some again: the ring goes on.
         card.post(RING - 1);
         card.post(0);
@@ -350,6 +365,7 @@ mod tests {
         card.land(&Pretend::frame(1, 64));
         assert_eq!(watcher.look(9000 * MS), 2);
         assert_eq!((watcher.seen.laps, watcher.seen.skipped), (1, 0));
+        assert_eq!(watcher.seen.dry, 2000 * MS, "it was posted to meanwhile");
     }
 
     #[test]

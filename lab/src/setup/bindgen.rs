@@ -26,9 +26,7 @@ pub fn ensure(cache: &Path, libclang: &Path) -> Result<PathBuf> {
     }
     paths::need_space(cache, SPACE, "building bindgen")?;
     fs::create_dir_all(cache.join("tools"))?;
-    let work = tempfile::Builder::new()
-        .prefix("bindgen-")
-        .tempdir_in(cache)?;
+    let work = super::work_folder(cache, "bindgen")?;
     let mut step = Step::begin(format!("Building bindgen {VERSION}"));
     let log = cache.join("bindgen.log");
     let mut count = 0;

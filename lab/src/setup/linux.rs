@@ -9,9 +9,11 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+use walkdir::WalkDir;
 
 use super::apt::{is_offline, Apt};
 use super::platform::{debian, Debian};
+use super::work_folder;
 use crate::fingerprint::{of_file, Fingerprint};
 use crate::kernel::tree::check_unbuilt;
 use crate::progress::Step;
@@ -56,21 +58,10 @@ fn given(cache: &Path, upstream: &Upstream, path: &Path) -> Result<Source> {
         );
     };
     let path = path.canonicalize()?;
-    let changed = |meta: &fs::Metadata| -> Result<String> {
-        Ok(format!(
-            "{}:{}",
-            meta.len(),
-            meta.modified()?.duration_since(UNIX_EPOCH)?.as_nanos()
-        ))
-    };
     if meta.is_dir() {
         upstream.check_tree(&path)?;
         check_unbuilt(&path)?;
-        let identity = format!(
-            "tree:{}:{}",
-            path.display(),
-            changed(&fs::metadata(path.join("Makefile"))?)?
-        );
+        let identity = format!("tree:{}:{}", path.display(), state(&path)?);
         return Ok(Source {
             path,
             identity,
@@ -92,6 +83,31 @@ fn given(cache: &Path, upstream: &Upstream, path: &Path) -> Result<Source> {
         release: upstream.release,
         private: true,
     })
+}
+
+/// Size and date of a file: another content has another.
+fn changed(meta: &fs::Metadata) -> Result<String> {
+    let time = meta.modified()?.duration_since(UNIX_EPOCH)?;
+    Ok(format!("{}:{}", meta.len(), time.as_nanos()))
+}
+
+/// The names, sizes and dates of all files of a tree: an edit anywhere makes it another one.
+fn state(tree: &Path) -> Result<String> {
+    let mut sum = Fingerprint::new();
+    let walk = WalkDir::new(tree)
+        .min_depth(1)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| entry.file_name() != ".git");
+    for entry in walk {
+        let entry = entry?;
+        // A folder's date tells of files that come and go, which their names do too.
+        if !entry.file_type().is_dir() {
+            let name = entry.path().strip_prefix(tree)?;
+            sum.add(&name.to_string_lossy(), changed(&entry.metadata()?)?);
+        }
+    }
+    Ok(sum.finish()[..16].to_owned())
 }
 
 fn pinned(cache: &Path, upstream: &Upstream) -> Result<Source> {
@@ -180,9 +196,7 @@ pub fn find_package(
             seen.push(format!("{suite}: {found}"));
             continue;
         };
-        let work = tempfile::Builder::new()
-            .prefix("download-")
-            .tempdir_in(cache)?;
+        let work = work_folder(cache, "download")?;
         let file = apt.download(package, version, work.path())?;
         let kept = downloads.join(file.file_name().context("a downloaded file has a name")?);
         fs::rename(&file, &kept)?;
@@ -232,9 +246,7 @@ fn is_release(version: &str, release: &Release) -> bool {
 
 /// Unpacks a Debian package into `root` of a temporary folder in the cache.
 pub fn unpack_package(cache: &Path, package: &Path, what: &str) -> Result<TempDir> {
-    let work = tempfile::Builder::new()
-        .prefix("unpack-")
-        .tempdir_in(cache)?;
+    let work = work_folder(cache, "unpack")?;
     let step = Step::begin(format!("Unpacking the {what} package"));
     let unpacked = command::output(
         Command::new("dpkg-deb")
@@ -255,9 +267,7 @@ pub fn unpack_package(cache: &Path, package: &Path, what: &str) -> Result<TempDi
 }
 
 fn unpack_tarball(cache: &Path, tarball: &Path, kept: &Path, upstream: &Upstream) -> Result<()> {
-    let work = tempfile::Builder::new()
-        .prefix("unpack-")
-        .tempdir_in(cache)?;
+    let work = work_folder(cache, "unpack")?;
     let step = Step::begin("Unpacking Linux");
     let mut tar = Command::new("tar");
     if tarball
@@ -288,6 +298,7 @@ fn unpack_tarball(cache: &Path, tarball: &Path, kept: &Path, upstream: &Upstream
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setup::WORK;
 
     fn upstream() -> Upstream {
         Upstream {
@@ -339,7 +350,16 @@ mod tests {
             "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n",
         )
         .unwrap();
-        assert!(!given(dir.path(), &upstream(), &tree).unwrap().private);
+        let first = given(dir.path(), &upstream(), &tree).unwrap();
+        assert!(!first.private);
+        // An edit deep in the tree is one of the tree.
+        fs::create_dir(tree.join("mm")).unwrap();
+        fs::write(tree.join("mm/shmem.c"), "1").unwrap();
+        let second = given(dir.path(), &upstream(), &tree).unwrap();
+        fs::write(tree.join("mm/shmem.c"), "22").unwrap();
+        let third = given(dir.path(), &upstream(), &tree).unwrap();
+        assert!(first.identity != second.identity && second.identity != third.identity);
+        assert_eq!(third, given(dir.path(), &upstream(), &tree).unwrap());
         fs::write(tree.join(".config"), "").unwrap();
         let error = given(dir.path(), &upstream(), &tree)
             .unwrap_err()
@@ -375,7 +395,8 @@ mod tests {
         let bad = dir.path().join("bad.tar");
         fs::write(&bad, "no tarball").unwrap();
         assert!(given(&cache, &upstream(), &bad).is_err());
-        assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(cache.join(WORK)).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 2);
     }
 
     #[test]

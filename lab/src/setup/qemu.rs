@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! QEMU: recent enough, and with the devices of our machines.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,25 +13,30 @@ use super::apt::Apt;
 use super::platform::{debian, need_root};
 use crate::command::{find, output};
 use crate::paths;
+use crate::run::profile::Profile;
+use crate::run::qemu::missing_property;
 use crate::trouble::{trouble, Trouble};
 use crate::upstream::Release;
 
-const PROGRAM: &str = "qemu-system-x86_64";
+/// QEMU's name on PATH.
+pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
-/// The first release whose emulated VT-d and igb do what the machines need.
+/// The first release whose emulated VT-d and igb do what the machines need: it has first-stage tables.
 const OLDEST: Release = Release {
-    version: 9,
-    patchlevel: 1,
+    version: 10,
+    patchlevel: 0,
     sublevel: 0,
 };
+/// The device whose properties the profiles set.
+const IOMMU: &str = "intel-iommu";
 /// What the machines are made of.
-const DEVICES: [&str; 3] = ["igb", "intel-iommu", "pcie-root-port"];
+const DEVICES: [&str; 3] = ["igb", IOMMU, "pcie-root-port"];
 
 /// The QEMU on PATH when it is good; none when it is absent or too old.
 ///
 /// # Errors
 ///
-/// A QEMU of a good version that lacks a device is refused: installing ours would not replace it.
+/// A QEMU of a good version that lacks a device, or a property of it, is refused: installing ours would not replace it.
 pub fn found() -> Result<Option<PathBuf>> {
     let Some(path) = find(PROGRAM) else {
         return Ok(None);
@@ -42,8 +48,51 @@ pub fn found() -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     check_devices(&ask(&path, &["-device", "help"])?, &path)?;
+    for profile in Profile::names() {
+        let better = format!("use another QEMU: Debian's {PACKAGE} {OLDEST} or newer");
+        check_properties(&Profile::load(profile)?, &path, &better)?;
+    }
     remember(&path);
     Ok(Some(path))
+}
+
+/// Refuses a profile that this QEMU, which [`found`] has found good, can not play. Only one of the user's own can be.
+///
+/// # Errors
+///
+/// It has a property of the IOMMU that QEMU does not know.
+pub(crate) fn can_play(profile: &Profile, path: &Path) -> Result<()> {
+    let known = checked_properties()?;
+    if profile.iommu.keys().all(|name| known.contains(name)) {
+        return Ok(());
+    }
+    let correct = format!(
+        "correct the profile's [iommu]: `{PROGRAM} -device {IOMMU},help` lists what there is"
+    );
+    check_properties(profile, path, &correct)
+}
+
+/// The properties that the lab's own profiles have.
+fn checked_properties() -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for profile in Profile::names() {
+        all.extend(Profile::load(profile)?.iommu.into_keys());
+    }
+    Ok(all)
+}
+
+fn check_properties(profile: &Profile, path: &Path, remedy: &str) -> Result<()> {
+    match missing_property(profile, path)? {
+        None => Ok(()),
+        Some(property) => trouble(
+            format!(
+                "{}: the device {IOMMU} has no property `{property}`, which the profile {} needs",
+                path.display(),
+                profile.name
+            ),
+            remedy,
+        ),
+    }
 }
 
 fn ask(path: &Path, what: &[&str]) -> Result<String> {
@@ -117,15 +166,18 @@ fn check_devices(help: &str, path: &Path) -> Result<(), Trouble> {
     ))
 }
 
-/// Asking QEMU costs a quarter of a second; the answer is kept with the file's size and date.
+/// Asking QEMU costs a quarter of a second; the answer is kept with the file's size and date, and what was asked for.
 fn identity(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok()?;
+    let wanted: Vec<String> = checked_properties().ok()?.into_iter().collect();
     Some(format!(
-        "{} {} {}.{}",
+        "{} {} {}.{} {OLDEST} {} {}",
         path.display(),
         meta.len(),
         meta.mtime(),
-        meta.mtime_nsec()
+        meta.mtime_nsec(),
+        DEVICES.join(","),
+        wanted.join(","),
     ))
 }
 
@@ -159,6 +211,14 @@ mod tests {
         assert!(new >= OLDEST);
         assert!(version("QEMU emulator version 7.2.17 (Debian)\n").unwrap() < OLDEST);
         assert_eq!(version("something"), None);
+    }
+
+    #[test]
+    fn the_table_formats_properties_are_among_those_that_are_checked() {
+        let all = checked_properties().unwrap();
+        assert!(["x-scalable-mode", "x-flts"]
+            .iter()
+            .all(|name| all.contains(*name)));
     }
 
     #[test]

@@ -5,19 +5,15 @@ use std::time::Duration;
 
 use anyhow::{ensure, Result};
 use hitless_proto::{Command, What};
+use rustix::io::Errno;
 
+use crate::run::phases::Name;
 use crate::run::qemu::SLOTS;
 use crate::run::scene::{Scene, SETTLE};
 use crate::run::update::{CARD, FILES, SESSION};
 use crate::suite::updates::{good, plan};
 use crate::suite::{Bench, End, Test};
 
-/// "Resource temporarily unavailable".
-const EAGAIN: i32 = 11;
-/// "Device or resource busy".
-const EBUSY: i32 = 16;
-/// "Invalid argument".
-const EINVAL: i32 = 22;
 /// How long a line of the kernel may take to the console.
 const CONSOLE: Duration = Duration::from_secs(5);
 /// How long frames flow after a step that has done nothing.
@@ -58,8 +54,8 @@ enum Action {
     HoleRefused,
     /// Finish is refused.
     FinishRefused,
-    /// A jump is refused, with one of these error numbers if there are any.
-    JumpRefused(&'static [i32]),
+    /// A jump is refused with this error number.
+    JumpRefused(Errno),
     /// Load an image that gets nothing of what is handed over.
     LoadWithoutHandover,
     /// Load the next kernel.
@@ -90,142 +86,129 @@ const TAKE_BACK: [Action; 5] = [
 impl Action {
     fn play(self, scene: &mut Scene) -> Result<()> {
         match self {
-            Self::NextKernel(words) => {
-                words.clone_into(&mut scene.plan.words);
-                Ok(())
+            Self::NextKernel(words) => words.clone_into(&mut scene.plan.words),
+            Self::Prepare => scene.prepare()?,
+            Self::Preserve => scene.preserve()?,
+            Self::PreserveSome(count) => preserve_some(scene, count)?,
+            Self::Abort => close(scene, SESSION)?,
+            Self::Jump => scene.jump()?,
+            Self::FillMemory => scene.fill_memory()?,
+            Self::Retrieve => scene.retrieve()?,
+            Self::Compact => scene.compact()?,
+            Self::Rebuild => scene.rebuild()?,
+            Self::Swap => scene.swap()?,
+            Self::Finish => scene.finish()?,
+            Self::OpenRefused => open_refused(scene)?,
+            Self::PreserveRefused(what) => preserve_refused(scene, what)?,
+            Self::HoleRefused => hole_refused(scene)?,
+            Self::FinishRefused => {
+                let session = SESSION.to_owned();
+                scene.refused(Command::Finish { session }, Errno::BUSY)?;
             }
-            Self::Prepare => scene.prepare(),
-            Self::Preserve => scene.preserve(),
-            Self::PreserveSome(count) => {
-                scene.order(Command::SessionCreate {
-                    session: SESSION.to_owned(),
-                })?;
-                for (what, token) in FILES.into_iter().take(count) {
-                    scene.preserve_one(what, token)?;
-                }
-                Ok(())
-            }
-            Self::Abort => {
-                scene.order(Command::SessionClose {
-                    session: SESSION.to_owned(),
-                })?;
-                Ok(())
-            }
-            Self::Jump => scene.jump(),
-            Self::FillMemory => scene.fill_memory(),
-            Self::Retrieve => scene.retrieve(),
-            Self::Compact => scene.compact(),
-            Self::Rebuild => scene.rebuild(),
-            Self::Swap => scene.swap(),
-            Self::Finish => scene.finish(),
-            Self::OpenRefused => {
-                scene.order(Command::BindDriver {
-                    bdf: SLOTS[0].bdf.to_owned(),
-                })?;
-                scene.refused(
-                    Command::OpenDevice {
-                        bdf: SLOTS[0].bdf.to_owned(),
-                    },
-                    &[],
-                )
-            }
-            Self::PreserveRefused(what) => {
-                scene.order(Command::SessionCreate {
-                    session: "other".to_owned(),
-                })?;
-                scene.refused(
-                    Command::Preserve {
-                        session: "other".to_owned(),
-                        card: CARD,
-                        what,
-                        token: 9,
-                    },
-                    &[],
-                )?;
-                scene.order(Command::SessionClose {
-                    session: "other".to_owned(),
-                })?;
-                Ok(())
-            }
-            Self::HoleRefused => {
-                let session = || "hole".to_owned();
-                let preserve = |what, token| Command::Preserve {
-                    session: session(),
-                    card: CARD,
-                    what,
-                    token,
-                };
-                scene.order(Command::PunchHole { card: CARD })?;
-                scene.order(Command::SessionCreate { session: session() })?;
-                scene.order(preserve(What::Memory, 1))?;
-                scene.refused(preserve(What::Iommufd, 2), &[EINVAL])?;
-                says(scene, "refused: memory was taken out of a file")?;
-                scene.order(Command::SessionClose { session: session() })?;
-                Ok(())
-            }
-            Self::FinishRefused => scene.refused(
-                Command::Finish {
-                    session: SESSION.to_owned(),
-                },
-                &[],
-            ),
-            Self::JumpRefused(errnos) => scene.refused(Command::Kexec, errnos),
+            Self::JumpRefused(errno) => scene.refused(Command::Kexec, errno)?,
             Self::LoadWithoutHandover => {
                 scene.order(Command::LoadWithoutHandover)?;
-                Ok(())
             }
-            Self::Load => scene.load(),
+            Self::Load => scene.load()?,
             Self::Interrupts(on) => {
                 scene.order(Command::Interrupts { card: CARD, on })?;
-                Ok(())
             }
             Self::RetrieveMemory => {
-                let (what, token) = FILES[0];
-                let session = || SESSION.to_owned();
-                scene.order(Command::SessionRetrieve { session: session() })?;
-                scene.order(Command::Retrieve {
-                    session: session(),
-                    card: CARD,
-                    what,
-                    token,
-                })?;
-                Ok(())
+                open(scene)?;
+                scene.order(retrieve(FILES[0]))?;
             }
             Self::RetrieveTooEarly => {
-                let (what, token) = FILES[2];
-                let session = || SESSION.to_owned();
-                scene.order(Command::SessionRetrieve { session: session() })?;
-                scene.refused(
-                    Command::Retrieve {
-                        session: session(),
-                        card: CARD,
-                        what,
-                        token,
-                    },
-                    &[EAGAIN],
-                )?;
+                open(scene)?;
+                scene.refused(retrieve(FILES[2]), Errno::AGAIN)?;
                 says(scene, "refused: vfio-pci is not bound to the device yet")?;
-                scene.order(Command::SessionClose { session: session() })?;
-                Ok(())
+                close(scene, SESSION)?;
             }
             Self::SwapRefused => {
                 let from = scene.machine.clock.now();
-                scene.refused(Command::Swap { card: CARD }, &[EINVAL])?;
+                scene.refused(Command::Swap { card: CARD }, Errno::INVAL)?;
                 scene.flow(AFTERWARDS);
-                scene.phase("swap", from);
-                Ok(())
+                scene.step(Name::Swap, from);
             }
             Self::SwapOneWay => {
                 let from = scene.machine.clock.now();
                 scene.order(Command::Swap { card: CARD })?;
-                scene.refused(Command::SwapBack { card: CARD }, &[EINVAL])?;
+                scene.refused(Command::SwapBack { card: CARD }, Errno::INVAL)?;
                 scene.flow(AFTERWARDS);
                 scene.order(Command::DestroyOld { card: CARD })?;
-                scene.phase("swap", from);
-                Ok(())
+                scene.step(Name::Swap, from);
             }
-            Self::SwapHere => scene.swaps(20, 2_000).map(|_| ()),
+            Self::SwapHere => {
+                scene.swaps(20, 2_000)?;
+            }
         }
+        Ok(())
+    }
+}
+
+fn preserve_some(scene: &mut Scene, count: usize) -> Result<()> {
+    create(scene, SESSION)?;
+    for (what, token) in FILES.into_iter().take(count) {
+        scene.preserve_one(what, token)?;
+    }
+    Ok(())
+}
+
+fn open_refused(scene: &mut Scene) -> Result<()> {
+    let bdf = || SLOTS[0].bdf.to_owned();
+    scene.order(Command::BindDriver { bdf: bdf() })?;
+    scene.refused(Command::OpenDevice { bdf: bdf() }, Errno::BUSY)
+}
+
+fn preserve_refused(scene: &mut Scene, what: What) -> Result<()> {
+    let session = "other";
+    create(scene, session)?;
+    scene.refused(preserve(session, (what, 9)), Errno::INVAL)?;
+    close(scene, session)
+}
+
+fn hole_refused(scene: &mut Scene) -> Result<()> {
+    let session = "hole";
+    scene.order(Command::PunchHole { card: CARD })?;
+    create(scene, session)?;
+    scene.order(preserve(session, (What::Memory, 1)))?;
+    scene.refused(preserve(session, (What::Iommufd, 2)), Errno::INVAL)?;
+    says(scene, "refused: memory was taken out of a file")?;
+    close(scene, session)
+}
+
+fn create(scene: &mut Scene, session: &str) -> Result<()> {
+    let session = session.to_owned();
+    scene.order(Command::SessionCreate { session }).map(|_| ())
+}
+
+/// Takes the session over after a jump.
+fn open(scene: &mut Scene) -> Result<()> {
+    let session = SESSION.to_owned();
+    scene
+        .order(Command::SessionRetrieve { session })
+        .map(|_| ())
+}
+
+fn close(scene: &mut Scene, session: &str) -> Result<()> {
+    let session = session.to_owned();
+    scene.order(Command::SessionClose { session }).map(|_| ())
+}
+
+fn preserve(session: &str, (what, token): (What, u64)) -> Command {
+    Command::Preserve {
+        session: session.to_owned(),
+        card: CARD,
+        what,
+        token,
+    }
+}
+
+fn retrieve((what, token): (What, u64)) -> Command {
+    Command::Retrieve {
+        session: SESSION.to_owned(),
+        card: CARD,
+        what,
+        token,
     }
 }
 
@@ -276,7 +259,7 @@ pub(crate) fn tests() -> Vec<Test> {
         (
             "a_jump_without_a_kernel_is_refused",
             "a refused jump leaves the old kernel running and the frames landing",
-            vec![Do::JumpRefused(&[]), Do::SwapHere],
+            vec![Do::JumpRefused(Errno::INVAL), Do::SwapHere],
         ),
         (
             // Its twin are all the others, which punch no hole.
@@ -308,8 +291,8 @@ pub(crate) fn tests() -> Vec<Test> {
                 Do::Prepare,
                 Do::Preserve,
                 Do::Interrupts(true),
-                Do::JumpRefused(&[EBUSY]),
-                Do::JumpRefused(&[EBUSY]),
+                Do::JumpRefused(Errno::BUSY),
+                Do::JumpRefused(Errno::BUSY),
                 Do::Interrupts(false),
             ]),
         ),
@@ -320,7 +303,7 @@ pub(crate) fn tests() -> Vec<Test> {
                 Do::Prepare,
                 Do::Preserve,
                 Do::LoadWithoutHandover,
-                Do::JumpRefused(&[EINVAL]),
+                Do::JumpRefused(Errno::INVAL),
                 Do::Load,
             ]),
         ),
@@ -430,7 +413,7 @@ fn run(bench: &Bench, name: &str, actions: &[Action]) -> Result<End> {
         .evidence
         .phases
         .iter()
-        .any(|phase| phase.name == "swap")
+        .any(|phase| phase.name == Name::Swap)
     {
         let missed = "no frame landed during a swap";
         outcome.verdict.faults.retain(|fault| fault != missed);

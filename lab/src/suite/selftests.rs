@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Result};
+use anyhow::{bail, ensure, Result};
 
 use crate::artifacts::{self, Config, SELFTESTS};
+use crate::run::console::Console;
 use crate::run::machine::{command_line, Machine};
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
@@ -17,6 +18,10 @@ const PASSED: &str = "TEST PASSED";
 const COMPLETED: &str = "Stage 2 completed successfully";
 /// How long one may take.
 const LIMIT: Duration = Duration::from_secs(90);
+/// How long its last reboot may take.
+const REBOOT: Duration = Duration::from_secs(3);
+/// Between two looks at the console.
+const LOOK: Duration = Duration::from_millis(20);
 
 pub(crate) fn tests() -> Vec<Test> {
     SELFTESTS
@@ -40,34 +45,67 @@ fn run(bench: &Bench, name: &str) -> Result<End> {
     let profile = Profile::load("legacy")?;
     let line = command_line(&profile, "");
     let machine = Machine::start(name, &profile, &parts, &line)?;
-    let start = Instant::now();
-    let console = machine.console.clone();
-    while !console.has_ended() && start.elapsed() < LIMIT {
-        if console.says(PASSED) && console.says(COMPLETED) {
-            let mut directory = machine.into_directory();
-            if !bench.keep {
-                directory.discard();
-            }
-            return Ok(End::Passed);
-        }
-        if console.hang().is_some() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // The end of the console may come after the machine's.
-    std::thread::sleep(Duration::from_millis(100));
-    let passed = console.says(PASSED) && console.says(COMPLETED);
+    let ended = passes(&machine.console);
+    let tail = machine.console.tail(20);
     let mut directory = machine.into_directory();
-    if passed {
-        if !bench.keep {
-            directory.discard();
-        }
-        return Ok(End::Passed);
+    if let Err(error) = ended {
+        bail!(
+            "{error}; the logs are in {}. The console's last lines:\n{tail}",
+            directory.path().display()
+        );
     }
-    bail!(
-        "the console does not say `{PASSED}` and `{COMPLETED}`; the logs are in {}. Its last lines:\n{}",
-        directory.path().display(),
-        console.tail(20)
-    )
+    if !bench.keep {
+        directory.discard();
+    }
+    Ok(End::Passed)
+}
+
+/// The test says that it has passed, and the kernel has nothing to say against it.
+fn passes(console: &Console) -> Result<()> {
+    let start = Instant::now();
+    let passed = || console.says(PASSED) && console.says(COMPLETED);
+    let goes_on = || !console.has_ended() && console.hang().is_none();
+    while goes_on() && !passed() && start.elapsed() < LIMIT {
+        std::thread::sleep(LOOK);
+    }
+    // It reboots then, which ends the machine; the console's end may come after that.
+    let start = Instant::now();
+    while !console.has_ended() && start.elapsed() < REBOOT {
+        std::thread::sleep(LOOK);
+    }
+    if let Some(line) = console.hang().or(console.warnings().first().cloned()) {
+        bail!("the kernel says: {line}");
+    }
+    ensure!(
+        passed(),
+        "the console does not say `{PASSED}` and `{COMPLETED}`"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_complains_does_not_pass() {
+        let said = |lines: &[&str]| {
+            let console = Console::default();
+            for line in lines {
+                console.add(1, (*line).to_owned());
+            }
+            console.end();
+            passes(&console)
+        };
+        assert!(said(&[PASSED, COMPLETED]).is_ok());
+        assert!(said(&[PASSED]).is_err());
+        for line in [
+            "WARNING: CPU: 0 at mm/x.c:1",
+            "BUG: unable to handle",
+            "Oops: 0002",
+        ] {
+            let error = said(&[PASSED, line, COMPLETED]).expect_err("it complains");
+            assert!(error.to_string().contains(line), "{error}");
+        }
+    }
 }

@@ -9,7 +9,7 @@
 //! | [`namespace`] | mounts and a network that only one run sees |
 //! | [`left`] | what a machine may not leave behind |
 //! | [`missing`], [`space`], [`source`], [`tools`] | troubles of set-up |
-//! | [`machines`] | troubles of running |
+//! | [`machines`], [`written`] | troubles of running, and of its results |
 //!
 //! Each test looks for the words of the cause and of what to do. None changes the host: what would is done where only
 //! the run under test sees it.
@@ -29,6 +29,7 @@ mod source;
 mod space;
 mod tools;
 mod world;
+mod written;
 
 /// Why a trouble can not be provoked on this host.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +94,16 @@ pub(crate) fn tests() -> Vec<Test> {
             source::bad_patch,
         ),
         alone(
+            "edited_linux",
+            "an edit anywhere in the tree that HITLESS_LINUX names is seen, and `--fresh` leaves nothing of the tree before",
+            source::edited_tree,
+        ),
+        alone(
+            "killed_build",
+            "make and what it has started end with a `cargo lab` that is killed",
+            source::killed_build,
+        ),
+        alone(
             "other_linux_version",
             "HITLESS_LINUX of another release is refused with both versions",
             source::other_version,
@@ -106,6 +117,21 @@ pub(crate) fn tests() -> Vec<Test> {
             "qemu_without_a_device",
             "a QEMU that lacks a device is refused by the device's name, and not remembered as good or bad",
             tools::qemu_without_a_device,
+        ),
+        alone(
+            "qemu_without_a_property",
+            "a QEMU that lacks a property of the IOMMU is refused by the property's name and the profile's",
+            tools::qemu_without_a_property,
+        ),
+        alone(
+            "profile_of_another_qemu",
+            "a profile of the user's own with a property that QEMU does not know is refused before anything is built",
+            tools::profile_of_another_qemu,
+        ),
+        alone(
+            "no_such_test",
+            "a filter that chooses no test is no success, and where their names are is said",
+            tools::no_such_test,
         ),
         alone(
             "qemu_too_old",
@@ -126,6 +152,21 @@ pub(crate) fn tests() -> Vec<Test> {
             "rust_source_nowhere",
             "a rustc whose library source nobody has is told with the versions that Debian has",
             tools::rust_source_nowhere,
+        ),
+        alone(
+            "figures_that_can_not_be_written",
+            "a file for `--json` that can not be written is refused before anything is built or run",
+            written::figures,
+        ),
+        machine(
+            "dry_run",
+            "`cargo lab boot --dry-run` needs no room for a machine, and leaves nothing behind",
+            space::for_dry_run,
+        ),
+        machine(
+            "picture_that_can_not_be_written",
+            "the figures and the closing line are there without the picture, and the demo fails for it",
+            written::picture,
         ),
         machine(
             "panic_at_boot",
@@ -151,6 +192,11 @@ pub(crate) fn tests() -> Vec<Test> {
             "lab_is_killed",
             "QEMU and the machine's memory go with a `cargo lab` that is killed",
             machines::lab_is_killed,
+        ),
+        machine(
+            "lab_is_killed_at_start",
+            "what a `cargo lab` leaves that is killed before QEMU has everything, the next one removes, and nothing else",
+            machines::lab_is_killed_at_start,
         ),
     ]
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure, Result};
 
 use crate::demo::{Steps, OFF};
+use crate::run::phases::Name;
 use crate::run::profile::{Profile, TABLE_FORMATS};
 use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
 use crate::suite::{Bench, End, Test};
@@ -147,7 +148,7 @@ fn many_swaps(scene: &mut Scene) -> Result<()> {
     scene.swap()?;
     let from = scene.machine.clock.now();
     let longest = scene.swaps(SWAPS, 2_000)?;
-    scene.phase("swap", from);
+    scene.step(Name::FurtherSwaps, from);
     ensure!(
         longest < 1_000_000_000,
         "a swap took {} ms",

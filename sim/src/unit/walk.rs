@@ -51,6 +51,26 @@ impl Walker<'_> {
         }
     }
 
+    /// Whether the device may use what its own TLB holds: the unit looks at the device's entry for each
+    /// request that comes translated.
+    pub(super) fn translated(&mut self, bdf: Bdf) -> Result<(), Fault> {
+        let (allowed, fault) = match self.mode {
+            Mode::Legacy => {
+                let [low, ..] = self.legacy_context(bdf)?;
+                (low >> 2 & 3 == 1, Fault::DeviceTlbBlocked)
+            }
+            Mode::Scalable => {
+                let [low, ..] = self.scalable_context(bdf)?;
+                (low >> 2 & 1 == 1, Fault::ScalableDeviceTlbBlocked)
+            }
+        };
+        if allowed {
+            Ok(())
+        } else {
+            Err(fault)
+        }
+    }
+
     fn words<const N: usize>(
         &self,
         page: u64,
@@ -66,15 +86,7 @@ impl Walker<'_> {
 
     fn legacy(&mut self, dma: Dma) -> Result<Translation, Fault> {
         let bdf = dma.bdf;
-        let [low, high, ..] = match self.caches.context.get(&bdf) {
-            Some((_, words)) => *words,
-            None => {
-                let words = self.legacy_context(bdf)?;
-                let did = DomainId((words[1] >> 8) as u16);
-                self.caches.fill_context(bdf, Some(did), words);
-                words
-            }
-        };
+        let [low, high, ..] = self.legacy_context(bdf)?;
         let did = DomainId((high >> 8) as u16);
         let levels = match high & 7 {
             code @ 1..=3 => code as u32 + 2,
@@ -95,7 +107,17 @@ impl Walker<'_> {
         }
     }
 
-    fn legacy_context(&self, bdf: Bdf) -> Result<[u64; 4], Fault> {
+    fn legacy_context(&mut self, bdf: Bdf) -> Result<[u64; 4], Fault> {
+        if let Some((_, words)) = self.caches.context.get(&bdf) {
+            return Ok(*words);
+        }
+        let words = self.fetch_legacy_context(bdf)?;
+        let did = DomainId((words[1] >> 8) as u16);
+        self.caches.fill_context(bdf, Some(did), words);
+        Ok(words)
+    }
+
+    fn fetch_legacy_context(&self, bdf: Bdf) -> Result<[u64; 4], Fault> {
         let bus = usize::from(bdf.bus());
         let [low, high] = self.words(self.root, bus * 2, Fault::RootAccess)?;
         if low & 1 == 0 {
@@ -117,14 +139,7 @@ impl Walker<'_> {
 
     fn scalable(&mut self, dma: Dma) -> Result<Translation, Fault> {
         let bdf = dma.bdf;
-        let context = match self.caches.context.get(&bdf) {
-            Some((_, words)) => *words,
-            None => {
-                let words = self.scalable_context(bdf)?;
-                self.caches.fill_context(bdf, None, words);
-                words
-            }
-        };
+        let context = self.scalable_context(bdf)?;
         let pasid = context[1] as u32 & 0xf_ffff;
         let entry = match self.caches.pasid.get(&(bdf, pasid)) {
             Some(words) => *words,
@@ -165,7 +180,16 @@ impl Walker<'_> {
         self.page_walk(dma, stage)
     }
 
-    fn scalable_context(&self, bdf: Bdf) -> Result<[u64; 4], Fault> {
+    fn scalable_context(&mut self, bdf: Bdf) -> Result<[u64; 4], Fault> {
+        if let Some((_, words)) = self.caches.context.get(&bdf) {
+            return Ok(*words);
+        }
+        let words = self.fetch_scalable_context(bdf)?;
+        self.caches.fill_context(bdf, None, words);
+        Ok(words)
+    }
+
+    fn fetch_scalable_context(&self, bdf: Bdf) -> Result<[u64; 4], Fault> {
         let devfn = usize::from(bdf.devfn());
         let half = usize::from(bdf.bus()) * 2 + devfn / 0x80;
         let [root] = self.words(self.root, half, Fault::ScalableRootAccess)?;

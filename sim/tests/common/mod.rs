@@ -4,7 +4,7 @@
 use hitless_core::vtd::page_table::Format;
 use hitless_core::vtd::swap::{plan_context, plan_pasid, Capabilities, Plan, Step};
 use hitless_core::vtd::{Bdf, DomainId, Mode, Refusal};
-use hitless_sim::build::entry;
+use hitless_sim::build::{entry, DEVICE_TLB};
 use hitless_sim::memory::width;
 use hitless_sim::unit::Caches;
 use hitless_sim::{Access, Dma, Execution, Fault, PageTable, PhysicalMemory, Place, Tables, Unit};
@@ -54,6 +54,49 @@ pub(crate) struct Scenario {
     pub(crate) gaps: Vec<Vec<Activity>>,
 }
 
+/// Bits of entries, as word and bit: FPD and TT 1 of a legacy context entry; the domain id and the levels
+/// are the scenario's.
+const LEGACY_HARMLESS: &[(usize, u32)] = &[(0, 1), (0, 2)];
+/// FPD, PWSNP, PGSNP, SRE, WPE, EAFE.
+const FIRST_STAGE_HARMLESS: &[(usize, u32)] = &[(0, 1), (1, 23), (1, 24), (2, 0), (2, 4), (2, 7)];
+/// FPD, SSADE, PWSNP, PGSNP.
+const SECOND_STAGE_HARMLESS: &[(usize, u32)] = &[(0, 1), (0, 9), (1, 23), (1, 24)];
+/// All of these, AW, PGTT, FSPM, and some of the domain id.
+const PASID_MEANINGFUL: &[(usize, u32)] = &[
+    (0, 0),
+    (0, 1),
+    (0, 2),
+    (0, 3),
+    (0, 4),
+    (0, 6),
+    (0, 7),
+    (0, 8),
+    (0, 9),
+    (1, 0),
+    (1, 1),
+    (1, 15),
+    (1, 23),
+    (1, 24),
+    (2, 0),
+    (2, 2),
+    (2, 3),
+    (2, 4),
+    (2, 7),
+];
+
+/// Which bits of the entries are other than the builder makes them.
+#[derive(Clone, Debug)]
+pub(crate) struct Alteration {
+    pub(crate) both: Vec<prop::sample::Index>,
+    pub(crate) new: Vec<prop::sample::Index>,
+}
+
+pub(crate) fn alterations() -> impl Strategy<Value = Alteration> {
+    let both = prop::collection::vec(any::<prop::sample::Index>(), 0..3);
+    let new = prop::collection::vec(any::<prop::sample::Index>(), 0..3);
+    (both, new).prop_map(|(both, new)| Alteration { both, new })
+}
+
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
@@ -61,6 +104,8 @@ pub(crate) enum Violation {
     Fault(Bdf, u64, Fault),
     /// A DMA went where neither the old nor the new tables send it, or only one of them may.
     Astray(Bdf, u64, u64),
+    /// At the end the entry is not the new one.
+    Unfinished,
 }
 
 pub(crate) fn capabilities(scenario: &Scenario) -> Capabilities {
@@ -192,6 +237,7 @@ pub(crate) struct Stage {
     old_words: Vec<u64>,
     old_table: PageTable,
     tables: Tables,
+    neighbour: Place,
 }
 
 const OLD_DID: DomainId = DomainId(5);
@@ -206,11 +252,20 @@ impl Stage {
         let new_table = page_table(&memory, &scenario, scenario.new, NEW, |r| r.new_bits);
         let beside = page_table(&memory, &scenario, scenario.old, BESIDE, |r| r.old_bits);
         let new_did = if scenario.same_did { OLD_DID } else { NEW_DID };
-        let old_words = entry(scenario.mode, &old_table, OLD_DID);
-        let new_words = entry(scenario.mode, &new_table, new_did);
+        let mut old_words = entry(scenario.mode, &old_table, OLD_DID);
+        let mut new_words = entry(scenario.mode, &new_table, new_did);
+        if scenario.device_tlb && scenario.mode == Mode::Legacy {
+            old_words[0] |= DEVICE_TLB;
+            new_words[0] |= DEVICE_TLB;
+        }
         place.write(&memory, &old_words);
         let neighbour = entry(scenario.mode, &beside, DomainId(6));
-        tables.place(&memory, NEIGHBOUR).write(&memory, &neighbour);
+        let neighbour_place = tables.place(&memory, NEIGHBOUR);
+        neighbour_place.write(&memory, &neighbour);
+        if scenario.device_tlb {
+            tables.allow_device_tlb(&memory, DEVICE);
+            tables.allow_device_tlb(&memory, NEIGHBOUR);
+        }
         let caches = if scenario.device_tlb {
             Caches::ALL
         } else {
@@ -226,7 +281,27 @@ impl Stage {
             old_words,
             old_table,
             tables,
+            neighbour: neighbour_place,
         }
+    }
+
+    /// Flips bits of the new entry, and of the old one where that goes on translating.
+    pub(crate) fn alter(&mut self, alteration: &Alteration) {
+        let flip = |words: &mut Vec<u64>, (word, bit): (usize, u32)| words[word] ^= 1 << bit;
+        let (harmless, meaningful) = match (self.scenario.mode, self.scenario.old) {
+            (Mode::Legacy, _) => (LEGACY_HARMLESS, LEGACY_HARMLESS),
+            (Mode::Scalable, Format::FirstStage(_)) => (FIRST_STAGE_HARMLESS, PASID_MEANINGFUL),
+            (Mode::Scalable, Format::SecondStage(_)) => (SECOND_STAGE_HARMLESS, PASID_MEANINGFUL),
+        };
+        for index in &alteration.both {
+            let bit = *index.get(harmless);
+            flip(&mut self.old_words, bit);
+            flip(&mut self.new_words, bit);
+        }
+        for index in &alteration.new {
+            flip(&mut self.new_words, *index.get(meaningful));
+        }
+        self.place.write(&self.memory, &self.old_words);
     }
 
     pub(crate) fn plan(&self) -> Result<Plan, Refusal> {
@@ -263,6 +338,14 @@ impl Stage {
             number += 1;
             self.gap(&gaps[number.min(gaps.len() - 1)], allowed)?;
         }
+        let new = self.new_words.iter().enumerate();
+        let word = |offset| self.memory.get(self.place.page, self.place.word + offset);
+        if new
+            .into_iter()
+            .any(|(offset, new)| word(offset) != Some(*new))
+        {
+            return Err(Violation::Unfinished);
+        }
         for iova in self.probes() {
             if !self.scenario.same_did {
                 self.expect(LATECOMER, iova, Access::Read, &[LATER])?;
@@ -274,10 +357,7 @@ impl Stage {
     /// Two devices on one domain are swapped one after the other, the same way. What they share is
     /// given away after the last of them, or already after the first.
     pub(crate) fn run_shared(mut self, early: bool) -> Result<(), Violation> {
-        let places = [
-            (DEVICE, self.place),
-            (NEIGHBOUR, self.tables.place(&self.memory, NEIGHBOUR)),
-        ];
+        let places = [(DEVICE, self.place), (NEIGHBOUR, self.neighbour)];
         places[1].1.write(&self.memory, &self.old_words);
         let steps = self.plan().expect("can be planned");
         self.gap_shared(&[OLD])?;
@@ -298,6 +378,10 @@ impl Stage {
     fn gap_shared(&mut self, allowed: &[u64]) -> Result<(), Violation> {
         let evict = self.scenario.gaps[0].first().map_or(0, |first| first.evict);
         self.unit.evict(mask(evict));
+        // A device may forget what its neighbour remembers.
+        if evict & 32 != 0 {
+            self.unit.invalidate_device_tlb(NEIGHBOUR);
+        }
         for iova in self.probes() {
             for bdf in [NEIGHBOUR, DEVICE] {
                 self.expect(bdf, iova, Access::Read, allowed)?;

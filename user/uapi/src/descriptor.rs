@@ -5,25 +5,36 @@
     reason = "a number the kernel wrote becomes an owned descriptor"
 )]
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::ioctl::{self, Argument};
 
-/// A descriptor number that a successful ioctl has just written.
+/// An ioctl's argument in which the kernel answers a descriptor.
 ///
-/// It can be made only by naming the call, so that the one unsafe line below has a short list of users: LUO's
-/// create session, retrieve session and retrieve fd.
-pub(crate) fn owned(call: &'static str, number: i32) -> Result<OwnedFd> {
+/// # Safety
+///
+/// When the ioctl has succeeded, [`Answers::descriptor`] is negative, or a descriptor that the kernel has just installed
+/// and that nothing else owns.
+pub(crate) unsafe trait Answers: Argument {
+    /// What the kernel wrote.
+    fn descriptor(&self) -> i32;
+}
+
+/// Makes the call and takes the descriptor.
+pub(crate) fn call<A: Answers>(fd: impl AsFd, mut argument: A) -> Result<OwnedFd> {
+    ioctl::call(fd, &mut argument)?;
+    let number = argument.descriptor();
     if number < 0 {
         return Err(Error::on(
-            call,
+            A::NAME,
             format!("the kernel answered descriptor {number}"),
             Errno::BADF,
         ));
     }
-    // SAFETY: the callers pass the `fd` field of a structure after the ioctl has succeeded, and the kernel has
-    // installed a fresh descriptor there (include/uapi/linux/liveupdate.h), which nothing else owns.
+    // SAFETY: the ioctl has succeeded, the number is not negative, and the argument has been moved in here: by `Answers`'
+    // contract nothing else owns the descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

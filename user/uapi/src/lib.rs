@@ -44,5 +44,5 @@ pub mod vfio;
 pub use error::{Error, Result};
 pub use iommufd::Iommufd;
 pub use liveupdate::{LiveUpdate, Session};
-pub use memory::{Mapping, Memfd};
+pub use memory::{Mapping, Memfd, Registers};
 pub use vfio::VfioDevice;

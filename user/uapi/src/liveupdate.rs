@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::descriptor;
+use crate::descriptor::{self, Answers};
 use crate::error::{Error, Result};
 use crate::ioctl::{self, arguments, size_of, Argument};
 
@@ -67,6 +67,22 @@ arguments! { unsafe TYPE;
     GetName, 0x43, "LIVEUPDATE_SESSION_GET_NAME";
 }
 
+/// Structures in which the kernel answers a descriptor.
+macro_rules! answers {
+    (unsafe $($structure:ty),*) => {$(
+        // SAFETY: promised, with reasons, where the structures are named.
+        unsafe impl Answers for $structure {
+            fn descriptor(&self) -> i32 {
+                self.fd
+            }
+        }
+    )*};
+}
+
+// SAFETY: liveupdate.h: on success the kernel has installed a new descriptor and written it to `fd`, which this module
+// sets to -1 before.
+answers! { unsafe Named<CREATE_SESSION>, Named<RETRIEVE_SESSION>, File<RETRIEVE_FD> }
+
 /// `/dev/liveupdate`. One process at a time may have it open.
 #[derive(Debug)]
 pub struct LiveUpdate(OwnedFd);
@@ -107,19 +123,19 @@ impl LiveUpdate {
 
     fn session<const COMMAND: u8>(&self, name: &str) -> Result<Session>
     where
-        Named<COMMAND>: Argument,
+        Named<COMMAND>: Answers,
     {
-        let call = Named::<COMMAND>::NAME;
-        let mut argument = Named::<COMMAND> {
+        let argument = Named::<COMMAND> {
             size: size_of::<Named<COMMAND>>(),
             fd: -1,
-            name: name_bytes(call, name)?,
+            name: name_bytes(Named::<COMMAND>::NAME, name)?,
         };
-        ioctl::call(&self.0, &mut argument).map_err(|error| Error {
-            subject: name.to_owned(),
-            ..error
-        })?;
-        descriptor::owned(call, argument.fd).map(Session)
+        descriptor::call(&self.0, argument)
+            .map(Session)
+            .map_err(|error| Error {
+                subject: name.to_owned(),
+                ..error
+            })
     }
 }
 
@@ -163,20 +179,21 @@ impl Session {
         )
     }
 
-    /// The file that was preserved under a token. The kernel tries once: a failed retrieve fails again the same way.
+    /// The file that was preserved under a token. The kernel tries once: a failed retrieve
+    /// fails again the same way, but for `EAGAIN`, which says that it is too early.
     ///
     /// # Errors
     ///
-    /// `ENOENT` when there is no such token; and what the file's handler refuses with.
+    /// `ENOENT` when there is no such token; `EAGAIN` for a device whose driver is not bound yet; and what the file's
+    /// handler refuses with.
     #[doc(alias = "LIVEUPDATE_SESSION_RETRIEVE_FD")]
     pub fn retrieve_fd(&self, token: u64) -> Result<OwnedFd> {
-        let mut argument = File::<RETRIEVE_FD> {
+        let argument = File::<RETRIEVE_FD> {
             size: size_of::<File<RETRIEVE_FD>>(),
             fd: -1,
             token,
         };
-        ioctl::call(&self.0, &mut argument)?;
-        descriptor::owned(File::<RETRIEVE_FD>::NAME, argument.fd)
+        descriptor::call(&self.0, argument)
     }
 
     /// Says that all is restored, so that the kernel lets go of what it kept.

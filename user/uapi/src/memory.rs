@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Memory that a device, another process or the next kernel's user space may change at any time.
 //!
-//! A [`Mapping`] lends no references to its bytes: everything is copied in and out by volatile accesses of at most
-//! 8 bytes, so that it makes no difference to Rust who else writes there.
-#![expect(unsafe_code, reason = "mmap, and volatile accesses to what it maps")]
+//! A [`Mapping`] lends no references to its bytes: everything is copied in and out by atomic accesses of at
+//! most 8 bytes, so that it makes no difference to Rust who else writes there. A device's [`Registers`] are no memory:
+//! each access to them is made exactly once and as wide as it says, so it is volatile.
+#![expect(unsafe_code, reason = "mmap, and accesses to what it maps")]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, AtomicU8, Ordering};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -112,10 +114,10 @@ impl AsFd for Memfd {
     }
 }
 
-/// A shared, readable and writable mapping of a memfd or of a device's region.
+/// A shared, readable and writable mapping of a memfd.
 ///
-/// Offsets are in bytes. The order of accesses is that of the program, x86's memory model provided; a caller that
-/// must see a device's data after it has seen its "done" bit reads the bit first.
+/// Offsets are in bytes. Reads acquire and writes release: a device's data that is read after its "done" bit is the data
+/// that the bit speaks of.
 ///
 /// # Invariants
 ///
@@ -126,9 +128,10 @@ pub struct Mapping {
     length: usize,
 }
 
-// SAFETY: nothing in a mapping belongs to a thread, and every access is volatile on memory that is shared by nature.
+// SAFETY: nothing in a mapping belongs to a thread.
 unsafe impl Send for Mapping {}
-// SAFETY: see `Send`; two threads that write one place at the same time are like a device and a thread that do.
+// SAFETY: a shared mapping is accessed by atomic operations only, or through `Registers`, which is not memory; drop
+// needs it alone.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -197,42 +200,45 @@ impl Mapping {
         unsafe { self.start.add(offset as usize) }.cast()
     }
 
+    fn u64_at(&self, offset: u64) -> &AtomicU64 {
+        // SAFETY: `place` has checked bounds and alignment; the type's invariant says that it is mapped for as long as
+        // `self` is borrowed. Rust code accesses it by atomics of the same or smaller width; devices, the kernel and
+        // other processes are outside of Rust's memory model and see single accesses that do not tear (x86-64).
+        unsafe { AtomicU64::from_ptr(self.place(offset).as_ptr()) }
+    }
+
+    fn u32_at(&self, offset: u64) -> &AtomicU32 {
+        // SAFETY: as in `u64_at`.
+        unsafe { AtomicU32::from_ptr(self.place(offset).as_ptr()) }
+    }
+
+    fn u8_at(&self, offset: u64) -> &AtomicU8 {
+        // SAFETY: as in `u64_at`.
+        unsafe { AtomicU8::from_ptr(self.place(offset).as_ptr()) }
+    }
+
     /// Reads 8 bytes.
     ///
     /// # Panics
     ///
     /// When `offset` is not aligned or not within the mapping; this holds for all accessors.
     pub fn read_u64(&self, offset: u64) -> u64 {
-        // SAFETY: `place` has checked bounds and alignment; the type's invariant says that it is mapped.
-        unsafe { self.place::<u64>(offset).read_volatile() }
+        self.u64_at(offset).load(Ordering::Acquire)
     }
 
     /// Writes 8 bytes.
     pub fn write_u64(&self, offset: u64, value: u64) {
-        // SAFETY: as in `read_u64`.
-        unsafe { self.place::<u64>(offset).write_volatile(value) }
+        self.u64_at(offset).store(value, Ordering::Release);
     }
 
-    /// Reads 4 bytes: the width of most device registers.
+    /// Reads 4 bytes.
     pub fn read_u32(&self, offset: u64) -> u32 {
-        // SAFETY: as in `read_u64`.
-        unsafe { self.place::<u32>(offset).read_volatile() }
+        self.u32_at(offset).load(Ordering::Acquire)
     }
 
     /// Writes 4 bytes.
     pub fn write_u32(&self, offset: u64, value: u32) {
-        // SAFETY: as in `read_u64`.
-        unsafe { self.place::<u32>(offset).write_volatile(value) }
-    }
-
-    fn read_u8(&self, offset: u64) -> u8 {
-        // SAFETY: as in `read_u64`.
-        unsafe { self.place::<u8>(offset).read_volatile() }
-    }
-
-    fn write_u8(&self, offset: u64, value: u8) {
-        // SAFETY: as in `read_u64`.
-        unsafe { self.place::<u8>(offset).write_volatile(value) }
+        self.u32_at(offset).store(value, Ordering::Release);
     }
 
     /// Copies out, by words where the offset is aligned.
@@ -249,7 +255,7 @@ impl Mapping {
             at += 8;
         }
         for byte in rest {
-            *byte = self.read_u8(at);
+            *byte = self.u8_at(at).load(Ordering::Acquire);
             at += 1;
         }
     }
@@ -270,7 +276,7 @@ impl Mapping {
             at += 8;
         }
         for byte in rest {
-            self.write_u8(at, *byte);
+            self.u8_at(at).store(*byte, Ordering::Release);
             at += 1;
         }
     }
@@ -284,6 +290,79 @@ impl Drop for Mapping {
             unmapped.is_ok(),
             "munmap of what mmap has mapped: {unmapped:?}"
         );
+    }
+}
+
+/// A device's registers: the mapping of a region, 4 bytes at a time, in the order of the program with accesses to a
+/// [`Mapping`].
+///
+/// # Invariants
+///
+/// `mapping` is reached through this alone. It is a device's region if `device` is set, else memory.
+#[derive(Debug)]
+pub struct Registers {
+    mapping: Mapping,
+    device: bool,
+}
+
+impl Registers {
+    /// The registers of a device's region.
+    pub(crate) fn of_region(mapping: Mapping) -> Self {
+        // INVARIANT: moved in, and lent to nobody.
+        Self {
+            mapping,
+            device: true,
+        }
+    }
+
+    /// Memory in place of registers, all zero: what a driver's tests write to and look at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mapping::anonymous`].
+    pub fn pretend(length: u64) -> Result<Self> {
+        // INVARIANT: as in `of_region`.
+        Ok(Self {
+            mapping: Mapping::anonymous(length)?,
+            device: false,
+        })
+    }
+
+    /// Bytes mapped.
+    pub fn length(&self) -> u64 {
+        self.mapping.length()
+    }
+
+    /// Reads a register.
+    ///
+    /// # Panics
+    ///
+    /// When `offset` is not aligned or not within the region.
+    pub fn read(&self, offset: u64) -> u32 {
+        if !self.device {
+            return self.mapping.read_u32(offset);
+        }
+        // SAFETY: `place` has checked bounds and alignment, it is mapped for as long as `self` is there, and by the
+        // invariant it is outside of Rust's memory model.
+        let value = unsafe { self.mapping.place::<u32>(offset).read_volatile() };
+        // What the register tells about memory is read after it.
+        fence(Ordering::Acquire);
+        value
+    }
+
+    /// Writes a register.
+    ///
+    /// # Panics
+    ///
+    /// As [`Registers::read`].
+    pub fn write(&self, offset: u64, value: u32) {
+        if !self.device {
+            return self.mapping.write_u32(offset, value);
+        }
+        // What the device is told to look at has been written before.
+        fence(Ordering::Release);
+        // SAFETY: as in `read`.
+        unsafe { self.mapping.place::<u32>(offset).write_volatile(value) }
     }
 }
 

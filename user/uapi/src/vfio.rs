@@ -20,7 +20,7 @@ use vfio_bindings::bindings::vfio::{
 use crate::error::{Error, Result};
 use crate::ioctl::{self, arguments, size_of, Argument};
 use crate::iommufd::{DeviceId, HwptId, Iommufd};
-use crate::memory::Mapping;
+use crate::memory::{Mapping, Registers};
 
 const TYPE: u8 = b';';
 /// The first command number of VFIO.
@@ -214,12 +214,12 @@ impl VfioDevice {
         })
     }
 
-    /// Maps a whole BAR. Its registers are read and written through the [`Mapping`]'s accessors.
+    /// Maps a whole BAR.
     ///
     /// # Errors
     ///
     /// `ENODEV` when the region can not be mapped, and those of mmap(2).
-    pub fn map_bar(&self, index: u32) -> Result<Mapping> {
+    pub fn map_bar(&self, index: u32) -> Result<Registers> {
         let region = self.region(index)?;
         if !region.mappable || region.size == 0 {
             return Err(Error::on(
@@ -228,7 +228,7 @@ impl VfioDevice {
                 Errno::NODEV,
             ));
         }
-        Mapping::shared(&self.0, region.offset, region.size, "BAR")
+        Mapping::shared(&self.0, region.offset, region.size, "BAR").map(Registers::of_region)
     }
 
     /// Reads 2 bytes of config space.

@@ -29,8 +29,14 @@ use kernel::sync::atomic::{
 };
 
 use crate::errno::Failure;
-use crate::incoming::INCOMING;
-use crate::outgoing::OUTGOING;
+use crate::incoming::{
+    has_arrived,
+    INCOMING, //
+};
+use crate::outgoing::{
+    KEPT,
+    OUTGOING, //
+};
 use crate::{
     exec,
     records,
@@ -61,6 +67,8 @@ fn is_running() -> bool {
 pub(crate) unsafe extern "C" fn hitless_init() -> c_int {
     // SAFETY: This function is called once, and nothing uses the lock before it is done.
     unsafe { OUTGOING.init() };
+    // SAFETY: As above.
+    unsafe { KEPT.init() };
     // SAFETY: As above.
     unsafe { INCOMING.init() };
     // The records are fetched inside, which needs the locks only.
@@ -100,7 +108,9 @@ pub(crate) unsafe extern "C" fn hitless_pci_keeps(
                 None => leaves_out(c"clear_master"),
             }
         }
-        bindings::hitless_keep_HITLESS_KEEP_ATTACHED => OUTGOING.lock().has_endpoint(address),
+        bindings::hitless_keep_HITLESS_KEEP_ATTACHED => KEPT.lock().has(address),
+        // Whoever switches a device off may be asking: without need no lock is taken.
+        _ if !has_arrived() => false,
         bindings::hitless_keep_HITLESS_KEEP_ATS => INCOMING.lock().device(address).is_some(),
         bindings::hitless_keep_HITLESS_KEEP_STATE => {
             !leaves_out(c"reset") && INCOMING.lock().device(address).is_some()
@@ -157,7 +167,32 @@ pub(crate) unsafe extern "C" fn hitless_vtd_adopt(
     }
 }
 
-/// A domain id in use in adopted tables.
+/// A unit's tables are refused by VT-d's seam.
+///
+/// # Safety
+///
+/// None.
+#[export]
+pub(crate) unsafe extern "C" fn hitless_vtd_refuse(register_base: u64) {
+    if is_running() && INCOMING.lock().refuse_unit(register_base).is_err() {
+        // It counts as running then, which costs memory and nothing else.
+        pr_err!("no memory to refuse unit at {:#x}\n", register_base);
+    }
+}
+
+/// Every unit has its root table.
+///
+/// # Safety
+///
+/// None.
+#[export]
+pub(crate) unsafe extern "C" fn hitless_vtd_ready() {
+    if is_running() {
+        INCOMING.lock().set_ready();
+    }
+}
+
+/// A domain id in use in recorded tables.
 ///
 /// # Safety
 ///

@@ -71,6 +71,8 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         Refusal::NotARecord(_)
         | Refusal::Malformed(_)
         | Refusal::Duplicate(_)
+        | Refusal::Contradictory(_)
+        | Refusal::Aliased(_)
         | Refusal::NotHandedOver(_) => EIO,
         Refusal::NotRecorded(_) => ENOENT,
         Refusal::Full(_) => ENOSPC,
@@ -105,14 +107,30 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         Refusal::NoDriverYet => EAGAIN,
 
         // The machine is another one.
-        Refusal::OtherMode
+        Refusal::OtherSegment
+        | Refusal::OtherMode
         | Refusal::OtherRoot
         | Refusal::OtherCapabilities
         | Refusal::NotTranslating
         | Refusal::OtherDevice
         | Refusal::UnitRefused => ENODEV,
 
-        // User space has left something out, or the tables are not what they must be.
-        _ => EINVAL,
+        // User space has left something out.
+        Refusal::NothingMarked
+        | Refusal::NothingMapped
+        | Refusal::OtherMemory
+        | Refusal::Unsealed
+        | Refusal::Holes
+        | Refusal::MemoryNotInSession
+        | Refusal::NoIommufd
+        | Refusal::NotAttached
+        | Refusal::NotMarked
+        | Refusal::IommufdNotInSession
+        | Refusal::HwptNotPreserved
+        | Refusal::OtherTable
+        | Refusal::NoHandover => EINVAL,
+
+        // The tables are not what they must be.
+        Refusal::Table(_) => EINVAL,
     }
 }

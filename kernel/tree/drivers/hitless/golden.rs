@@ -12,6 +12,7 @@ mod tests {
         Family,
         Refusal, //
     };
+    use hitless_core::rules;
     use hitless_core::wire::{
         iommu::Iommu,
         iommufd::Iommufd,
@@ -57,6 +58,23 @@ mod tests {
     fn list_of_tables() {
         let list = TableList::decode(TABLES);
         assert!(list.is_ok_and(|list| list.next() == Some(0x0900_0000)));
+    }
+
+    #[test]
+    fn records_hold_together() {
+        let records = (
+            Devices::decode(PCI),
+            Iommu::decode(IOMMU),
+            Iommufd::decode(IOMMUFD),
+        );
+        let checked = match records {
+            (Ok(devices), Ok(iommu), Ok(iommufd)) => {
+                let iommufds = core::iter::once((0x0400_0000, &iommufd));
+                rules::records::check(&devices, &iommu, iommufds)
+            }
+            (Err(refusal), _, _) | (_, Err(refusal), _) | (_, _, Err(refusal)) => Err(refusal),
+        };
+        assert!(checked.is_ok());
     }
 
     #[test]

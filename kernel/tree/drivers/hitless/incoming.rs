@@ -18,19 +18,29 @@ use hitless_core::refusal::{
     Family,
     Refusal, //
 };
+use hitless_core::rules;
 use hitless_core::wire::{
     iommu::Iommu,
     iommufd::Iommufd,
     pci::Devices,
     vfio::VfioFile, //
 };
-use kernel::kho::RestoredPage;
+use kernel::kho::{
+    self,
+    RestoredPage, //
+};
 use kernel::prelude::*;
+use kernel::sync::atomic::{
+    Acquire,
+    AtomicFlag,
+    Release, //
+};
 
 use crate::errno::{
     Failure,
     Outcome, //
 };
+use crate::entry;
 use crate::records;
 use crate::tables;
 use crate::vfio::IncomingDevice;
@@ -43,7 +53,16 @@ kernel::sync::global_lock! {
         iommu: State::Absent,
         devices: KVec::new(),
         unreadable: KVec::new(),
+        ready: false,
     };
+}
+
+/// Something came: until then nobody needs to take the lock to ask about devices.
+static ARRIVED: AtomicFlag = AtomicFlag::new(false);
+
+/// Whether there may be incoming devices. Any context.
+pub(crate) fn has_arrived() -> bool {
+    ARRIVED.load(Acquire)
 }
 
 /// Records that may have come.
@@ -101,6 +120,8 @@ pub(crate) struct Incoming {
     devices: KVec<IncomingDevice>,
     /// Records of device files that were refused: a page is taken back once only.
     unreadable: KVec<u64>,
+    /// Every unit has a root table of this kernel: what was refused is blocked.
+    ready: bool,
 }
 
 /// Units, domains, attachments, and the iommufds that have the domains' HWPTs.
@@ -113,7 +134,7 @@ pub(crate) struct IncomingIommu {
 }
 
 impl IncomingIommu {
-    fn take(phys: u64) -> Outcome<Self> {
+    fn take(phys: u64, devices: &Devices<RestoredPage>) -> Outcome<Self> {
         let mut this = Self {
             records: records::take(phys, Family::Iommu, Iommu::decode)?,
             iommufds: KVec::new(),
@@ -125,17 +146,28 @@ impl IncomingIommu {
                 this.iommufds.push(iommufd, GFP_KERNEL)?;
             }
         }
-        for iommufd in &this.iommufds {
-            let key = iommufd.page().phys();
-            let same = |(token, domain)| {
-                let recorded = this.records.domain_of(key, token);
-                recorded.is_some_and(|(recorded, _)| recorded == domain)
-            };
-            if !iommufd.hwpts().all(same) {
-                return Err(Refusal::NotRecorded(Family::Iommu).into());
+        let iommufds = this.iommufds.iter();
+        let iommufds = iommufds.map(|iommufd| (iommufd.page().phys(), iommufd));
+        rules::records::check(devices, &this.records, iommufds)?;
+        for (_, domain) in this.records.domains() {
+            for page in [domain.table.top, domain.list] {
+                if !kho::is_restorable(page) && !entry::leaves_out(c"tables") {
+                    return Err(Refusal::NotHandedOver(Family::TableList).into());
+                }
             }
         }
         Ok(this)
+    }
+
+    /// Gives back what nobody has released: nothing walks the tables any more.
+    pub(crate) fn release(self) {
+        for domain in self.records.domains().map(|(_, domain)| domain) {
+            tables::release(&domain);
+        }
+        for iommufd in self.iommufds {
+            iommufd.into_page().free();
+        }
+        self.records.into_page().free();
     }
 
     /// Whether hardware may still use a domain's tables.
@@ -148,12 +180,13 @@ impl IncomingIommu {
         self.running().filter(move |attachment| attachment.domain == key)
     }
 
-    /// The devices that may be running on tables of the previous kernel. Only a refused unit is known to be blocked: one
-    /// that nobody has looked at, because this kernel does not use it, goes on with what it has.
+    /// The devices that may be running on tables of the previous kernel. Only a refused unit is known to be blocked, once
+    /// it has its new root table: one that nobody has looked at, because this kernel does not use it, goes on with what
+    /// it has.
     fn running(&self) -> impl Iterator<Item = Attachment> + '_ {
         self.records
             .attachments()
-            .filter(|attachment| !self.adoption.is_refused(attachment.register_base))
+            .filter(|attachment| !self.adoption.is_blocked(attachment.register_base))
     }
 
     /// Some device that is recorded as attached to a domain.
@@ -183,6 +216,10 @@ impl IncomingIommu {
 impl Incoming {
     /// Takes the record of devices.
     pub(crate) fn take_pci(&mut self, phys: u64) {
+        ARRIVED.store(true, Release);
+        if entry::leaves_out(c"pci_record") {
+            return;
+        }
         let taken = records::take(phys, Family::Pci, Devices::decode);
         self.pci = State::new(taken.map_err(Failure::from));
     }
@@ -208,6 +245,12 @@ impl Incoming {
 
 /// Device files.
 impl Incoming {
+    /// A device file is going to be retrieved: makes room for it, so that its record is not taken in vain.
+    pub(crate) fn reserve_device(&mut self) -> Result {
+        self.devices.reserve(1, GFP_KERNEL)?;
+        Ok(self.unreadable.reserve(1, GFP_KERNEL)?)
+    }
+
     /// A device file is being retrieved.
     pub(crate) fn add_device(&mut self, device: IncomingDevice) -> Result {
         Ok(self.devices.push(device, GFP_KERNEL)?)
@@ -228,6 +271,16 @@ impl Incoming {
         let mut devices = self.devices.iter();
         let device = devices.find(|device| device.data == data)?;
         Some(device.record.file())
+    }
+
+    /// Are the bridges that a device file speaks of recorded as bridges?
+    pub(crate) fn check_bridges(&self, data: u64) -> Outcome {
+        let mut devices = self.devices.iter();
+        let device = devices.find(|device| device.data == data);
+        let (Some(device), Some(devices)) = (device, self.pci.taken()) else {
+            return Err(Refusal::NotRecorded(Family::Pci).into());
+        };
+        Ok(devices.check_bridges(device.record.bridges())?)
     }
 
     /// A device file is finished.
@@ -274,22 +327,41 @@ impl Incoming {
 /// IOMMU: which tables came, and which memory they map.
 impl Incoming {
     /// Takes the record of units, domains and attachments, and those of the iommufds.
+    ///
+    /// They are worth nothing without the record of devices, which is taken first.
     pub(crate) fn take_iommu(&mut self, phys: u64) {
-        self.iommu = State::new(IncomingIommu::take(phys));
+        ARRIVED.store(true, Release);
+        self.iommu = State::new(match &self.pci {
+            State::Taken(devices) => IncomingIommu::take(phys, devices),
+            State::Absent => Err(Refusal::NotRecorded(Family::Pci).into()),
+            State::Refused(refusal) => Err((*refusal).into()),
+        });
     }
 
-    /// The last iommufd and the last device file are finished: what nobody released goes.
-    pub(crate) fn finish_iommu(&mut self) {
-        let Some(iommu) = self.iommu.finish() else {
-            return;
-        };
-        for domain in iommu.records.domains().map(|(_, domain)| domain) {
-            tables::release(&domain);
+    /// The last iommufd and the last device file are finished: what nobody released is the caller's to release.
+    pub(crate) fn finish_iommu(&mut self) -> Option<IncomingIommu> {
+        self.iommu.finish()
+    }
+
+    /// A unit's tables are refused, for a reason that this kernel has.
+    pub(crate) fn refuse_unit(&mut self, register_base: u64) -> Result {
+        match &mut self.iommu {
+            State::Taken(iommu) => iommu.adoption.refuse(register_base),
+            State::Absent | State::Refused(_) => Ok(()),
         }
-        for iommufd in iommu.iommufds {
-            iommufd.into_page().free();
+    }
+
+    /// Every unit has a root table of this kernel.
+    pub(crate) fn set_ready(&mut self) {
+        self.ready = true;
+        if let State::Taken(iommu) = &mut self.iommu {
+            iommu.adoption.set_ready();
         }
-        iommu.records.into_page().free();
+    }
+
+    /// Whether records of the IOMMU were refused whose devices may be running all the same.
+    fn is_unknown_running(&self) -> bool {
+        matches!(self.iommu, State::Refused(_)) && !self.ready
     }
 
     /// The records of units, domains and attachments.
@@ -310,7 +382,12 @@ impl Incoming {
     ) -> Outcome<Option<(Attachment, Domain)>> {
         let iommu = match (&self.iommu, &self.pci) {
             (State::Taken(iommu), _) => iommu,
-            (State::Absent, _) => return Ok(None),
+            (State::Absent, _) => {
+                return match self.endpoint(address) {
+                    Some(_) => Err(Refusal::NotRecorded(Family::Iommu).into()),
+                    None => Ok(None),
+                }
+            }
             // The device is known to be running, or may be.
             (State::Refused(refusal), State::Refused(_)) => return Err((*refusal).into()),
             (State::Refused(refusal), _) => {
@@ -364,16 +441,18 @@ impl Incoming {
     /// Whether a device may be running on tables of the previous kernel.
     pub(crate) fn is_running(&self, address: DeviceAddress) -> bool {
         let iommu = self.iommu.taken();
-        iommu.is_some_and(|iommu| {
+        let known = iommu.is_some_and(|iommu| {
             let mut running = iommu.running();
             running.any(|attachment| attachment.address == address)
-        })
+        });
+        known || self.is_unknown_running()
     }
 
     /// Whether any device may be.
     pub(crate) fn is_any_running(&self) -> bool {
         let iommu = self.iommu.taken();
-        iommu.is_some_and(|iommu| iommu.running().next().is_some())
+        let known = iommu.is_some_and(|iommu| iommu.running().next().is_some());
+        known || self.is_unknown_running()
     }
 
     /// Whether there is an iommufd with this key.
@@ -392,8 +471,8 @@ impl Incoming {
     /// Whether an iommufd may be finished: it has been retrieved and hardware uses no table of its.
     pub(crate) fn can_finish_iommufd(&self, key: u64, retrieved: bool) -> bool {
         let Some(iommu) = self.iommu.taken() else {
-            // What was refused is blocked, and there is nothing to wait for.
-            return true;
+            // What was refused is blocked, sooner or later, and there is nothing else to wait for.
+            return !self.is_unknown_running();
         };
         let Some(iommufd) = iommu.iommufd(key) else {
             return true;
@@ -426,7 +505,7 @@ impl Incoming {
     /// Whether a table that hardware may use maps the memory with this data.
     pub(crate) fn maps(&self, data: u64) -> bool {
         let Some(iommu) = self.iommu.taken() else {
-            return false;
+            return self.is_unknown_running();
         };
         let mut memories = iommu.iommufds.iter().flat_map(|iommufd| iommufd.memories());
         memories.any(|(domain, memory)| memory == data && iommu.is_outstanding(domain))

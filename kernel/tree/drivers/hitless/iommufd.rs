@@ -91,9 +91,11 @@ impl OutgoingIommufd {
         let key = domain.key;
         self.domains.push(domain, GFP_KERNEL)?;
         self.record.add_hwpt(hwpt.token, key)?;
-        for file in &frozen.files(hwpt)? {
+        let files = frozen.files(hwpt)?;
+        rules::preserve::memory(files.len())?;
+        for file in &files {
             let memory = args.sibling(file)?.ok_or(Refusal::MemoryNotInSession)?;
-            self.record.add_memory(key, memory.data, memory.token)?;
+            self.record.add_memory(key, memory.data)?;
         }
         Ok(())
     }
@@ -145,7 +147,8 @@ impl FileHandler for IommufdHandler {
         if !INCOMING.lock().has_iommufd(data) {
             return Err(EIO);
         }
-        entry::iommufd_create(data)
+        // Out of memory or of files: nothing has been given up, and it can be tried again.
+        entry::iommufd_create(data).map_err(|_| EAGAIN)
     }
 
     fn can_finish(data: u64, file: Option<&File>) -> bool {

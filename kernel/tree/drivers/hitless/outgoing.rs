@@ -12,7 +12,6 @@ use hitless_core::model::{
     Domain,
     DomainKey,
     Identity,
-    Kind,
     Unit, //
 };
 use hitless_core::refusal::{
@@ -23,11 +22,13 @@ use hitless_core::wire::{
     iommu::Iommu,
     pci::Devices, //
 };
-use kernel::kho::PreservedPage;
+use kernel::kho::{
+    self,
+    PreservedPage, //
+};
 use kernel::prelude::*;
 
 use crate::errno::Outcome;
-use crate::tables;
 
 kernel::sync::global_lock! {
     // SAFETY: `hitless_init()` initializes it before anything else here runs.
@@ -35,6 +36,32 @@ kernel::sync::global_lock! {
         pci: None,
         iommu: None,
     };
+}
+
+kernel::sync::global_lock! {
+    // SAFETY: `hitless_init()` initializes it before anything else here runs.
+    pub(crate) unsafe(uninit) static KEPT: Mutex<Kept> = Kept(KVec::new());
+}
+
+/// Devices that keep their attachment.
+///
+/// Any user of any device asks for it at any time, even while processors are being stopped for the jump. So it has a
+/// lock of its own: that of the records is then known to be free.
+pub(crate) struct Kept(KVec<DeviceAddress>);
+
+impl Kept {
+    pub(crate) fn add(&mut self, address: DeviceAddress) -> Result {
+        Ok(self.0.push(address, GFP_KERNEL)?)
+    }
+
+    /// Undo of [`Self::add`].
+    pub(crate) fn remove(&mut self, address: DeviceAddress) {
+        self.0.retain(|kept| *kept != address);
+    }
+
+    pub(crate) fn has(&self, address: DeviceAddress) -> bool {
+        self.0.contains(&address)
+    }
 }
 
 /// The records, each while there is a file that needs it.
@@ -116,11 +143,11 @@ impl Outgoing {
             return Err(refusal.into());
         }
         for (done, page) in fresh.iter().enumerate() {
-            if let Err(error) = tables::hand_over(*page) {
+            if let Err(error) = kho::preserve_page(*page) {
                 fresh
                     .iter()
                     .take(done)
-                    .for_each(|page| tables::take_back(*page));
+                    .for_each(|page| kho::unpreserve_page(*page));
                 pci.remove(address, bridges.iter().copied());
                 iommu.remove_attachment(address);
                 return Err(error.into());
@@ -147,18 +174,12 @@ impl Outgoing {
         attachment
             .pages(unit.root_table)
             .filter(|page| !iommu.uses_page(*page))
-            .for_each(tables::take_back);
+            .for_each(kho::unpreserve_page);
     }
 
     /// The device or bridge at an address, if it takes part.
     pub(crate) fn device(&self, address: DeviceAddress) -> Option<Device> {
         self.pci.as_ref()?.find(address)
-    }
-
-    /// Whether a device (not a bridge) takes part.
-    pub(crate) fn has_endpoint(&self, address: DeviceAddress) -> bool {
-        self.device(address)
-            .is_some_and(|device| device.kind == Kind::Endpoint)
     }
 
     /// A device's attachment, with its unit and its domain.

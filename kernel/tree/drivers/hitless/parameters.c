@@ -8,7 +8,8 @@
  *			adopt, default_domain, pasid_table, claim, swap, reset,
  *			power_state, pin, tables;
  *			clear_master: bus mastering stays on for every device;
- *			plan: every replacement of a live entry is refused
+ *			plan: every replacement of a live entry is refused;
+ *			pci_record: the record of devices is not looked at
  */
 
 #define pr_fmt(fmt) "hitless: " fmt

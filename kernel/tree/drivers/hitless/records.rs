@@ -66,7 +66,11 @@ impl Flb for IommuRecords {
     }
 
     fn finish() {
-        INCOMING.lock().finish_iommu();
+        // Freeing may take a while: the lock is not held for it.
+        let iommu = INCOMING.lock().finish_iommu();
+        if let Some(iommu) = iommu {
+            iommu.release();
+        }
     }
 }
 

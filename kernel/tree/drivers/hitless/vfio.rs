@@ -40,7 +40,10 @@ use crate::errno::{
     Text, //
 };
 use crate::incoming::INCOMING;
-use crate::outgoing::OUTGOING;
+use crate::outgoing::{
+    KEPT,
+    OUTGOING, //
+};
 use crate::records;
 use crate::tables::Tables;
 
@@ -65,7 +68,6 @@ impl OutgoingDevice {
         let file = VfioFile {
             address: device.address,
             iommufd: iommufd.data,
-            iommufd_token: iommufd.token,
             hwpt_token: device.hwpt_token,
         };
         let mut this = Self {
@@ -100,7 +102,7 @@ impl OutgoingDevice {
             .lock()
             .add_device(device.identity, &self.bridges, &device.unit, &attachment)?;
         self.recorded = true;
-        Ok(())
+        Ok(KEPT.lock().add(self.address)?)
     }
 
     /// Is everything still as recorded? User space may have changed the device since.
@@ -128,6 +130,7 @@ fn check_tables(unit: &Unit, attachment: &Attachment, table: &Table) -> Outcome 
 impl Drop for OutgoingDevice {
     fn drop(&mut self) {
         if self.recorded {
+            KEPT.lock().remove(self.address);
             OUTGOING.lock().remove_device(self.address, &self.bridges);
         }
     }
@@ -147,6 +150,7 @@ fn retrieve(data: u64) -> Outcome<ARef<File>> {
     let recorded = INCOMING.lock().endpoint(file.address);
     let recorded = recorded.ok_or(Refusal::NotRecorded(Family::Pci))?;
     rules::fits::device(&recorded.identity, &now)?;
+    INCOMING.lock().check_bridges(data)?;
     INCOMING.lock().check_attached(&file)?;
     entry::vfio_create(file.address).map_err(|error| {
         if error == ENODEV {
@@ -167,6 +171,7 @@ fn take(data: u64) -> Outcome<VfioFile> {
     if INCOMING.lock().is_unreadable(data) {
         return Err(Refusal::NotARecord(Family::VfioPci).into());
     }
+    INCOMING.lock().reserve_device()?;
     let record = match records::take(data, Family::VfioPci, Vfio::decode) {
         Ok(record) => record,
         Err(refusal) => {

@@ -8,11 +8,11 @@ use hitless_core::rules;
 use hitless_core::vtd::adopt::check_adopted;
 use hitless_core::vtd::scrub::{
     scrub,
-    Clear, //
+    Clear,
+    Kept, //
 };
 use hitless_core::vtd::{
     Bdf,
-    DevfnSet,
     WORDS_PER_TABLE, //
 };
 use kernel::prelude::*;
@@ -35,6 +35,8 @@ use crate::tables::Tables;
 pub(crate) struct Adoption {
     adopted: KVec<u64>,
     refused: KVec<u64>,
+    /// Every unit has a root table of this kernel.
+    ready: bool,
     /// Pages that have been restored: each may be only once.
     restored: KVec<u64>,
 }
@@ -44,6 +46,7 @@ impl Adoption {
         Self {
             adopted: KVec::new(),
             refused: KVec::new(),
+            ready: false,
             restored: KVec::new(),
         }
     }
@@ -56,9 +59,23 @@ impl Adoption {
         self.refused.contains(&register_base)
     }
 
+    /// Whether nothing behind a unit can reach memory through tables of the previous kernel any more.
+    pub(crate) fn is_blocked(&self, register_base: u64) -> bool {
+        self.ready && self.is_refused(register_base)
+    }
+
+    /// A unit's tables are refused. It is blocked once it has its root table.
+    pub(crate) fn refuse(&mut self, register_base: u64) -> Result {
+        Ok(self.refused.push(register_base, GFP_KERNEL)?)
+    }
+
+    pub(crate) fn set_ready(&mut self) {
+        self.ready = true;
+    }
+
     /// Takes a page back from the handover.
     fn restore(&mut self, page: u64) -> Result {
-        if self.restored.contains(&page) || entry::leaves_out(c"tables") {
+        if self.restored.contains(&page) {
             return Ok(());
         }
         self.restored.push(page, GFP_KERNEL)?;
@@ -88,7 +105,7 @@ pub(crate) fn adopt(now: &Unit, translating: bool) -> Outcome<Option<u64>> {
             Ok(Some(recorded.root_table))
         }
         Err(failure) => {
-            iommu.adoption.refused.push(now.register_base, GFP_KERNEL)?;
+            iommu.adoption.refuse(now.register_base)?;
             Err(failure)
         }
     }
@@ -149,14 +166,18 @@ fn scrub_all_but(memory: &TableMemory, now: &Unit, outgoing: &Outgoing) -> Outco
     if recorded.root_table != now.root_table || recorded.mode != now.mode {
         return Err(Refusal::OtherRoot.into());
     }
+    let unit = rules::tables::unit(now.mode, now.root_table)?;
     let on_bus = |bus| {
         let devices = outgoing.attachments_of(now.register_base);
-        DevfnSet::on_bus(bus, devices.map(|device| Bdf(device.address.bdf)))
+        let entries = devices.filter_map(|device| {
+            let context_table = rules::tables::address(device.context_table);
+            Some((Bdf(device.address.bdf), context_table.ok()?))
+        });
+        Kept::on_bus(unit.mode, bus, entries)
     };
     let clear = |Clear { table, index }| {
         let cleared = memory.write(table.get(), index, 0);
         cleared.ok_or(hitless_core::vtd::Refusal::Unreadable)
     };
-    let unit = rules::tables::unit(now.mode, now.root_table)?;
     Ok(scrub(&Tables(memory), unit, on_bus, clear)?)
 }

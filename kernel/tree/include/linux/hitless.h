@@ -48,6 +48,7 @@ struct liveupdate_file_op_args;
  * @extended_capability: Extended Capability Register
  * @scalable: the unit is used in scalable mode
  * @translating: translation is on (GSTS.TES)
+ * @segment: PCI segment of the devices that it translates for
  */
 struct hitless_unit {
 	u64 register_base;
@@ -57,6 +58,8 @@ struct hitless_unit {
 	u64 extended_capability;
 	u32 scalable;
 	u32 translating;
+	u32 segment;
+	u32 reserved;
 };
 
 /**
@@ -267,7 +270,14 @@ bool hitless_pci_keeps(u32 segment, u16 bdf, enum hitless_keep what);
  * table.
  */
 int hitless_vtd_adopt(const struct hitless_unit *unit, u64 *root_table);
-/* The index-th domain id in use in adopted tables, or -ENOENT. */
+/* The unit's tables are refused, for a reason that this kernel has. */
+void hitless_vtd_refuse(u64 register_base);
+/*
+ * Every unit has its root table now: what was refused is blocked, and nothing
+ * walks its tables any more.
+ */
+void hitless_vtd_ready(void);
+/* The index-th domain id in use in the unit's recorded tables, or -ENOENT. */
 int hitless_vtd_domain_id(u64 register_base, u32 index);
 /* 1 and *out if the device arrives running on adopted tables, 0, -errno. */
 int hitless_vtd_incoming(u32 segment, u16 bdf, struct hitless_attachment *out);
@@ -381,6 +391,7 @@ static inline bool hitless_pci_keeps(u32 segment, u16 bdf,
 				     enum hitless_keep what) { return false; }
 static inline int hitless_vtd_adopt(const struct hitless_unit *unit,
 				    u64 *root_table) { return 0; }
+static inline void hitless_vtd_ready(void) { }
 static inline int hitless_vtd_domain_id(u64 register_base,
 					u32 index) { return -ENOENT; }
 static inline int hitless_vtd_incoming(u32 segment, u16 bdf,

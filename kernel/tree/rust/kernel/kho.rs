@@ -42,6 +42,12 @@ fn online_page(phys: u64) -> Option<NonNull<bindings::page>> {
     NonNull::new(unsafe { bindings::pfn_to_online_page(pfn) })
 }
 
+/// Whether a page was handed over at `phys` that has not been taken yet. Any address will do.
+pub fn is_restorable(phys: u64) -> bool {
+    // SAFETY: The function accepts every address.
+    unsafe { bindings::kho_is_restorable(phys) }
+}
+
 /// A zeroed page of this kernel that is handed over to the next.
 ///
 /// Dropping it takes it back from the handover and frees it.
@@ -122,9 +128,11 @@ impl RestoredPage {
     ///
     /// `None` if no page was handed over there, or if it has been taken already.
     pub fn take(phys: u64) -> Option<Self> {
-        online_page(phys)?;
-        // SAFETY: The address is that of a page frame with memory. The function itself checks that
-        // it was handed over, and gives each page once.
+        if !is_restorable(phys) {
+            return None;
+        }
+        // SAFETY: The address is that of a page that was handed over; the function gives each page
+        // once.
         let folio = NonNull::new(unsafe { bindings::kho_restore_folio(phys) })?;
         // SAFETY: The folio has just been restored, and kexec handover has no high memory.
         let page = unsafe { bindings::folio_address(folio.as_ptr()) };

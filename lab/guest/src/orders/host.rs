@@ -9,12 +9,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
-use hitless_proto::{Answer, Bdf};
+use hitless_proto::{Answer, Bdf, RUN_LIMIT};
 use hitless_uapi::VfioDevice;
 use rustix::fs::MemfdFlags;
 
-/// The longest a program may run.
-pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(600);
 /// How much of a program's output is answered.
 const OUTPUT: u64 = 16 << 10;
 /// How much of a file is answered.

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A folder with room for a machine's memory, in memory where possible.
 //!
-//! It is there only until QEMU has everything open. What a lab leaves that is killed in that time, the next one removes.
+//! It is there only until QEMU has everything open. What a lab leaves that is killed in that time, the next one removes:
+//! folders that have the name, the owner and the marker of one of ours, and nobody who holds the marker's lock.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::fs::{flock, FlockOperation};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::trouble::trouble;
 
 /// Names of the folders begin like this.
-pub(crate) const PREFIX: &str = "hitless-";
-/// A folder that is younger may be one that its lab has not locked yet.
-const YOUNG: Duration = Duration::from_secs(5);
+pub(crate) const PREFIX: &str = "hitless-machine-";
+/// The file that tells such a folder from what merely has a name like it. Its lock is held as long as the folder is used.
+const MARKER: &str = ".hitless-machine-marker";
 
 /// The folder, locked as long as this lives.
 #[derive(Debug)]
@@ -61,17 +62,7 @@ pub(crate) fn memory_directory(memory_mib: u64) -> Result<Room> {
             full.push(format!("{} has {free_mib} MiB", place.display()));
             continue;
         }
-        let folder = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .tempdir_in(&place)
-            .with_context(|| format!("no directory can be made in {}", place.display()))?;
-        let lock = File::open(folder.path()).context("the machine's directory can not be read")?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .context("the machine's directory can not be locked")?;
-        return Ok(Room {
-            folder,
-            _lock: lock,
-        });
+        return make(&place);
     }
     trouble(
         format!(
@@ -82,56 +73,109 @@ pub(crate) fn memory_directory(memory_mib: u64) -> Result<Room> {
     )
 }
 
+/// Makes a folder. Its marker is locked before it has its name, so nobody ever sees it unlocked while the lab lives.
+fn make(place: &Path) -> Result<Room> {
+    let folder = tempfile::Builder::new()
+        .prefix(PREFIX)
+        .tempdir_in(place)
+        .with_context(|| format!("no directory can be made in {}", place.display()))?;
+    let marker = NamedTempFile::new_in(folder.path())
+        .context("the machine's directory can not be written to")?;
+    flock(marker.as_file(), FlockOperation::NonBlockingLockExclusive)
+        .context("the machine's directory can not be locked")?;
+    let lock = marker
+        .persist(folder.path().join(MARKER))
+        .context("the machine's directory can not be marked")?;
+    Ok(Room {
+        folder,
+        _lock: lock,
+    })
+}
+
 /// Removes folders whose lab is gone.
 fn sweep(place: &Path) {
     let Ok(entries) = std::fs::read_dir(place) else {
         return;
     };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
-            && entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_ours && is_left(&entry.path()) {
-            // What cannot be removed, such as another user's, only takes space.
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        if let Some(_lock) = abandoned(&entry.path()) {
+            // What cannot be removed only takes space.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }
 
-fn is_left(folder: &Path) -> bool {
-    let age = std::fs::metadata(folder)
-        .and_then(|meta| meta.modified())
-        .ok()
-        .and_then(|time| time.elapsed().ok());
-    age.is_some_and(|age| age > YOUNG)
-        && File::open(folder)
-            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+/// The marker's lock, where a folder is this user's, has a marker, and no lab that lives.
+fn abandoned(folder: &Path) -> Option<File> {
+    let ours = |path: &Path, kind: fn(&Metadata) -> bool| {
+        std::fs::symlink_metadata(path)
+            .is_ok_and(|meta| kind(&meta) && meta.uid() == rustix::process::geteuid().as_raw())
+    };
+    let marker = folder.join(MARKER);
+    if !ours(folder, Metadata::is_dir) || !ours(&marker, Metadata::is_file) {
+        return None;
+    }
+    let lock = File::open(marker).ok()?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(lock)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
+    use std::os::unix::fs::symlink;
+    use std::time::{Duration, SystemTime};
+
+    /// A folder as a lab that is killed leaves it.
+    fn left_in(place: &Path) -> PathBuf {
+        let Room { folder, _lock } = make(place).unwrap();
+        std::fs::write(folder.path().join("ram"), "").unwrap();
+        folder.keep()
+    }
+
+    /// A folder that somebody else has made, long ago.
+    fn foreign(place: &Path, name: &str) -> PathBuf {
+        let folder = place.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("file"), "").unwrap();
+        let age = Duration::from_secs(3600);
+        let handle = File::open(&folder).unwrap();
+        handle.set_modified(SystemTime::now() - age).unwrap();
+        folder
+    }
 
     #[test]
-    fn a_folder_without_a_lab_is_swept_and_others_stay() {
+    fn what_a_killed_lab_left_goes_and_what_a_living_one_uses_stays() {
         let place = tempfile::tempdir().unwrap();
-        let folder = |name: &str, age: u64| {
-            let path = place.path().join(name);
-            std::fs::create_dir(&path).unwrap();
-            std::fs::write(path.join("ram"), "").unwrap();
-            let file = File::open(&path).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(age))
-                .unwrap();
-            (path, file)
-        };
-        let left = folder("hitless-left", 60).0;
-        let young = folder("hitless-young", 0).0;
-        let (used, lock) = folder("hitless-used", 60);
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
-        let other = folder("other", 60).0;
+        let left = left_in(place.path());
+        let used = make(place.path()).unwrap();
         sweep(place.path());
         assert!(!left.exists());
-        assert!(young.exists() && used.exists() && other.exists());
+        assert!(used.path().join(MARKER).is_file());
+        let path = used.path().to_owned();
+        used.close().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_the_lab_did_not_make_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let series = foreign(place.path(), "hitless-series");
+        let alike = foreign(place.path(), "hitless-machine-room");
+        // A marker elsewhere makes nothing ours.
+        let pointing = foreign(place.path(), "hitless-machine-x");
+        let left = left_in(series.as_path());
+        symlink(left.join(MARKER), pointing.join(MARKER)).unwrap();
+        let link = place.path().join("hitless-machine-link");
+        symlink(&left, &link).unwrap();
+        sweep(place.path());
+        for folder in [&series, &alike, &pointing] {
+            assert!(folder.join("file").is_file(), "{folder:?}");
+        }
+        assert!(left.join("ram").is_file() && link.join("ram").is_file());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of a scene: everything that was seen becomes evidence, and evidence a verdict.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,11 +11,11 @@ use crate::run::generator::{Generator, Sent};
 use crate::run::guest::GuestCount;
 use crate::run::judge::{judge, Evidence, Verdict};
 use crate::run::qemu::SLOTS;
-use crate::run::registers::{self, Registers};
+use crate::run::registers::{Looks, Registers};
 use crate::run::scene::{Scene, DRAIN};
-use crate::run::stray::{self, Allowed};
-use crate::run::trace;
-use crate::run::witness::Witness;
+use crate::run::trace::{Findings, Question};
+use crate::run::witness::{Seen, Witness};
+use crate::trouble::Trouble;
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -31,55 +30,16 @@ pub(crate) struct Outcome {
     pub(crate) directory: Directory,
 }
 
+/// What the first card's traffic came to.
+struct Traffic {
+    sent: Sent,
+    /// When the generator had stopped.
+    stopped: Ns,
+    seen: Seen,
+    guest: Option<GuestCount>,
+}
+
 impl Scene {
-    /// From when on nothing that is sent to the second card may land anywhere.
-    fn second_card_until(&self) -> Option<Ns> {
-        let lines = self.machine.console.lines();
-        let jump = self.jumps.first()?;
-        Some(if self.plan.second_goes_on {
-            jump.entry(&lines)
-        } else {
-            jump.leave(&lines)
-        })
-    }
-
-    /// Searches the machine's memory for frames where none may be.
-    ///
-    /// # Errors
-    ///
-    /// The memory can not be read.
-    pub(crate) fn strays(&self) -> Result<Vec<stray::Stray>> {
-        let second = self.generators.first().map(Generator::sent);
-        let until = self.second_card_until();
-        let second_card_before = match (second, until) {
-            (Some(sent), Some(until)) => sent.first_after(until),
-            _ => u64::MAX,
-        };
-        let pages: HashSet<u64> = match &self.witness {
-            Some(witness) => witness.pages().into_iter().collect(),
-            None => HashSet::new(),
-        };
-        stray::search(
-            &self.machine.ram,
-            &Allowed {
-                pages,
-                second_card_before,
-            },
-        )
-    }
-
-    /// Frames of the second card that were seen landing and may not have, even if they have been overwritten since.
-    pub(crate) fn second_card_landings(&self) -> u64 {
-        let (Some(witness), Some(until)) = (&self.second_witness, self.second_card_until()) else {
-            return 0;
-        };
-        let landings = witness.seen().landings;
-        landings
-            .iter()
-            .filter(|landing| landing.sent >= until)
-            .count() as u64
-    }
-
     /// Stops the frames, waits for the last of them, and judges. `ended` tells how the run went.
     ///
     /// # Errors
@@ -90,13 +50,24 @@ impl Scene {
         if let Err(error) = ended {
             self.troubles.push(format!("{error:#}"));
         }
-        let clock = self.machine.clock;
-        // The first card's generator is the one that was started last.
-        let sent = match self.generators.pop() {
-            Some(generator) => generator.stop(),
-            None => Sent::default(),
-        };
-        let stopped = clock.now();
+        let traffic = self.stop_traffic();
+        let strays = self.strays()?;
+        self.generators.second = None;
+        let looks = self.stop_looking(traffic.stopped);
+        let trace = self.read_trace(traffic.stopped)?;
+        let evidence = self.evidence(traffic, strays, &looks, trace);
+        self.conclude(evidence)
+    }
+
+    /// Stops the first card's frames, and waits for the last of them.
+    fn stop_traffic(&mut self) -> Traffic {
+        let sent = self
+            .generators
+            .first
+            .take()
+            .map(Generator::stop)
+            .unwrap_or_default();
+        let stopped = self.machine.clock.now();
         let last = sent.count().checked_sub(1);
         if let (Some(witness), Some(last)) = (&self.witness, last) {
             // It is seen in the figures if it does not come.
@@ -104,56 +75,95 @@ impl Scene {
         }
         let seen = self.witness.as_ref().map(Witness::seen).unwrap_or_default();
         let guest = self.guest_count(seen.landings.len() as u64);
-        let strays = self.strays()?;
-        let second_card_landings = self.second_card_landings();
-        for stray in strays.iter().take(3) {
-            self.tell(&format!("stray: {stray:x?}"));
+        Traffic {
+            sent,
+            stopped,
+            seen,
+            guest,
         }
-        self.generators.clear();
+    }
+
+    /// Stops looking at the registers. Of a machine that is gone nobody wonders that it could not be looked at.
+    fn stop_looking(&mut self, stopped: Ns) -> Looks {
         let looks = self
             .registers
             .take()
             .map(Registers::stop)
             .unwrap_or_default();
+        if self.machine.runs() {
+            self.troubles.extend(looks.missing(&self.jumps, stopped));
+        }
         if let Some(hang) = self.machine.console.hang() {
             self.troubles.push(format!("the kernel says: {hang}"));
         }
-        let trace = trace::parse(&self.machine.end()?, clock);
-        // Every kernel writes the command register at boot: a trace without that is no witness.
-        if !trace
-            .iter()
-            .any(|seen| matches!(seen.event, trace::Event::GlobalCommand { .. }))
-        {
-            self.troubles
-                .push("QEMU's trace says nothing of the IOMMU".to_owned());
-        }
+        looks
+    }
+
+    /// Ends QEMU and reads its trace.
+    fn read_trace(&mut self, stopped: Ns) -> Result<Findings> {
         let lines = self.machine.console.lines();
-        let first = SLOTS[0];
-        let (from, to) = (self.started, stopped);
-        let jumps: Vec<_> = self
+        let jumped = self
             .jumps
-            .iter()
-            .map(|jump| (jump.leave(&lines), jump.hello))
-            .collect();
-        let jumped = jumps.first().map_or(to, |(leave, _)| *leave);
-        let evidence = Evidence {
+            .first()
+            .map_or(stopped, |jump| jump.leave(&lines));
+        let question = Question {
+            card: SLOTS[0],
+            other: SLOTS[1].source_id,
+            from: self.started,
+            jumped,
+            to: stopped,
+        };
+        let trace = self.machine.end(&question)?;
+        let missing = trace.missing();
+        self.troubles.extend(missing.iter().map(Trouble::to_string));
+        if let Some(moved) = self.machine.clock.was_set() {
+            let set = Trouble::new(
+                format!(
+                    "the host's clock was set by {} ms during the run, so the times in QEMU's trace mean nothing",
+                    moved.as_millis()
+                ),
+                "run again while nothing sets the clock",
+            );
+            self.troubles.push(set.to_string());
+        }
+        Ok(trace)
+    }
+
+    fn evidence(
+        &mut self,
+        traffic: Traffic,
+        strays: u64,
+        looks: &Looks,
+        trace: Findings,
+    ) -> Evidence {
+        let lines = self.machine.console.lines();
+        let (from, to) = (self.started, traffic.stopped);
+        let ordered = self.jumps.first().map_or(Ns::MAX, |jump| jump.ordered);
+        let jumps = self.jumps.iter();
+        Evidence {
             profile: self.plan.profile.name.clone(),
             updates: u32::try_from(self.jumps.len()).unwrap_or(u32::MAX),
+            rate: self.plan.rate,
+            jumps: jumps.map(|jump| (jump.leave(&lines), jump.hello)).collect(),
             kernels: std::mem::take(&mut self.kernels),
-            sent,
-            stopped,
-            traced_faults: trace::faults(&trace, first.source_id, from, to),
-            second_card_faults: trace::faults(&trace, SLOTS[1].source_id, jumped, to).count,
-            recorded_faults: registers::faults(&looks, first.source_id, from, to),
-            harms: trace::harms(&trace, first, from, to),
-            strays: (strays.len() as u64).max(second_card_landings),
+            sent: traffic.sent,
+            stopped: traffic.stopped,
+            seen: traffic.seen,
+            guest: traffic.guest,
+            recorded_faults: looks.faults(SLOTS[0].source_id, from, to),
+            untranslated: looks.untranslated(ordered, to),
+            traced_faults: trace.faults,
+            second_card_faults: trace.other_faults,
+            harms: trace.harms,
+            strays,
             phases: std::mem::take(&mut self.phases),
-            jumps,
-            guest,
             warnings: self.machine.console.warnings(),
             troubles: std::mem::take(&mut self.troubles),
-            seen,
-        };
+        }
+    }
+
+    /// Judges, and puts the verdict beside the logs.
+    fn conclude(self, evidence: Evidence) -> Result<Outcome> {
         let directory = self.machine.into_directory();
         let verdict = judge(&evidence);
         let json = serde_json::to_string_pretty(&verdict.report).context("the report as JSON")?;
@@ -172,20 +182,19 @@ impl Scene {
         if !self.troubles.is_empty() {
             return None;
         }
-        let mut count = None;
+        let mut last = None;
         for _ in 0..20 {
-            count = self.machine.guest.count(SLOTS[0].card).ok();
-            match count {
-                Some(count) if count.received < landed => {
-                    std::thread::sleep(Duration::from_millis(100));
+            match self.machine.guest.count(SLOTS[0].card) {
+                Ok(count) if count.received < landed => last = Some(count),
+                Ok(count) => return Some(count),
+                Err(error) => {
+                    self.troubles
+                        .push(format!("the guest does not say what it counted: {error}"));
+                    return None;
                 }
-                _ => break,
             }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        if count.is_none() {
-            self.troubles
-                .push("the guest does not say what it counted".to_owned());
-        }
-        count
+        last
     }
 }

@@ -26,6 +26,11 @@ impl Ended {
         &self.error
     }
 
+    /// Its last line.
+    pub(super) fn closing(&self) -> &str {
+        self.out.lines().last().unwrap_or_default()
+    }
+
     /// It succeeded.
     pub(super) fn is_good(&self) -> bool {
         self.status.success()

@@ -11,7 +11,7 @@ use anyhow::{bail, Result};
 use crate::run::machine::room::{places, PREFIX};
 
 /// How long what is on its way out may take. Another `cargo lab` has its folder there for no longer either.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
 /// The processes in whose command line a path is: QEMU has that of its run's directory.
 pub(super) fn processes(path: &Path) -> Vec<u32> {

@@ -144,11 +144,11 @@ pub(super) fn interrupted_download() -> Result<()> {
     let world = World::with_tools()?;
     let mut running = world.lab(&["setup"]).start()?;
     running.reach("the download was on its way", |_| {
-        Ok(downloading(&world)? > BEGUN)
+        Ok(downloading(&world) > BEGUN)
     })?;
     running.kill_all()?;
     ensure!(
-        downloading(&world)? > BEGUN,
+        downloading(&world) > BEGUN,
         "nothing is left of the download: it was not interrupted"
     );
     nothing_whole(&world)?;
@@ -158,21 +158,21 @@ pub(super) fn interrupted_download() -> Result<()> {
         .setup_with(&linux)
         .run()?
         .succeeds(&[&world.all_set()])?;
-    let left = world.cached("download-")?;
+    let left = world.at_work("download-");
     ensure!(left.is_empty(), "{left:?} was not removed");
     nothing_whole(&world)
 }
 
 /// Bytes in temporary folders of downloads.
-fn downloading(world: &World) -> Result<u64> {
+fn downloading(world: &World) -> u64 {
     let mut bytes = 0;
-    for folder in world.cached("download-")? {
+    for folder in world.at_work("download-") {
         // It may be gone by now.
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             bytes += entry.metadata().map_or(0, |meta| meta.len());
         }
     }
-    Ok(bytes)
+    bytes
 }
 
 /// The cache may hold nothing that a next run would take for a result.

@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 use walkdir::WalkDir;
 
+use super::left::{processes, LIMIT};
 use super::world::World;
 use crate::command::output;
 use crate::kernel::patches;
@@ -38,13 +41,13 @@ fn count(folder: &Path) -> usize {
 pub(super) fn interrupted_unpacking() -> Result<()> {
     let world = World::with_tools()?;
     let tarball = tarball(&world)?;
-    let unpacking = || world.cached("unpack-");
+    let unpacking = || world.at_work("unpack-");
     let mut running = world.setup_with(&tarball).start()?;
     running.reach("the middle of unpacking", |_| {
-        Ok(unpacking()?.iter().any(|folder| count(folder) > MIDDLE))
+        Ok(unpacking().iter().any(|folder| count(folder) > MIDDLE))
     })?;
     running.kill_all()?;
-    let left: usize = unpacking()?.iter().map(|folder| count(folder)).sum();
+    let left: usize = unpacking().iter().map(|folder| count(folder)).sum();
     ensure!(left > MIDDLE, "nothing is left of the unpacking");
     let whole = world.cached("linux")?;
     ensure!(whole.is_empty(), "a killed set-up has left {whole:?}");
@@ -53,7 +56,7 @@ pub(super) fn interrupted_unpacking() -> Result<()> {
         .setup_with(&tarball)
         .run()?
         .succeeds(&[&world.all_set()])?;
-    let left = unpacking()?;
+    let left = unpacking();
     ensure!(left.is_empty(), "{left:?} was not removed");
     let whole = world.cached("linux-given-")?;
     let [tree] = whole.as_slice() else {
@@ -96,6 +99,70 @@ fn small_tree(world: &World) -> Result<(PathBuf, BTreeSet<String>)> {
     let rules = "allnoconfig:\n\t@touch $(O)/.config\nolddefconfig:\n\t@true\n";
     fs::write(tree.join("Makefile"), head + rules)?;
     Ok((tree, touched))
+}
+
+/// A kbuild that is never done, and silent: nothing that it writes could tell it that nobody reads.
+const ENDLESS: &str = "allnoconfig:\n\t@+$(MAKE) -f $(CURDIR)/Makefile for-ever\nfor-ever:\n\t@sleep 60; true $(CURDIR)\n";
+
+pub(super) fn killed_build() -> Result<()> {
+    let world = World::with_tools()?;
+    world.copy_kernel()?;
+    let (pristine, _) = small_tree(&world)?;
+    let head = fs::read_to_string(pristine.join("Makefile"))?;
+    let (head, _) = head.split_once("allnoconfig:").context("it has a rule")?;
+    fs::write(pristine.join("Makefile"), format!("{head}{ENDLESS}"))?;
+    let tree = world.path("repository/target/lab/linux");
+    let mut running = world
+        .lab(&["kernel", "--prepare"])
+        .set("HITLESS_LINUX", &pristine)
+        .start()?;
+    // The makes, and the shell in which the second one waits.
+    running.reach("make was at work", |_| Ok(processes(&tree).len() >= 3))?;
+    running.kill_alone()?;
+    let start = Instant::now();
+    while !processes(&tree).is_empty() {
+        ensure!(
+            start.elapsed() < LIMIT,
+            "{:?} go on after `cargo lab` was killed",
+            processes(&tree)
+        );
+        sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+pub(super) fn edited_tree() -> Result<()> {
+    let world = World::with_tools()?;
+    world.copy_kernel()?;
+    let (pristine, _) = small_tree(&world)?;
+    let lab = world.path("repository/target/lab");
+    let prepare = |arguments: &[&str]| {
+        let call = world.lab(arguments).set("HITLESS_LINUX", &pristine);
+        call.run()?.succeeds(&["source  "])
+    };
+    let edited = "deep/in/the/tree.c";
+    fs::create_dir_all(pristine.join("deep/in/the"))?;
+    for content in ["one", "two"] {
+        fs::write(pristine.join(edited), content)?;
+        prepare(&["kernel", "--prepare"])?;
+        let seen = fs::read_to_string(lab.join("linux").join(edited))?;
+        ensure!(
+            seen == content,
+            "the tree has `{seen}` instead of `{content}`"
+        );
+    }
+    let manifest = lab.join("kernel/hitless/manifest");
+    fs::create_dir_all(manifest.with_file_name(""))?;
+    fs::write(&manifest, "fingerprint x")?;
+    fs::write(lab.join("linux").join(edited), "spoilt")?;
+    prepare(&["kernel", "--prepare", "--fresh"])?;
+    ensure!(
+        !manifest.exists(),
+        "the image passes as made of the new tree"
+    );
+    let seen = fs::read_to_string(lab.join("linux").join(edited))?;
+    ensure!(seen == "two", "the tree still has `{seen}`");
+    Ok(())
 }
 
 pub(super) fn bad_patch() -> Result<()> {

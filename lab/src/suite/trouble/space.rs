@@ -9,6 +9,7 @@ use anyhow::{ensure, Result};
 use super::call::Call;
 use super::namespace::Namespace;
 use super::world::World;
+use crate::paths;
 use crate::run::profile::Profile;
 use crate::suite::Bench;
 
@@ -85,4 +86,34 @@ pub(super) fn for_memory(_bench: &Bench) -> Result<()> {
         &format!("{} has 1", place.display()),
         "what to do: free some, or set TMPDIR to a place that has it",
     ])
+}
+
+pub(super) fn for_dry_run(_bench: &Bench) -> Result<()> {
+    let world = World::new()?;
+    let place = world.path("tmp");
+    fs::create_dir(&place)?;
+    let view = Namespace::of_mounts()?;
+    for place in [Path::new("/dev/shm"), &place] {
+        view.small(place, FEW)?;
+    }
+    let boots = || -> Result<usize> {
+        let runs = paths::output()?.join("runs");
+        let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+        Ok(entries
+            .filter(|entry| entry.file_name().to_string_lossy().ends_with("-boot"))
+            .count())
+    };
+    let before = boots()?;
+    let ended = Call::new(&["boot", "--dry-run"])
+        .set("TMPDIR", &place)
+        .inside(&view)
+        .run()?;
+    ended.succeeds(&["'intel-iommu,intremap=on'", "path=SOCKETS/monitor", "LOGS/"])?;
+    ensure!(
+        ended.error().contains("SOCKETS stands for a folder"),
+        "what has to be filled in was not said:\n{}",
+        ended.error()
+    );
+    ensure!(boots()? == before, "a folder of logs was made");
+    Ok(())
 }

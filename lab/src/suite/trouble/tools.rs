@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 
+use super::call::Call;
 use super::ended::Ended;
 use super::namespace::Namespace;
 use super::world::World;
 use crate::command::find;
 use crate::fingerprint::Fingerprint;
+use crate::paths;
+use crate::setup::qemu::PROGRAM as QEMU;
 use crate::setup::rust;
-
-const QEMU: &str = "qemu-system-x86_64";
 
 pub(super) fn qemu_without_a_device() -> Result<()> {
     let world = World::with_tools()?;
@@ -25,11 +26,51 @@ pub(super) fn qemu_without_a_device() -> Result<()> {
     for _ in 0..2 {
         setup()?.run()?.fails(&[
             &format!("{path} has no device igb\n"),
-            "what to do: use a QEMU that was built with it: Debian's qemu-system-x86 9.1.0 or newer",
+            "what to do: use a QEMU that was built with it: Debian's qemu-system-x86 10.0.0 or newer",
         ])?;
     }
     world.program(QEMU, &format!("exec {real} \"$@\""))?;
     setup()?.run()?.succeeds(&[&format!("qemu      {path}")])
+}
+
+pub(super) fn qemu_without_a_property() -> Result<()> {
+    let world = World::new()?;
+    let real = world.qemu.display();
+    let programs = world.program(QEMU, &format!("{real} \"$@\" | grep -v x-flts"))?;
+    let path = programs.join(QEMU).display().to_string();
+    world.lab(&["setup"]).with_programs(&programs)?.run()?.fails(&[
+        &format!("{path}: the device intel-iommu has no property `x-flts`, which the profile scalable-first-stage needs"),
+        "what to do: use another QEMU: Debian's qemu-system-x86 10.0.0 or newer",
+    ])
+}
+
+pub(super) fn profile_of_another_qemu() -> Result<()> {
+    let world = World::new()?;
+    let legacy = paths::repository()?.join("lab/profiles/legacy.toml");
+    let profile = world.path("mine.toml");
+    let text = fs::read_to_string(legacy)?.replace("intremap =", "x-magic = \"on\"\nintremap =");
+    fs::write(&profile, text)?;
+    let name = profile.display().to_string();
+    for verb in ["demo", "boot"] {
+        world.lab(&[verb, "--profile", &name]).run()?.fails(&[
+            "the device intel-iommu has no property `x-magic`, which the profile mine needs",
+            "what to do: correct the profile's [iommu]: `qemu-system-x86_64 -device intel-iommu,help`",
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn no_such_test() -> Result<()> {
+    for arguments in [
+        &["test", "--vm-only", "zzznomatch"][..],
+        &["test", "--vm-only", "--list", "zzznomatch"],
+    ] {
+        Call::new(arguments).run()?.fails(&[
+            "no test has a name with `zzznomatch` in it",
+            "what to do: `cargo lab test --list` names them all",
+        ])?;
+    }
+    Ok(())
 }
 
 pub(super) fn qemu_too_old() -> Result<()> {
@@ -47,7 +88,7 @@ pub(super) fn qemu_too_old() -> Result<()> {
         .run()?;
     ended.fails(&[
         &format!(
-            "{} is QEMU 7.2.17, the machines need 9.1.0 or newer, and only root may install it",
+            "{} is QEMU 7.2.17, the machines need 10.0.0 or newer, and only root may install it",
             programs.join(QEMU).display()
         ),
         "what to do: run `cargo lab setup` as root once, or `apt-get install ",

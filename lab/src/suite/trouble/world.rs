@@ -81,11 +81,14 @@ impl World {
 
     /// Everything in the cache whose name begins so.
     pub(super) fn cached(&self, prefix: &str) -> Result<Vec<PathBuf>> {
-        let entries = fs::read_dir(self.cache())?.flatten();
-        Ok(entries
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
-            .map(|entry| entry.path())
-            .collect())
+        Ok(named(fs::read_dir(self.cache())?, prefix))
+    }
+
+    /// What is being made for the cache, or was left there.
+    pub(super) fn at_work(&self, prefix: &str) -> Vec<PathBuf> {
+        fs::read_dir(self.cache().join(setup::WORK))
+            .map(|entries| named(entries, prefix))
+            .unwrap_or_default()
     }
 
     /// Lets a user without rights work in it.
@@ -159,6 +162,14 @@ impl World {
     pub(super) fn setup_with(&self, linux: &Path) -> Call {
         self.lab(&["setup"]).set("HITLESS_LINUX", linux)
     }
+}
+
+fn named(entries: fs::ReadDir, prefix: &str) -> Vec<PathBuf> {
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// The head of a kernel's Makefile.

@@ -24,6 +24,7 @@ pub(super) fn unit(unit: &bindings::hitless_unit) -> Unit {
         live_root: unit.live_root,
         capability: unit.capability,
         extended_capability: unit.extended_capability,
+        segment: unit.segment,
         mode: match unit.scalable {
             0 => Mode::Legacy,
             _ => Mode::Scalable,

@@ -14,6 +14,7 @@
 
 #include "../iommu-pages.h"
 #include "../iommu-priv.h"
+#include "hitless_seam.h"
 #include "iommu.h"
 #include "pasid.h"
 
@@ -54,6 +55,7 @@ void intel_hitless_describe_unit(struct intel_iommu *iommu,
 {
 	*unit = (struct hitless_unit) {
 		.register_base = iommu->reg_phys,
+		.segment = iommu->segment,
 		.root_table = iommu->root_entry ?
 				virt_to_phys(iommu->root_entry) : 0,
 		.live_root = readq(iommu->reg + DMAR_RTADDR_REG),
@@ -161,7 +163,8 @@ int hitless_seam_vtd_describe(struct device *dev, struct hitless_unit *unit,
 
 int hitless_seam_iommu_restore_page(u64 phys)
 {
-	struct folio *folio = kho_restore_folio(phys);
+	struct folio *folio = kho_is_restorable(phys) ? kho_restore_folio(phys) :
+							NULL;
 
 	if (!folio)
 		return -ENOENT;
@@ -170,6 +173,23 @@ int hitless_seam_iommu_restore_page(u64 phys)
 			    folio_nr_pages(folio));
 	lruvec_stat_mod_folio(folio, NR_SECONDARY_PAGETABLE,
 			      folio_nr_pages(folio));
+	return 0;
+}
+
+/* Give the domain ids that are recorded for the unit to nobody else. */
+static int __init keep_domain_ids(struct intel_iommu *iommu)
+{
+	int did, ret;
+
+	for (u32 i = 0; (did = hitless_vtd_domain_id(iommu->reg_phys, i)) >= 0;
+	     i++) {
+		ret = ida_alloc_range(&iommu->domain_ida, did, did, GFP_KERNEL);
+		if (ret >= 0)
+			continue;
+		pr_err("domain id %d of unit at %#llx cannot be kept: %d\n",
+		       did, iommu->reg_phys, ret);
+		return ret;
+	}
 	return 0;
 }
 
@@ -183,7 +203,7 @@ void __init intel_hitless_adopt(struct intel_iommu *iommu)
 {
 	struct hitless_unit unit;
 	u64 root;
-	int ret, did;
+	int ret;
 
 	intel_hitless_describe_unit(iommu, &unit);
 	/* The mode cannot be changed while translation is on: it stays. */
@@ -191,23 +211,18 @@ void __init intel_hitless_adopt(struct intel_iommu *iommu)
 		intel_iommu_sm = !!(unit.live_root & DMA_RTADDR_SMT);
 		unit.scalable = intel_iommu_sm;
 	}
-	ret = hitless_vtd_adopt(&unit, &root);
+	ret = keep_domain_ids(iommu);
+	if (!ret)
+		ret = hitless_vtd_adopt(&unit, &root);
+	else
+		hitless_vtd_refuse(iommu->reg_phys);
 	if (!ret)
 		return;
 	iommu->flags &= ~VTD_FLAG_TRANS_PRE_ENABLED;
-	if (ret < 0)
-		return;
-
-	for (u32 i = 0; (did = hitless_vtd_domain_id(iommu->reg_phys, i)) >= 0;
-	     i++) {
-		ret = ida_alloc_range(&iommu->domain_ida, did, did, GFP_KERNEL);
-		if (ret >= 0)
-			continue;
-		pr_err("domain id %d of unit at %#llx cannot be kept: %d\n",
-		       did, iommu->reg_phys, ret);
-		return;
-	}
-	iommu->root_entry = phys_to_virt(root);
+	if (ret > 0)
+		iommu->root_entry = phys_to_virt(root);
+	else
+		iommu->flags |= VTD_FLAG_BLOCKS_UNKNOWN;
 }
 
 /*
@@ -343,35 +358,63 @@ struct iommu_domain *hitless_seam_vtd_domain(u64 key)
 }
 
 /*
+ * A device that may be running on what the previous kernel left must not go on
+ * in a domain of this one. Who takes it next resets it, as after any kexec.
+ */
+static void stop_device(struct device *dev, const char *why)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(dev);
+
+	dev_err(dev, "hitless: %s: stopped\n", why);
+	pci_clear_master(to_pci_dev(dev));
+	/* There may be an entry though no dmar_domain stands behind it. */
+	info->domain_attached = true;
+	device_block_translation(dev);
+	hitless_device_left(info->segment, PCI_DEVID(info->bus, info->devfn));
+}
+
+static bool is_bus_master(struct pci_dev *pdev)
+{
+	u16 command = 0;
+
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	return command & PCI_COMMAND_MASTER;
+}
+
+/*
  * Device probe: the domain the device arrived with, in place of the default
- * domain, or the blocking domain if that is refused, or NULL.
+ * domain, or NULL.
  */
 struct iommu_domain *intel_hitless_domain_restore(struct device *dev)
 {
 	struct device_domain_info *info = dev_iommu_priv_get(dev);
 	struct hitless_attachment arrived;
-	struct hitless_domain *restored = NULL;
+	struct hitless_domain *restored;
 	int ret;
 
 	if (!dev_is_pci(dev) || hitless_leaves_out("default_domain"))
 		return NULL;
 	ret = hitless_vtd_incoming(info->segment,
 				   PCI_DEVID(info->bus, info->devfn), &arrived);
-	if (!ret)
+	if (ret < 0) {
+		stop_device(dev, "what it arrived with is refused");
 		return NULL;
+	}
+	if (!ret) {
+		if ((info->iommu->flags & VTD_FLAG_BLOCKS_UNKNOWN) &&
+		    is_bus_master(to_pci_dev(dev)))
+			stop_device(dev, "its unit is blocked");
+		return NULL;
+	}
 
+	guard(mutex)(&restored_lock);
+	restored = restored_get(arrived.domain);
+	if (!restored) {
+		stop_device(dev, "no memory for its restored domain");
+		return NULL;
+	}
 	/* The entry is present though no dmar_domain stands behind it. */
 	info->domain_attached = true;
-	guard(mutex)(&restored_lock);
-	if (ret > 0)
-		restored = restored_get(arrived.domain);
-	if (!restored) {
-		dev_err(dev, "hitless: restored domain refused, blocking DMA\n");
-		device_block_translation(dev);
-		hitless_device_left(info->segment,
-				    PCI_DEVID(info->bus, info->devfn));
-		return intel_iommu_ops.blocked_domain;
-	}
 	if (!restored->iommu) {
 		restored->iommu = info->iommu;
 		restored->did = arrived.domain_id;
@@ -699,6 +742,8 @@ int intel_hitless_replace(struct iommu_domain *domain, struct device *dev,
 		.coherent = ecap_coherent(info->iommu->ecap),
 		.ats = info->ats_enabled,
 	};
+	const bool tracked = dmar->dirty_tracking;
+	const bool snooped = dmar->force_snooping;
 	u64 *words = entry_words(&r);
 	int ret;
 
@@ -718,7 +763,15 @@ int intel_hitless_replace(struct iommu_domain *domain, struct device *dev,
 		return old->restored ? ret : -EOPNOTSUPP;
 	}
 	info->domain = dmar;
-	scoped_guard(spinlock_irqsave, &dmar->lock)
-		list_add(&info->link, &dmar->devices);
+	guard(spinlock_irqsave)(&dmar->lock);
+	list_add(&info->link, &dmar->devices);
+	/* Others may have changed all the domain's entries but this. */
+	if (dmar->dirty_tracking != tracked)
+		intel_pasid_setup_dirty_tracking(info->iommu, dev,
+						 IOMMU_NO_PASID,
+						 dmar->dirty_tracking);
+	if (dmar->force_snooping != snooped && intel_domain_is_fs_paging(dmar))
+		intel_pasid_setup_page_snoop_control(info->iommu, dev,
+						     IOMMU_NO_PASID);
 	return 0;
 }

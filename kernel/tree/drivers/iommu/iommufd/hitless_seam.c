@@ -10,9 +10,11 @@
 #include <linux/file.h>
 #include <linux/hitless.h>
 #include <linux/iommu.h>
+#include <linux/memfd.h>
 #include <linux/shmem_fs.h>
 #include <uapi/linux/iommufd.h>
 
+#include "hitless_seam.h"
 #include "io_pagetable.h"
 #include "iommufd_private.h"
 
@@ -265,6 +267,12 @@ int hitless_seam_iommufd_create(u64 key, struct file **out)
 	return 0;
 }
 
+/* The HWPT of a restored domain. */
+struct iommufd_hwpt_restored {
+	struct iommufd_hw_pagetable common;
+	u64 token;
+};
+
 /* The restored HWPT with this token, with a reference, or -ENOENT. */
 static struct iommufd_hwpt_restored *get_restored(struct iommufd_ctx *ictx,
 						  u64 token)
@@ -370,14 +378,27 @@ int iommufd_hitless_claim(struct iommufd_device *idev,
 	return rc;
 }
 
-/* Second half of a claim; the reference moves into the attachment. */
+/*
+ * Second half of a claim; the reference moves into the attachment. A failure
+ * undoes the first half too.
+ */
 int iommufd_hitless_attach(struct iommufd_device *idev,
 			   struct iommufd_hw_pagetable *hwpt)
 {
 	int rc = iommufd_hw_pagetable_attach(hwpt, idev, IOMMU_NO_PASID);
 
 	iommufd_put_object(idev->ictx, &hwpt->obj);
+	if (rc)
+		iommu_device_unclaim_restored(idev->dev);
 	return rc;
+}
+
+/* A file is about to be mapped: what it is like before anything is pinned. */
+void iopt_pages_remember_file(struct iopt_pages *pages)
+{
+	pages->seals = max(memfd_get_seals(pages->file), 0);
+	if (shmem_file(pages->file))
+		pages->removals = shmem_removals(file_inode(pages->file));
 }
 
 struct file *hitless_seam_iommufd_file(struct iommufd_device *idev)

@@ -19,7 +19,7 @@ static struct vfio_pci_core_device *pci_device_of(struct file *file,
 {
 	struct vfio_device *vdev = hitless_seam_vfio_device(file, ictx);
 
-	if (!vdev || strcmp(vdev->ops->name, "vfio-pci"))
+	if (!vdev || !vdev->ops->name || strcmp(vdev->ops->name, "vfio-pci"))
 		return NULL;
 	return container_of(vdev, struct vfio_pci_core_device, vdev);
 }

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A device that arrives running and that the new kernel does not take over is stopped before it is an ordinary device:
+//! nothing of it lands any more, what it used is free, and a driver can set it up anew.
+
+use std::time::Duration;
+
+use anyhow::{ensure, Result};
+use hitless_proto::Command;
+
+use crate::run::profile::TABLE_FORMATS;
+use crate::run::qemu::SLOTS;
+use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
+use crate::run::trace::Harm;
+use crate::run::update::{CARD, SESSION};
+use crate::suite::twins::{entry, harm_at, hello};
+use crate::suite::updates::{bad, done, plan};
+use crate::suite::{Bench, End, Test};
+
+/// Few frames: each of them burns a whole ring of descriptors in faults.
+const RATE: u32 = 100;
+/// How long a line of the kernel may take to the console.
+const CONSOLE: Duration = Duration::from_secs(5);
+/// How long frames flow that must not land.
+const WATCH: Duration = Duration::from_millis(500);
+
+/// Why the new kernel does not take the device over.
+#[derive(Clone, Copy)]
+struct Cause {
+    name: &'static str,
+    about: &'static str,
+    /// Words on the new kernel's command line.
+    words: &'static str,
+    /// What it says.
+    says: [&'static str; 2],
+    /// It knows the session: finish has nothing to wait for.
+    finishes: bool,
+}
+
+const CAUSES: [Cause; 2] = [
+    Cause {
+        name: "records_that_disagree",
+        about: "IOMMU records without the record of devices are refused: the device is stopped, finish accepted",
+        words: "hitless.break=pci_record",
+        says: ["is blocked", "its unit is blocked: stopped"],
+        finishes: true,
+    },
+    Cause {
+        name: "hitless_off_and_pass_through",
+        about: "a new kernel with hitless=off and iommu=pt does not let the device loose on all memory",
+        words: "hitless=off iommu=pt",
+        says: ["for unknown devices: it is blocked", "its unit is blocked: stopped"],
+        finishes: false,
+    },
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    CAUSES
+        .into_iter()
+        .flat_map(|cause| {
+            TABLE_FORMATS.into_iter().map(move |profile| {
+                let name = format!("stopped::{}::{profile}", cause.name);
+                Test::new(name, profile, cause.about, move |bench| {
+                    run(bench, cause, profile)
+                })
+            })
+        })
+        .collect()
+}
+
+fn run(bench: &Bench, cause: Cause, profile: &str) -> Result<End> {
+    let plan = Plan {
+        rate: RATE,
+        ..plan(cause.name, profile, "")?
+    };
+    let mut scene = Scene::boot(plan, &bench.parts)?;
+    let played = play(&mut scene, cause);
+    let mut outcome = scene.end(Ok(()))?;
+    if let Err(why) = played.and_then(|()| stopped_in_time(&outcome)) {
+        return bad(&outcome, &format!("{why:#}"));
+    }
+    done(&mut outcome, bench);
+    Ok(End::Passed)
+}
+
+fn play(scene: &mut Scene, cause: Cause) -> Result<()> {
+    scene.receive_both()?;
+    scene.flow(SETTLE);
+    cause.words.clone_into(&mut scene.plan.words);
+    scene.prepare()?;
+    scene.preserve()?;
+    scene.jump()?;
+    for words in cause.says {
+        ensure!(
+            scene.machine.console.wait_for(words, CONSOLE),
+            "the kernel does not say `{words}`"
+        );
+    }
+    nothing_lands(scene)?;
+    if cause.finishes {
+        scene.order(Command::SessionRetrieve {
+            session: SESSION.to_owned(),
+        })?;
+        scene.finish()?;
+    }
+    scene.fill_memory()?;
+    nothing_lands(scene)?;
+    if let Some(warning) = scene.machine.console.warnings().first() {
+        anyhow::bail!("the kernel warns: {warning}");
+    }
+    receives_again(scene)
+}
+
+/// Frames are sent, and none of them lands, neither where they used to nor elsewhere.
+fn nothing_lands(scene: &mut Scene) -> Result<()> {
+    let before = scene.witness()?.count();
+    scene.flow(WATCH);
+    let landed = scene.witness()?.count() - before;
+    ensure!(landed == 0, "{landed} frames landed in the old memory");
+    let strays = scene.strays()?;
+    ensure!(strays == 0, "{strays} frames landed where none may be");
+    Ok(())
+}
+
+/// It is an ordinary device: a driver resets it, sets it up, and it receives.
+fn receives_again(scene: &mut Scene) -> Result<()> {
+    scene.receive_again(SLOTS[0])?;
+    scene.flow(WATCH);
+    let received = scene.machine.guest.count(CARD)?.received;
+    ensure!(received > 0, "set up anew, the card receives nothing");
+    Ok(())
+}
+
+/// Bus mastering was switched off after the new kernel had begun, and before its user space had.
+fn stopped_in_time(outcome: &Outcome) -> Result<()> {
+    let off = harm_at(outcome, Harm::BusMasterOff);
+    ensure!(
+        off.is_some() && off > entry(outcome) && off < hello(outcome),
+        "bus mastering was not switched off by the new kernel before its user space began"
+    );
+    Ok(())
+}
