@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What `cargo lab check` looks at, and the kernel with hitless compiled out.
+//! What `cargo lab check` looks at, the kernel with hitless compiled out, and the bindings beside the kernel's headers.
 
+use anyhow::{ensure, Result};
+
+use crate::artifacts::Config;
 use crate::check;
-use crate::kernel::off;
-use crate::suite::{End, Test};
+use crate::kernel::{build, off};
+use crate::suite::{host, End, Test};
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests: Vec<Test> = check::names()
@@ -18,5 +21,27 @@ pub(crate) fn tests() -> Vec<Test> {
         "with hitless compiled out, what the patches touch compiles without a warning and names nothing of it",
         || off::check().map(|()| End::Passed),
     ));
+    tests.push(Test::alone(
+        "uapi::headers",
+        "structures and numbers of the bindings are those of the patched kernel's headers",
+        headers,
+    ));
     tests
+}
+
+/// Runs the one test of the bindings that needs a kernel tree.
+fn headers() -> Result<End> {
+    let tree = build::prepare(Config::Off)?.source;
+    let count = host::run_ignored(
+        "hitless_uapi",
+        "structures_and_numbers",
+        ("HITLESS_LINUX_HEADERS", tree.as_os_str()),
+    )?;
+    ensure!(
+        (count.passed, count.failed) == (1, 0),
+        "the bindings are not what the headers in {} say; `HITLESS_LINUX_HEADERS={0} cargo test -p hitless_uapi -- \
+         --ignored` tells which",
+        tree.display()
+    );
+    Ok(End::Passed)
 }

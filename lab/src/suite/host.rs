@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The host's tests: `cargo test` over the workspace, counted.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -8,13 +9,18 @@ use anyhow::{Context, Result};
 
 use crate::suite::Count;
 
-fn cargo() -> Result<Command> {
+/// `cargo test` of this package, or of all.
+fn cargo(package: Option<&str>) -> Result<Command> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .current_dir(crate::paths::repository()?)
-        .args(["test", "--workspace", "--quiet"])
+        .args(["test", "--quiet"])
         .stdin(Stdio::null());
+    match package {
+        Some(package) => command.args(["--package", package]),
+        None => command.arg("--workspace"),
+    };
     // The inner cargo finds its own manifest and flags.
     command.env_remove("CARGO_MANIFEST_DIR");
     Ok(command)
@@ -26,7 +32,7 @@ fn cargo() -> Result<Command> {
 ///
 /// They do not build.
 pub(crate) fn list(filters: &[String]) -> Result<Vec<String>> {
-    let output = cargo()?
+    let output = cargo(None)?
         .arg("--")
         .args(filters)
         .arg("--list")
@@ -41,15 +47,37 @@ pub(crate) fn list(filters: &[String]) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Runs a crate's tests of this name that are left out otherwise, with a variable set.
+///
+/// # Errors
+///
+/// Cargo can not be started.
+pub(crate) fn run_ignored(
+    package: &str,
+    name: &str,
+    (variable, value): (&str, &OsStr),
+) -> Result<Count> {
+    let mut command = cargo(Some(package))?;
+    command
+        .args(["--lib", "--", "--ignored", name])
+        .env(variable, value);
+    count(&mut command)
+}
+
 /// Runs them. A test that does not build counts as one that failed.
 ///
 /// # Errors
 ///
 /// Cargo can not be started.
 pub(crate) fn run(filters: &[String]) -> Result<Count> {
-    let mut child = cargo()?
-        .args(["--no-fail-fast", "--"])
-        .args(filters)
+    let mut command = cargo(None)?;
+    let count = count(command.args(["--no-fail-fast", "--"]).args(filters))?;
+    println!("host: {} passed, {} failed", count.passed, count.failed);
+    Ok(count)
+}
+
+fn count(command: &mut Command) -> Result<Count> {
+    let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .context("cargo can not be started")?;
@@ -74,7 +102,6 @@ pub(crate) fn run(filters: &[String]) -> Result<Count> {
         println!("FAIL host tests: cargo test ended with {status} before it could count");
         count.failed = 1;
     }
-    println!("host: {} passed, {} failed", count.passed, count.failed);
     Ok(count)
 }
 
