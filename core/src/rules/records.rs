@@ -18,7 +18,7 @@ use crate::wire::Page;
 /// is used; the kernel's glue does in `IncomingIommu::take`.
 ///
 /// `iommufds` are the records of the iommufds that the domains name, each with the physical address of
-/// its page, which is how other records name it:
+/// its page, which is how other records name it. `devices` is `None` if no device was preserved:
 ///
 /// ```text
 /// let iommufds = this.iommufds.iter().map(|iommufd| (iommufd.page().phys(), iommufd));
@@ -33,7 +33,11 @@ use crate::wire::Page;
 ///
 /// [`Refusal::NotRecorded`] with the family that misses something, [`Refusal::Contradictory`] if a HWPT
 /// and its domain name different things, [`Refusal::Duplicate`] if an iommufd comes twice.
-pub fn check<'a, P, I>(devices: &Devices<P>, iommu: &Iommu<P>, iommufds: I) -> Result<(), Refusal>
+pub fn check<'a, P, I>(
+    devices: Option<&Devices<P>>,
+    iommu: &Iommu<P>,
+    iommufds: I,
+) -> Result<(), Refusal>
 where
     P: Deref<Target = Page> + 'a,
     I: Iterator<Item = (u64, &'a Iommufd<P>)> + Clone,
@@ -57,14 +61,18 @@ where
 
 /// A device in one record only would be let go by one half of the kernel and not by the other.
 fn check_devices<P: Deref<Target = Page>>(
-    devices: &Devices<P>,
+    devices: Option<&Devices<P>>,
     iommu: &Iommu<P>,
 ) -> Result<(), Refusal> {
     let mut attached = iommu.attachments().map(|attachment| attachment.address);
-    if !attached.all(|address| devices.endpoint(address).is_some()) {
+    let is_known = |address| devices.and_then(|devices| devices.endpoint(address));
+    if !attached.all(|address| is_known(address).is_some()) {
         return Err(Refusal::NotRecorded(Family::Pci));
     }
-    let mut endpoints = devices.endpoints().map(|device| device.address);
+    let mut endpoints = devices
+        .into_iter()
+        .flat_map(Devices::endpoints)
+        .map(|device| device.address);
     if !endpoints.all(|address| iommu.attachment(address).is_some()) {
         return Err(Refusal::NotRecorded(Family::Iommu));
     }
@@ -113,7 +121,7 @@ mod tests {
     type Record = Box<Page>;
 
     fn verdict(records: &Records) -> Result<(), Refusal> {
-        check(&records.devices, &records.iommu, iommufds(records))
+        check(Some(&records.devices), &records.iommu, iommufds(records))
     }
 
     fn iommufds(records: &Records) -> impl Iterator<Item = (u64, &Iommufd<Record>)> + Clone {
@@ -153,6 +161,17 @@ mod tests {
             records.devices.add(other, fixture::IGB, bridges).unwrap();
         };
         assert_eq!(after(bridge), NO_DEVICE);
+    }
+
+    #[test]
+    fn without_devices_nothing_is_attached() {
+        let mut records = Records::new();
+        let none = |records: &Records| check(None, &records.iommu, iommufds(records));
+        assert_eq!(none(&records), NO_DEVICE);
+        for address in [0x0100, 0x0200].map(fixture::at) {
+            records.iommu.remove_attachment(address);
+        }
+        assert_eq!(none(&records), Ok(()));
     }
 
     #[test]

@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use anyhow::{ensure, Result};
-use hitless_proto::Command;
+use hitless_proto::{Command, What};
+use rustix::io::Errno;
 
 use crate::run::profile::TABLE_FORMATS;
 use crate::run::qemu::SLOTS;
 use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
 use crate::run::trace::Harm;
-use crate::run::update::{CARD, SESSION};
+use crate::run::update::{CARD, FILES, HWPT_TOKEN, SESSION};
 use crate::suite::twins::{entry, harm_at, hello};
 use crate::suite::updates::{bad, done, plan};
 use crate::suite::{Bench, End, Test};
@@ -20,6 +21,8 @@ use crate::suite::{Bench, End, Test};
 const RATE: u32 = 100;
 /// How long a line of the kernel may take to the console.
 const CONSOLE: Duration = Duration::from_secs(5);
+/// A card that there is not.
+const NOBODY: u8 = 9;
 /// How long frames flow that must not land.
 const WATCH: Duration = Duration::from_millis(500);
 
@@ -32,24 +35,44 @@ struct Cause {
     words: &'static str,
     /// What it says.
     says: [&'static str; 2],
-    /// It knows the session: finish has nothing to wait for.
-    finishes: bool,
+    /// When the session is finished: there is nothing to wait for.
+    finish: Finish,
 }
 
-const CAUSES: [Cause; 2] = [
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    /// This kernel knows nothing of sessions with such files.
+    Never,
+    /// Before the device is used again.
+    Before,
+    /// While it is in use, which does not disturb it.
+    After,
+}
+
+const CAUSES: [Cause; 3] = [
     Cause {
         name: "records_that_disagree",
         about: "IOMMU records without the record of devices are refused: the device is stopped, finish accepted",
         words: "hitless.break=pci_record",
         says: ["is blocked", "its unit is blocked: stopped"],
-        finishes: true,
+        finish: Finish::Before,
+    },
+    Cause {
+        name: "a_unit_that_is_refused",
+        about: "records that agree, of a unit that does not fit: the device is stopped and free, its file refused",
+        words: "hitless.break=unit",
+        says: [
+            "unit's capabilities are not the recorded ones",
+            "what it arrived with is refused: stopped",
+        ],
+        finish: Finish::After,
     },
     Cause {
         name: "hitless_off_and_pass_through",
         about: "a new kernel with hitless=off and iommu=pt does not let the device loose on all memory",
         words: "hitless=off iommu=pt",
         says: ["for unknown devices: it is blocked", "its unit is blocked: stopped"],
-        finishes: false,
+        finish: Finish::Never,
     },
 ];
 
@@ -64,6 +87,12 @@ pub(crate) fn tests() -> Vec<Test> {
                 })
             })
         })
+        .chain([Test::new(
+            "lifecycle::a_session_without_its_device",
+            "legacy",
+            "memory and iommufd alone are handed over, retrieved and finished; the device is not preserved and stops",
+            run_without_device,
+        )])
         .collect()
 }
 
@@ -96,10 +125,12 @@ fn play(scene: &mut Scene, cause: Cause) -> Result<()> {
         );
     }
     nothing_lands(scene)?;
-    if cause.finishes {
+    if cause.finish != Finish::Never {
         scene.order(Command::SessionRetrieve {
             session: SESSION.to_owned(),
         })?;
+    }
+    if cause.finish == Finish::Before {
         scene.finish()?;
     }
     scene.fill_memory()?;
@@ -107,7 +138,21 @@ fn play(scene: &mut Scene, cause: Cause) -> Result<()> {
     if let Some(warning) = scene.machine.console.warnings().first() {
         anyhow::bail!("the kernel warns: {warning}");
     }
-    receives_again(scene)
+    if cause.finish == Finish::After {
+        let [.., (device, token)] = FILES;
+        scene.order(Command::BindDriver {
+            bdf: SLOTS[0].bdf.to_owned(),
+        })?;
+        // Under another number: the guest is to set the card up by itself.
+        scene.refused(retrieve(NOBODY, device, token), Errno::NODEV)?;
+    }
+    scene.receive_again(SLOTS[0])?;
+    receives(scene)?;
+    if cause.finish == Finish::After {
+        scene.finish()?;
+        receives(scene)?;
+    }
+    Ok(())
 }
 
 /// Frames are sent, and none of them lands, neither where they used to nor elsewhere.
@@ -121,12 +166,71 @@ fn nothing_lands(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// It is an ordinary device: a driver resets it, sets it up, and it receives.
-fn receives_again(scene: &mut Scene) -> Result<()> {
-    scene.receive_again(SLOTS[0])?;
+/// It is an ordinary device: a driver has reset it and set it up, and it receives.
+fn receives(scene: &mut Scene) -> Result<()> {
+    let before = scene.machine.guest.count(CARD)?.received;
     scene.flow(WATCH);
     let received = scene.machine.guest.count(CARD)?.received;
-    ensure!(received > 0, "set up anew, the card receives nothing");
+    ensure!(received > before, "set up anew, the card receives nothing");
+    Ok(())
+}
+
+fn retrieve(card: u8, what: What, token: u64) -> Command {
+    Command::Retrieve {
+        session: SESSION.to_owned(),
+        card,
+        what,
+        token,
+    }
+}
+
+/// A session without its device is whole: memory and page tables come back, nothing is blocked, and it can be finished.
+fn run_without_device(bench: &Bench) -> Result<End> {
+    let plan = Plan {
+        rate: RATE,
+        ..plan("without-device", "legacy", "")?
+    };
+    let mut scene = Scene::boot(plan, &bench.parts)?;
+    let played = play_without_device(&mut scene);
+    let mut outcome = scene.end(Ok(()))?;
+    if let Err(why) = played {
+        return bad(&outcome, &format!("{why:#}"));
+    }
+    done(&mut outcome, bench);
+    Ok(End::Passed)
+}
+
+fn play_without_device(scene: &mut Scene) -> Result<()> {
+    scene.receive_both()?;
+    scene.flow(SETTLE);
+    scene.prepare()?;
+    scene.order(Command::SessionCreate {
+        session: SESSION.to_owned(),
+    })?;
+    let [memory, iommufd, _] = FILES;
+    for (what, token) in [memory, iommufd] {
+        scene.preserve_one(what, token)?;
+    }
+    scene.jump()?;
+    nothing_lands(scene)?;
+    scene.order(Command::SessionRetrieve {
+        session: SESSION.to_owned(),
+    })?;
+    for (what, token) in [memory, iommufd] {
+        scene.order(retrieve(CARD, what, token))?;
+    }
+    scene.order(Command::RestoreHwpt {
+        card: CARD,
+        token: HWPT_TOKEN,
+    })?;
+    scene.finish()?;
+    ensure!(
+        !scene.machine.console.says("is blocked"),
+        "a unit is blocked though no device was preserved"
+    );
+    if let Some(warning) = scene.machine.console.warnings().first() {
+        anyhow::bail!("the kernel warns: {warning}");
+    }
     Ok(())
 }
 

@@ -28,7 +28,10 @@ use kernel::sync::atomic::{
     Release, //
 };
 
-use crate::errno::Failure;
+use crate::errno::{
+    Failure,
+    Text, //
+};
 use crate::incoming::{
     has_arrived,
     INCOMING, //
@@ -111,14 +114,17 @@ pub(crate) unsafe extern "C" fn hitless_pci_keeps(
         bindings::hitless_keep_HITLESS_KEEP_ATTACHED => KEPT.lock().has(address),
         // Whoever switches a device off may be asking: without need no lock is taken.
         _ if !has_arrived() => false,
-        bindings::hitless_keep_HITLESS_KEEP_ATS => INCOMING.lock().device(address).is_some(),
+        bindings::hitless_keep_HITLESS_KEEP_ATS => INCOMING.lock().keeps(address).is_some(),
         bindings::hitless_keep_HITLESS_KEEP_STATE => {
-            !leaves_out(c"reset") && INCOMING.lock().device(address).is_some()
+            !leaves_out(c"reset") && INCOMING.lock().keeps(address).is_some()
         }
         bindings::hitless_keep_HITLESS_KEEP_POWER => {
-            !leaves_out(c"power_state") && INCOMING.lock().device(address).is_some()
+            !leaves_out(c"power_state") && INCOMING.lock().keeps(address).is_some()
         }
-        bindings::hitless_keep_HITLESS_KEEP_CLOSED => INCOMING.lock().endpoint(address).is_some(),
+        bindings::hitless_keep_HITLESS_KEEP_CLOSED => {
+            let kept = INCOMING.lock().keeps(address);
+            kept.is_some_and(|device| device.kind == Kind::Endpoint)
+        }
         _ => false,
     }
 }
@@ -351,6 +357,20 @@ pub(crate) unsafe extern "C" fn hitless_domain_devices(domain: u64) -> c_uint {
 pub(crate) unsafe extern "C" fn hitless_device_left(segment: u32, bdf: u16) {
     if is_running() {
         INCOMING.lock().device_left(DeviceAddress { segment, bdf });
+    }
+}
+
+/// A device that arrived was stopped.
+///
+/// # Safety
+///
+/// None.
+#[export]
+pub(crate) unsafe extern "C" fn hitless_device_stopped(segment: u32, bdf: u16) {
+    let address = DeviceAddress { segment, bdf };
+    if is_running() && INCOMING.lock().device_stopped(address).is_err() {
+        // It is kept for a user who cannot take it, which costs the device and nothing else.
+        pr_err!("no memory to give device {} up\n", Text(address));
     }
 }
 

@@ -70,7 +70,7 @@ mod tests {
         let checked = match records {
             (Ok(devices), Ok(iommu), Ok(iommufd)) => {
                 let iommufds = core::iter::once((0x0400_0000, &iommufd));
-                rules::records::check(&devices, &iommu, iommufds)
+                rules::records::check(Some(&devices), &iommu, iommufds)
             }
             (Err(refusal), _, _) | (_, Err(refusal), _) | (_, _, Err(refusal)) => Err(refusal),
         };

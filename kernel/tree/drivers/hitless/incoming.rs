@@ -54,6 +54,7 @@ kernel::sync::global_lock! {
         devices: KVec::new(),
         unreadable: KVec::new(),
         ready: false,
+        stopped: KVec::new(),
     };
 }
 
@@ -122,6 +123,8 @@ pub(crate) struct Incoming {
     unreadable: KVec<u64>,
     /// Every unit has a root table of this kernel: what was refused is blocked.
     ready: bool,
+    /// Devices that arrived and were stopped: ordinary ones, for all that the records say.
+    stopped: KVec<DeviceAddress>,
 }
 
 /// Units, domains, attachments, and the iommufds that have the domains' HWPTs.
@@ -134,7 +137,7 @@ pub(crate) struct IncomingIommu {
 }
 
 impl IncomingIommu {
-    fn take(phys: u64, devices: &Devices<RestoredPage>) -> Outcome<Self> {
+    fn take(phys: u64, devices: Option<&Devices<RestoredPage>>) -> Outcome<Self> {
         let mut this = Self {
             records: records::take(phys, Family::Iommu, Iommu::decode)?,
             iommufds: KVec::new(),
@@ -236,6 +239,21 @@ impl Incoming {
         self.pci.taken()?.find(address)
     }
 
+    /// The device or bridge at an address, if anything about it is to be left alone.
+    pub(crate) fn keeps(&self, address: DeviceAddress) -> Option<Device> {
+        self.device(address)
+            .filter(|_| !self.stopped.contains(&address))
+    }
+
+    /// A device was stopped.
+    pub(crate) fn device_stopped(&mut self, address: DeviceAddress) -> Result {
+        self.device_left(address);
+        if self.device(address).is_some() && !self.stopped.contains(&address) {
+            self.stopped.push(address, GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
     /// The device, not bridge, at an address, until it is finished.
     pub(crate) fn endpoint(&self, address: DeviceAddress) -> Option<Device> {
         self.device(address)
@@ -297,6 +315,9 @@ impl Incoming {
 
     /// Does the device run on the HWPT that its file speaks of?
     pub(crate) fn check_attached(&self, file: &VfioFile) -> Outcome {
+        if self.stopped.contains(&file.address) {
+            return Err(Refusal::UnitRefused.into());
+        }
         let iommu = match &self.iommu {
             State::Taken(iommu) => iommu,
             State::Absent => return Err(Refusal::NotRecorded(Family::Iommu).into()),
@@ -312,7 +333,7 @@ impl Incoming {
 
     /// May the device bind to the iommufd with this key? `None`: it did not come.
     pub(crate) fn binds(&self, iommufd: u64, address: DeviceAddress) -> Result<Option<u64>> {
-        if self.endpoint(address).is_none() {
+        if self.keeps(address).is_none() {
             return Ok(None);
         }
         let mut files = self.devices.iter().map(|device| device.record.file());
@@ -328,12 +349,12 @@ impl Incoming {
 impl Incoming {
     /// Takes the record of units, domains and attachments, and those of the iommufds.
     ///
-    /// They are worth nothing without the record of devices, which is taken first.
+    /// They are checked against the record of devices, which is taken first.
     pub(crate) fn take_iommu(&mut self, phys: u64) {
         ARRIVED.store(true, Release);
         self.iommu = State::new(match &self.pci {
-            State::Taken(devices) => IncomingIommu::take(phys, devices),
-            State::Absent => Err(Refusal::NotRecorded(Family::Pci).into()),
+            State::Taken(devices) => IncomingIommu::take(phys, Some(devices)),
+            State::Absent => IncomingIommu::take(phys, None),
             State::Refused(refusal) => Err((*refusal).into()),
         });
     }
@@ -380,22 +401,15 @@ impl Incoming {
         &self,
         address: DeviceAddress,
     ) -> Outcome<Option<(Attachment, Domain)>> {
-        let iommu = match (&self.iommu, &self.pci) {
-            (State::Taken(iommu), _) => iommu,
-            (State::Absent, _) => {
-                return match self.endpoint(address) {
-                    Some(_) => Err(Refusal::NotRecorded(Family::Iommu).into()),
-                    None => Ok(None),
-                }
-            }
-            // The device is known to be running, or may be.
-            (State::Refused(refusal), State::Refused(_)) => return Err((*refusal).into()),
-            (State::Refused(refusal), _) => {
-                return match self.endpoint(address) {
-                    Some(_) => Err((*refusal).into()),
-                    None => Ok(None),
-                }
-            }
+        let refusal = match &self.iommu {
+            State::Taken(_) => None,
+            State::Absent => Some(Refusal::NotRecorded(Family::Iommu)),
+            State::Refused(refusal) => Some(*refusal),
+        };
+        let Some(iommu) = self.iommu.taken() else {
+            // A device that nobody knows of is stopped with its unit.
+            let known = self.endpoint(address).and(refusal);
+            return known.map_or(Ok(None), |refusal| Err(refusal.into()));
         };
         let Some(attachment) = iommu.records.attachment(address) else {
             return Ok(None);
@@ -468,8 +482,8 @@ impl Incoming {
         iommu.records.domain(key).map(|_| key)
     }
 
-    /// Whether an iommufd may be finished: it has been retrieved and hardware uses no table of its.
-    pub(crate) fn can_finish_iommufd(&self, key: u64, retrieved: bool) -> bool {
+    /// Whether an iommufd may be finished: hardware uses no table of its.
+    pub(crate) fn can_finish_iommufd(&self, key: u64) -> bool {
         let Some(iommu) = self.iommu.taken() else {
             // What was refused is blocked, sooner or later, and there is nothing else to wait for.
             return !self.is_unknown_running();
@@ -486,7 +500,7 @@ impl Incoming {
                 );
                 false
             }
-            None => retrieved,
+            None => true,
         }
     }
 

@@ -151,8 +151,8 @@ impl FileHandler for IommufdHandler {
         entry::iommufd_create(data).map_err(|_| EAGAIN)
     }
 
-    fn can_finish(data: u64, file: Option<&File>) -> bool {
-        INCOMING.lock().can_finish_iommufd(data, file.is_some())
+    fn can_finish(data: u64, _file: Option<&File>) -> bool {
+        INCOMING.lock().can_finish_iommufd(data)
     }
 
     fn finish(data: u64, _file: Option<&File>) {

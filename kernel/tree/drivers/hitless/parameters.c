@@ -9,7 +9,8 @@
  *			power_state, pin, tables;
  *			clear_master: bus mastering stays on for every device;
  *			plan: every replacement of a live entry is refused;
- *			pci_record: the record of devices is not looked at
+ *			pci_record: the record of devices is not looked at;
+ *			unit: tables of every unit are refused
  */
 
 #define pr_fmt(fmt) "hitless: " fmt

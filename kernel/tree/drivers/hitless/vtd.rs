@@ -89,6 +89,7 @@ pub(crate) fn adopt(now: &Unit, translating: bool) -> Outcome<Option<u64>> {
     let iommu = match incoming.iommu() {
         State::Taken(iommu) => iommu,
         State::Absent => return Ok(None),
+        State::Refused(_) if !translating => return Ok(None),
         State::Refused(refusal) => return Err((*refusal).into()),
     };
     let Some(recorded) = iommu.records.unit(now.register_base) else {
@@ -120,6 +121,9 @@ fn check(
     translating: bool,
 ) -> Outcome<usize> {
     rules::fits::unit(recorded, now, translating)?;
+    if entry::leaves_out(c"unit") {
+        return Err(Refusal::OtherCapabilities.into());
+    }
     let mut devices = KVec::new();
     for attachment in iommu.records.attachments_of(now.register_base) {
         for page in attachment.pages(recorded.root_table) {

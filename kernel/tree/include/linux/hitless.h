@@ -308,6 +308,8 @@ void hitless_domain_release(u64 domain);
 unsigned int hitless_domain_devices(u64 domain);
 /* A device is not on its restored domain any more: swapped, blocked, removed. */
 void hitless_device_left(u32 segment, u16 bdf);
+/* A device that arrived was stopped: it is an ordinary one from here on. */
+void hitless_device_stopped(u32 segment, u16 bdf);
 
 /* A HWPT token of an incoming iommufd: 0 and *domain, -ENOENT, -EEXIST. */
 int hitless_iommufd_restore(u64 iommufd, u64 token, u64 *domain);

@@ -42,10 +42,10 @@ fn online_page(phys: u64) -> Option<NonNull<bindings::page>> {
     NonNull::new(unsafe { bindings::pfn_to_online_page(pfn) })
 }
 
-/// Whether a page was handed over at `phys` that has not been taken yet. Any address will do.
+/// Whether a single page was handed over at `phys` that has not been taken yet. Any address will do.
 pub fn is_restorable(phys: u64) -> bool {
     // SAFETY: The function accepts every address.
-    unsafe { bindings::kho_is_restorable(phys) }
+    unsafe { bindings::kho_is_restorable(phys, 0) }
 }
 
 /// A zeroed page of this kernel that is handed over to the next.

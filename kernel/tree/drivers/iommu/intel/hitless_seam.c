@@ -163,8 +163,8 @@ int hitless_seam_vtd_describe(struct device *dev, struct hitless_unit *unit,
 
 int hitless_seam_iommu_restore_page(u64 phys)
 {
-	struct folio *folio = kho_is_restorable(phys) ? kho_restore_folio(phys) :
-							NULL;
+	struct folio *folio = kho_is_restorable(phys, 0) ?
+				      kho_restore_folio(phys) : NULL;
 
 	if (!folio)
 		return -ENOENT;
@@ -176,21 +176,32 @@ int hitless_seam_iommu_restore_page(u64 phys)
 	return 0;
 }
 
-/* Give the domain ids that are recorded for the unit to nobody else. */
+static void __init drop_domain_ids(struct intel_iommu *iommu, u32 count)
+{
+	while (count--)
+		ida_free(&iommu->domain_ida,
+			 hitless_vtd_domain_id(iommu->reg_phys, count));
+}
+
+/*
+ * Give the domain ids that are recorded for the unit to nobody else: how many
+ * there are, or an error.
+ */
 static int __init keep_domain_ids(struct intel_iommu *iommu)
 {
 	int did, ret;
+	u32 i;
 
-	for (u32 i = 0; (did = hitless_vtd_domain_id(iommu->reg_phys, i)) >= 0;
-	     i++) {
+	for (i = 0; (did = hitless_vtd_domain_id(iommu->reg_phys, i)) >= 0; i++) {
 		ret = ida_alloc_range(&iommu->domain_ida, did, did, GFP_KERNEL);
 		if (ret >= 0)
 			continue;
 		pr_err("domain id %d of unit at %#llx cannot be kept: %d\n",
 		       did, iommu->reg_phys, ret);
+		drop_domain_ids(iommu, i);
 		return ret;
 	}
-	return 0;
+	return i;
 }
 
 /*
@@ -202,8 +213,8 @@ static int __init keep_domain_ids(struct intel_iommu *iommu)
 void __init intel_hitless_adopt(struct intel_iommu *iommu)
 {
 	struct hitless_unit unit;
+	int ret, ids;
 	u64 root;
-	int ret;
 
 	intel_hitless_describe_unit(iommu, &unit);
 	/* The mode cannot be changed while translation is on: it stays. */
@@ -211,11 +222,12 @@ void __init intel_hitless_adopt(struct intel_iommu *iommu)
 		intel_iommu_sm = !!(unit.live_root & DMA_RTADDR_SMT);
 		unit.scalable = intel_iommu_sm;
 	}
-	ret = keep_domain_ids(iommu);
-	if (!ret)
-		ret = hitless_vtd_adopt(&unit, &root);
-	else
+	ids = keep_domain_ids(iommu);
+	if (ids < 0)
 		hitless_vtd_refuse(iommu->reg_phys);
+	ret = ids < 0 ? ids : hitless_vtd_adopt(&unit, &root);
+	if (ret <= 0 && ids > 0)
+		drop_domain_ids(iommu, ids);
 	if (!ret)
 		return;
 	iommu->flags &= ~VTD_FLAG_TRANS_PRE_ENABLED;
@@ -370,7 +382,8 @@ static void stop_device(struct device *dev, const char *why)
 	/* There may be an entry though no dmar_domain stands behind it. */
 	info->domain_attached = true;
 	device_block_translation(dev);
-	hitless_device_left(info->segment, PCI_DEVID(info->bus, info->devfn));
+	hitless_device_stopped(info->segment,
+			       PCI_DEVID(info->bus, info->devfn));
 }
 
 static bool is_bus_master(struct pci_dev *pdev)
@@ -385,7 +398,7 @@ static bool is_bus_master(struct pci_dev *pdev)
  * Device probe: the domain the device arrived with, in place of the default
  * domain, or NULL.
  */
-struct iommu_domain *intel_hitless_domain_restore(struct device *dev)
+struct iommu_domain *intel_hitless_domain_restore(struct device *dev, bool alone)
 {
 	struct device_domain_info *info = dev_iommu_priv_get(dev);
 	struct hitless_attachment arrived;
@@ -401,9 +414,15 @@ struct iommu_domain *intel_hitless_domain_restore(struct device *dev)
 		return NULL;
 	}
 	if (!ret) {
+		/* Not a bridge above a device that goes on, behind another. */
 		if ((info->iommu->flags & VTD_FLAG_BLOCKS_UNKNOWN) &&
-		    is_bus_master(to_pci_dev(dev)))
+		    is_bus_master(to_pci_dev(dev)) &&
+		    !hitless_dev_keeps(dev, HITLESS_KEEP_STATE))
 			stop_device(dev, "its unit is blocked");
+		return NULL;
+	}
+	if (!alone) {
+		stop_device(dev, "it shares its IOMMU group now");
 		return NULL;
 	}
 
@@ -742,8 +761,6 @@ int intel_hitless_replace(struct iommu_domain *domain, struct device *dev,
 		.coherent = ecap_coherent(info->iommu->ecap),
 		.ats = info->ats_enabled,
 	};
-	const bool tracked = dmar->dirty_tracking;
-	const bool snooped = dmar->force_snooping;
 	u64 *words = entry_words(&r);
 	int ret;
 
@@ -766,11 +783,13 @@ int intel_hitless_replace(struct iommu_domain *domain, struct device *dev,
 	guard(spinlock_irqsave)(&dmar->lock);
 	list_add(&info->link, &dmar->devices);
 	/* Others may have changed all the domain's entries but this. */
-	if (dmar->dirty_tracking != tracked)
+	if (!sm_supported(info->iommu))
+		return 0;
+	if (intel_domain_is_ss_paging(dmar))
 		intel_pasid_setup_dirty_tracking(info->iommu, dev,
 						 IOMMU_NO_PASID,
 						 dmar->dirty_tracking);
-	if (dmar->force_snooping != snooped && intel_domain_is_fs_paging(dmar))
+	else if (dmar->force_snooping)
 		intel_pasid_setup_page_snoop_control(info->iommu, dev,
 						     IOMMU_NO_PASID);
 	return 0;

@@ -20,7 +20,8 @@ int intel_hitless_describe_table(struct iommu_domain *domain,
 void intel_hitless_adopt(struct intel_iommu *iommu);
 int intel_hitless_adopt_pasid_table(struct device *dev);
 void intel_hitless_shutdown(struct intel_iommu *iommu);
-struct iommu_domain *intel_hitless_domain_restore(struct device *dev);
+struct iommu_domain *intel_hitless_domain_restore(struct device *dev,
+						  bool alone);
 void intel_hitless_blocked(struct device *dev, struct iommu_domain *old);
 int intel_hitless_replace(struct iommu_domain *domain, struct device *dev,
 			  struct iommu_domain *old);
