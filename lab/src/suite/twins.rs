@@ -154,6 +154,10 @@ const TWINS: [Twin; 12] = [
     },
 ];
 
+/// Swaps after the update, and the pause after each in microseconds.
+const MORE_SWAPS: u32 = 400;
+const SWAP_PAUSE_US: u64 = 1_000;
+
 /// Fault reason of a legacy context entry that is not present (VT-d 7.1.3).
 const CONTEXT_ENTRY_NOT_PRESENT: u32 = 0x2;
 /// Fault reason of a PASID table entry that is not present (VT-d 7.1.3).
@@ -257,6 +261,8 @@ fn play(scene: &mut Scene) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.update()?;
+    // A gap of some ten microseconds is not hit by every swap.
+    scene.swaps(MORE_SWAPS, SWAP_PAUSE_US)?;
     // What the update has freed is overwritten: a device that still uses it shows now.
     scene.fill_memory()?;
     scene.flow(SETTLE);
