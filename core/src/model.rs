@@ -5,6 +5,6 @@ pub mod facts;
 pub mod iommu;
 pub mod pci;
 
-pub use facts::{HwptFacts, ReplaceFacts, VfioFacts};
+pub use facts::{ArrivalFacts, HwptFacts, MemoryFacts, ReplaceFacts, VfioFacts};
 pub use iommu::{Attachment, Domain, DomainKey, EntryFacts, Format, Mode, Table, Unit};
 pub use pci::{Device, DeviceAddress, Identity, Kind};

@@ -70,12 +70,16 @@ pub enum Refusal {
     AutoHwpt,
     /// Some memory of a marked HWPT's IOAS is not mapped from a file.
     OtherMemory,
+    /// Some memory of a marked HWPT's IOAS is mapped from a DMA buffer, for example another device's BAR.
+    DmaBuffer,
+    /// Some memory of a marked HWPT's IOAS is from a file that is not one of shmem, for example of huge pages.
+    NotShmem,
+    /// A mapping of a marked HWPT's IOAS is still being made or taken down.
+    MappingUnsettled,
     /// A file was not sealed against growing, shrinking and further seals when it was mapped.
     Unsealed,
     /// Memory was taken out of a file after it was mapped: the device has other pages than the file.
     Holes,
-    /// The HWPT is a restored domain: it can be replaced and not preserved again.
-    RestoredHwpt,
     /// The HWPT's page table has a format that is not preserved.
     UnknownTable,
     /// The HWPT maps no memory.
@@ -99,8 +103,10 @@ pub enum Refusal {
     SharedGroup,
     /// The device is not in power state D0.
     NotPoweredOn,
-    /// The device's IOMMU is not VT-d.
-    NotVtd,
+    /// No unit translates for the device whose driver knows hitless.
+    UnknownUnit,
+    /// The device has no IOMMU group: nothing translates for it.
+    NoGroup,
     /// There are more bridges above the device than a record holds.
     TooManyBridges,
     /// The device has interrupts set up.
@@ -179,9 +185,11 @@ impl fmt::Display for Refusal {
             Self::HwptForPasid => "HWPT is for PASIDs",
             Self::AutoHwpt => "HWPT was allocated automatically",
             Self::OtherMemory => "IOAS has a mapping that is not from a file",
+            Self::DmaBuffer => "IOAS has a mapping of a DMA buffer",
+            Self::NotShmem => "IOAS has a mapping of a file that is not a memfd of ordinary pages",
+            Self::MappingUnsettled => "a mapping is being made or taken down",
             Self::Unsealed => "a file was not sealed when it was mapped",
             Self::Holes => "memory was taken out of a file after it was mapped",
-            Self::RestoredHwpt => "HWPT is a restored domain: swap it first",
             Self::UnknownTable => "HWPT's page table cannot be described",
             Self::NothingMapped => "HWPT maps no memory",
             Self::MemoryNotInSession => "a mapped file is not preserved in this session",
@@ -194,7 +202,8 @@ impl fmt::Display for Refusal {
             Self::UsesPasids => "device uses PASIDs",
             Self::SharedGroup => "device shares its IOMMU group or requester id",
             Self::NotPoweredOn => "device is not in D0",
-            Self::NotVtd => "device is not behind VT-d",
+            Self::UnknownUnit => "no known IOMMU unit translates for the device",
+            Self::NoGroup => "device has no IOMMU group",
             Self::TooManyBridges => "too many bridges above the device",
             Self::InterruptsOn => "device has interrupts set up",
             Self::UsesAts => "device uses ATS",

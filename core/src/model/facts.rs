@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Facts about files and live entries as the seams report them, one bit each: the `HITLESS_HWPT_*`,
-//! `HITLESS_VFIO_*` and `HITLESS_REPLACE_*` of `include/linux/hitless.h`.
+//! `HITLESS_MEMORY_*`, `HITLESS_VFIO_*`, `HITLESS_ARRIVES_*` and `HITLESS_SWAP_*` of `include/linux/hitless/`. Glue
+//! asserts that they are the same bits.
 
 macro_rules! facts {
     ($(#[$doc:meta])* $name:ident { $($(#[$fact:meta])* $constant:ident = $bit:literal,)* }) => {
@@ -34,16 +35,40 @@ facts! {
         PASID = 3,
         /// It was allocated by attaching to an IOAS.
         AUTO = 4,
-        /// Some mapping of its IOAS is not from a file.
-        OTHER_MEMORY = 5,
-        /// Some file was not sealed when it was mapped.
-        UNSEALED = 6,
-        /// It is a restored domain.
-        RESTORED = 7,
         /// Its tables cannot be described.
-        UNKNOWN_TABLE = 8,
-        /// Folios were taken out of a file after it was mapped.
-        HOLES = 9,
+        UNKNOWN_TABLE = 5,
+    }
+}
+
+facts! {
+    /// Facts about the memory behind a mapping of a marked HWPT.
+    MemoryFacts {
+        /// It is not from a file.
+        NO_FILE = 0,
+        /// It is from a DMA buffer.
+        DMABUF = 1,
+        /// Its file is not one of shmem.
+        NOT_SHMEM = 2,
+        /// Folios were taken out of the file after it was mapped.
+        HOLES = 3,
+        /// The mapping is still being made or taken down.
+        UNSETTLED = 4,
+        /// The device may read it.
+        READABLE = 5,
+        /// The device may write to it.
+        WRITEABLE = 6,
+    }
+}
+
+facts! {
+    /// Facts about a device that is probed.
+    ArrivalFacts {
+        /// Nobody else is in its IOMMU group.
+        ALONE = 0,
+        /// It is bus master.
+        BUS_MASTER = 1,
+        /// The tables of its unit were refused.
+        BLOCKED = 2,
     }
 }
 
@@ -66,16 +91,16 @@ facts! {
         SHARED_GROUP = 6,
         /// It is not in D0.
         NOT_D0 = 7,
-        /// Its IOMMU is not VT-d.
-        NOT_VTD = 8,
-        /// There are more bridges than can be reported.
-        TOO_MANY_BRIDGES = 9,
+        /// No unit translates for it whose driver knows hitless.
+        UNKNOWN_UNIT = 8,
         /// It has interrupts set up.
-        INTERRUPTS = 10,
+        INTERRUPTS = 9,
         /// It is attached to its restored domain.
-        RESTORED = 11,
+        RESTORED = 10,
         /// Its own translation cache (ATS) is on.
-        ATS = 12,
+        ATS = 11,
+        /// It has no IOMMU group.
+        NO_GROUP = 12,
     }
 }
 

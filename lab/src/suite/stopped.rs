@@ -54,7 +54,7 @@ const CAUSES: [Cause; 3] = [
         name: "records_that_disagree",
         about: "IOMMU records without the record of devices are refused: the device is stopped, finish accepted",
         words: "hitless.break=pci_record",
-        says: ["is blocked", "its unit is blocked: stopped"],
+        says: ["is blocked", "were refused: stopped"],
         finish: Finish::Before,
     },
     Cause {
@@ -63,7 +63,7 @@ const CAUSES: [Cause; 3] = [
         words: "hitless.break=unit",
         says: [
             "unit's capabilities are not the recorded ones",
-            "what it arrived with is refused: stopped",
+            "were refused: stopped",
         ],
         finish: Finish::After,
     },
@@ -71,7 +71,7 @@ const CAUSES: [Cause; 3] = [
         name: "hitless_off_and_pass_through",
         about: "a new kernel with hitless=off and iommu=pt does not let the device loose on all memory",
         words: "hitless=off iommu=pt",
-        says: ["for unknown devices: it is blocked", "its unit is blocked: stopped"],
+        says: ["for unknown devices: it is blocked", "were refused: stopped"],
         finish: Finish::Never,
     },
 ];

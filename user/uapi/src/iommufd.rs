@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `/dev/iommu` (include/uapi/linux/iommufd.h), with the two calls of this project: mark and restore.
+//! `/dev/iommu` (include/uapi/linux/iommufd.h), with the calls of this project: mark, restore, mappings and what can be done.
 #![expect(
     unsafe_code,
     reason = "says which structure belongs to which ioctl number"
@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use iommufd_bindings::iommufd::{
     iommu_destroy, iommu_hwpt_alloc, iommu_ioas_alloc, iommu_ioas_map, iommu_ioas_map_file,
-    iommu_ioas_unmap, iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA as FIXED_IOVA,
+    iommu_ioas_unmap, iommu_option, iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA as FIXED_IOVA,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE as READABLE,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE as WRITEABLE,
 };
@@ -55,19 +55,93 @@ struct HwptMarkPreserve {
     size: u32,
     hwpt_id: u32,
     hwpt_token: u64,
+    flags: u32,
+    __reserved: u32,
 }
 
 /// Restore a HWPT by its token.
 #[repr(C)]
 struct HwptRestore {
     size: u32,
-    out_hwpt_id: u32,
+    pt_id: u32,
     hwpt_token: u64,
+    hwpt_alloc_flags: u32,
+    __reserved: u32,
+}
+
+/// One mapping of a restored HWPT, as the kernel writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawMapping {
+    iova: u64,
+    length: u64,
+    offset: u64,
+    memory_token: u64,
+    flags: u32,
+    __reserved: u32,
+}
+
+/// List the mappings of a restored HWPT.
+#[repr(C)]
+struct HwptMappings {
+    size: u32,
+    flags: u32,
+    hwpt_id: u32,
+    count: u32,
+    index: u64,
+    mappings_uptr: u64,
+    total: u64,
+    __reserved: u64,
+}
+
+/// `IOMMU_OPTION_LIVEUPDATE`.
+const OPTION_LIVEUPDATE: u32 = 0x100;
+/// `IOMMU_OPTION_OP_GET`.
+const OPTION_OP_GET: u16 = 1;
+/// Mappings that one call lists.
+const MAPPINGS: usize = 256;
+
+/// One mapping of a restored page table, as it was when it was preserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoredMapping {
+    /// First I/O virtual address.
+    pub iova: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Where it begins in the memory file, in bytes.
+    pub offset: u64,
+    /// The token that the memory file has in the session.
+    pub memory_token: u64,
+    /// The device may read.
+    pub readable: bool,
+    /// The device may write.
+    pub writeable: bool,
+}
+
+/// What of live update a kernel can do for an iommufd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features(u64);
+
+impl Features {
+    /// HWPTs can be preserved, and devices that run on them.
+    pub const fn preserve(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// A device can be bound before its HWPT is restored.
+    pub const fn bind_first(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// The mappings of a restored HWPT can be listed.
+    pub const fn mappings(self) -> bool {
+        self.0 & 4 != 0
+    }
 }
 
 // SAFETY: iommufd.h pairs each structure with its number. The kernel touches at most `size` bytes, which this module
-// sets to the structure's own. All fields are integers; where one is a pointer, this module sets it to null, or to a
-// mapping that is borrowed for the call.
+// sets to the structure's own. All fields are integers; where one is a pointer, this module sets it to null, to a
+// mapping or to an array that is borrowed for the call and has as many entries as the structure says.
 arguments! { unsafe TYPE;
     iommu_destroy, 0x80, "IOMMU_DESTROY";
     iommu_ioas_alloc, 0x81, "IOMMU_IOAS_ALLOC";
@@ -77,6 +151,8 @@ arguments! { unsafe TYPE;
     iommu_ioas_map_file, 0x8f, "IOMMU_IOAS_MAP_FILE";
     HwptMarkPreserve, 0x96, "IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE";
     HwptRestore, 0x97, "IOMMU_HWPT_LIVEUPDATE_RESTORE";
+    HwptMappings, 0x98, "IOMMU_HWPT_LIVEUPDATE_MAPPINGS";
+    iommu_option, 0x87, "IOMMU_OPTION";
 }
 
 /// An iommufd.
@@ -228,12 +304,72 @@ impl Iommufd {
                 size: size_of::<HwptMarkPreserve>(),
                 hwpt_id: hwpt.0,
                 hwpt_token: token,
+                flags: 0,
+                __reserved: 0,
             },
         )
     }
 
-    /// The page table that was marked with this token before the jump. It is immutable: it can only be replaced
-    /// and destroyed.
+    /// What of live update this kernel can do for an iommufd; nothing on a kernel without hitless.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call, but for the one that a kernel without hitless gives.
+    #[doc(alias = "IOMMU_OPTION_LIVEUPDATE")]
+    pub fn features(&self) -> Result<Features> {
+        let mut argument = iommu_option {
+            size: size_of::<iommu_option>(),
+            option_id: OPTION_LIVEUPDATE,
+            op: OPTION_OP_GET,
+            ..Default::default()
+        };
+        match ioctl::call(&self.0, &mut argument) {
+            Ok(()) => Ok(Features(argument.val64)),
+            Err(error) if error.errno == rustix::io::Errno::OPNOTSUPP => Ok(Features::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a restored page table maps, in the order of addresses: with these mappings another one can be built that
+    /// takes its place.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` when it is not a restored one.
+    #[doc(alias = "IOMMU_HWPT_LIVEUPDATE_MAPPINGS")]
+    pub fn hwpt_liveupdate_mappings(&self, hwpt: HwptId) -> Result<Vec<RestoredMapping>> {
+        let mut found = Vec::new();
+        loop {
+            let mut page = [RawMapping::default(); MAPPINGS];
+            let mut argument = HwptMappings {
+                size: size_of::<HwptMappings>(),
+                flags: 0,
+                hwpt_id: hwpt.0,
+                // CAST: a small constant.
+                count: MAPPINGS as u32,
+                index: found.len() as u64,
+                mappings_uptr: page.as_mut_ptr().expose_provenance() as u64,
+                total: 0,
+                __reserved: 0,
+            };
+            ioctl::call(&self.0, &mut argument)?;
+            let written = page.iter().take(argument.count as usize);
+            found.extend(written.map(|mapping| RestoredMapping {
+                iova: mapping.iova,
+                length: mapping.length,
+                offset: mapping.offset,
+                memory_token: mapping.memory_token,
+                readable: mapping.flags & READABLE != 0,
+                writeable: mapping.flags & WRITEABLE != 0,
+            }));
+            if argument.count == 0 || found.len() as u64 >= argument.total {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The page table that was marked with this token before the jump. It is immutable: it can only be swapped for
+    /// another one and destroyed.
     ///
     /// # Errors
     ///
@@ -243,11 +379,13 @@ impl Iommufd {
     pub fn hwpt_liveupdate_restore(&self, token: u64) -> Result<HwptId> {
         let mut argument = HwptRestore {
             size: size_of::<HwptRestore>(),
-            out_hwpt_id: 0,
+            pt_id: 0,
             hwpt_token: token,
+            hwpt_alloc_flags: 0,
+            __reserved: 0,
         };
         ioctl::call(&self.0, &mut argument)?;
-        Ok(HwptId(argument.out_hwpt_id))
+        Ok(HwptId(argument.pt_id))
     }
 }
 
@@ -317,13 +455,34 @@ pub(crate) mod layouts {
                 HwptMarkPreserve,
                 "iommu_hwpt_liveupdate_mark_preserve",
                 "IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE",
-                [size, hwpt_id, hwpt_token]
+                [size, hwpt_id, hwpt_token, flags, __reserved]
             ),
             layout!(
                 HwptRestore,
                 "iommu_hwpt_liveupdate_restore",
                 "IOMMU_HWPT_LIVEUPDATE_RESTORE",
-                [size, out_hwpt_id, hwpt_token]
+                [size, pt_id, hwpt_token, hwpt_alloc_flags, __reserved]
+            ),
+            layout!(
+                HwptMappings,
+                "iommu_hwpt_liveupdate_mappings",
+                "IOMMU_HWPT_LIVEUPDATE_MAPPINGS",
+                [
+                    size,
+                    flags,
+                    hwpt_id,
+                    count,
+                    index,
+                    mappings_uptr,
+                    total,
+                    __reserved
+                ]
+            ),
+            layout!(
+                iommu_option,
+                "iommu_option",
+                "IOMMU_OPTION",
+                [size, option_id, op, __reserved, object_id, val64]
             ),
         ]
     }

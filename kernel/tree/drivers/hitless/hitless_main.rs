@@ -2,14 +2,19 @@
 
 //! Glue of hitless: runs the decisions of [`hitless_core`] on the real machine.
 //!
-//! Seams in C ask through [`entry`], which is also the way out to them; nothing else here touches C.
-//! What is given to the next kernel is kept in [`outgoing`], what came from the previous one in
-//! [`incoming`]; both are nothing but records in pages, and every answer is read out of them.
+//! Three floors; each uses only what is below it.
 //!
-//! Happy path: LUO preserves an iommufd ([`iommufd`]) and a device file ([`vfio`]), which fill the
-//! records; the scrub ([`vtd`]) is the last thing before the jump. After it the records are fetched
-//! once, before PCI is scanned; IOMMU initialization asks to adopt ([`vtd`]); device probe asks for
-//! the attachment; LUO retrieves and finishes the files; the last finish frees the records.
+//! - Top: C asks us ([`entry`]), LUO asks us ([`luo`]).
+//! - Middle: what is given to the next kernel ([`outgoing`]) and what came from the previous one
+//!   ([`incoming`]), both nothing but records in pages; what is done to units ([`vtd`]), table pages
+//!   ([`tables`]) and PCI functions ([`keeps`]).
+//! - Ground: we ask C ([`seam`]); how things fail ([`failure`]); whether we run ([`running`]) and what
+//!   is left out on purpose ([`part`]); pages of records ([`record_page`]).
+//!
+//! Happy path: LUO preserves an iommufd and a device file, which fill the records; the scrub is the
+//! last thing before the jump. After it the records are fetched once, before PCI is scanned; IOMMU
+//! initialization asks to adopt; device probe asks for the restored domain; LUO retrieves and finishes
+//! the files; the last finish frees the records.
 //!
 //! Unhappy paths: what a preserve has done is owned by a value, so an error drops it and thereby
 //! undoes it; unpreserve drops the same value. Records that are refused on arrival stay refused: what
@@ -18,16 +23,18 @@
 #![deny(unsafe_code)]
 
 mod entry;
-mod errno;
-mod exec;
+mod failure;
 #[cfg(CONFIG_HITLESS_KUNIT_TEST)]
 mod golden;
 mod incoming;
-mod iommufd;
+mod keeps;
+mod luo;
 mod outgoing;
-mod records;
+mod part;
+mod record_page;
+mod running;
+mod seam;
 mod tables;
-mod vfio;
 mod vtd;
 
 /// What the lines in the kernel log begin with.

@@ -3,7 +3,7 @@
  * kexec's seam to hitless: the image that is about to be jumped into.
  */
 
-#include <linux/hitless.h>
+#include <linux/hitless/memory.h>
 #include <linux/kexec.h>
 
 /*

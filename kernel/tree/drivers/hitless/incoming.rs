@@ -19,32 +19,36 @@ use hitless_core::refusal::{
     Refusal, //
 };
 use hitless_core::rules;
+use hitless_core::rules::arrival::Recorded;
 use hitless_core::wire::{
     iommu::Iommu,
     iommufd::Iommufd,
     pci::Devices,
-    vfio::VfioFile, //
+    vfio::{
+        Vfio,
+        VfioFile, //
+    }, //
 };
 use kernel::kho::{
     self,
     RestoredPage, //
 };
 use kernel::prelude::*;
-use kernel::sync::atomic::{
-    Acquire,
-    AtomicFlag,
-    Release, //
-};
 
-use crate::errno::{
+use crate::failure::{
     Failure,
     Outcome, //
 };
-use crate::entry;
-use crate::records;
+use crate::part::{
+    leaves_out,
+    Part, //
+};
+use crate::record_page;
 use crate::tables;
-use crate::vfio::IncomingDevice;
-use crate::vtd::Adoption;
+
+mod adoption;
+
+pub(crate) use self::adoption::Adoption;
 
 kernel::sync::global_lock! {
     // SAFETY: `hitless_init()` initializes it before anything else here runs.
@@ -56,14 +60,6 @@ kernel::sync::global_lock! {
         ready: false,
         stopped: KVec::new(),
     };
-}
-
-/// Something came: until then nobody needs to take the lock to ask about devices.
-static ARRIVED: AtomicFlag = AtomicFlag::new(false);
-
-/// Whether there may be incoming devices. Any context.
-pub(crate) fn has_arrived() -> bool {
-    ARRIVED.load(Acquire)
 }
 
 /// Records that may have come.
@@ -113,6 +109,12 @@ impl<T> State<T> {
     }
 }
 
+/// A device file of the previous kernel, from retrieve to finish.
+pub(crate) struct IncomingDevice {
+    pub(crate) data: u64,
+    pub(crate) record: Vfio<RestoredPage>,
+}
+
 /// Everything that came.
 pub(crate) struct Incoming {
     pci: State<Devices<RestoredPage>>,
@@ -139,13 +141,13 @@ pub(crate) struct IncomingIommu {
 impl IncomingIommu {
     fn take(phys: u64, devices: Option<&Devices<RestoredPage>>) -> Outcome<Self> {
         let mut this = Self {
-            records: records::take(phys, Family::Iommu, Iommu::decode)?,
+            records: record_page::take(phys, Family::Iommu, Iommu::decode)?,
             iommufds: KVec::new(),
             adoption: Adoption::new(),
         };
         for (_, domain) in this.records.domains() {
             if this.iommufd(domain.iommufd).is_none() {
-                let iommufd = records::take(domain.iommufd, Family::Iommufd, Iommufd::decode)?;
+                let iommufd = record_page::take(domain.iommufd, Family::Iommufd, Iommufd::decode)?;
                 this.iommufds.push(iommufd, GFP_KERNEL)?;
             }
         }
@@ -154,7 +156,7 @@ impl IncomingIommu {
         rules::records::check(devices, &this.records, iommufds)?;
         for (_, domain) in this.records.domains() {
             for page in [domain.table.top, domain.list] {
-                if !kho::is_restorable(page) && !entry::leaves_out(c"tables") {
+                if !kho::is_restorable(page) && !leaves_out(Part::Tables) {
                     return Err(Refusal::NotHandedOver(Family::TableList).into());
                 }
             }
@@ -219,11 +221,10 @@ impl IncomingIommu {
 impl Incoming {
     /// Takes the record of devices.
     pub(crate) fn take_pci(&mut self, phys: u64) {
-        ARRIVED.store(true, Release);
-        if entry::leaves_out(c"pci_record") {
+        if leaves_out(Part::PciRecord) {
             return;
         }
-        let taken = records::take(phys, Family::Pci, Devices::decode);
+        let taken = record_page::take(phys, Family::Pci, Devices::decode);
         self.pci = State::new(taken.map_err(Failure::from));
     }
 
@@ -301,16 +302,14 @@ impl Incoming {
         Ok(devices.check_bridges(device.record.bridges())?)
     }
 
-    /// A device file is finished.
-    pub(crate) fn finish_device(&mut self, data: u64) {
-        let position = self.devices.iter().position(|device| device.data == data);
-        let Some(device) = position.and_then(|index| self.devices.remove(index).ok()) else {
-            return;
-        };
+    /// A device file is finished. Gives the device and the bridges above it.
+    pub(crate) fn finish_device(&mut self, data: u64) -> Option<IncomingDevice> {
+        let position = self.devices.iter().position(|device| device.data == data)?;
+        let device = self.devices.remove(position).ok()?;
         if let Some(devices) = self.pci.taken_mut() {
             devices.remove(device.record.file().address, device.record.bridges());
         }
-        device.record.into_page().free();
+        Some(device)
     }
 
     /// Does the device run on the HWPT that its file speaks of?
@@ -351,7 +350,6 @@ impl Incoming {
     ///
     /// They are checked against the record of devices, which is taken first.
     pub(crate) fn take_iommu(&mut self, phys: u64) {
-        ARRIVED.store(true, Release);
         self.iommu = State::new(match &self.pci {
             State::Taken(devices) => IncomingIommu::take(phys, Some(devices)),
             State::Absent => IncomingIommu::take(phys, None),
@@ -390,10 +388,17 @@ impl Incoming {
         &mut self.iommu
     }
 
-    /// The domain id with number `index` among those in use on a unit.
-    pub(crate) fn domain_id(&self, register_base: u64, index: usize) -> Option<u16> {
-        let iommu = self.iommu.taken()?;
-        iommu.records.domain_id(register_base, index)
+    /// The domain ids in use on a unit.
+    pub(crate) fn domain_ids(&self, register_base: u64) -> Result<KVec<u16>> {
+        let mut ids = KVec::new();
+        let iommu = self.iommu.taken();
+        let found = iommu.into_iter().flat_map(|iommu| {
+            (0..).map_while(move |index| iommu.records.domain_id(register_base, index))
+        });
+        for id in found {
+            ids.push(id, GFP_KERNEL)?;
+        }
+        Ok(ids)
     }
 
     /// How a device arrived attached. `None`: it did not, or that is over.
@@ -445,10 +450,35 @@ impl Incoming {
         iommu.map_or(0, |iommu| iommu.devices_of(key).count())
     }
 
-    /// A device is not on its restored domain any more.
-    pub(crate) fn device_left(&mut self, address: DeviceAddress) {
-        if let Some(iommu) = self.iommu.taken_mut() {
-            iommu.records.remove_attachment(address);
+    /// A device is not on its restored domain any more. Gives the domain id that nobody on its unit uses now.
+    pub(crate) fn device_left(&mut self, address: DeviceAddress) -> Option<u16> {
+        let iommu = self.iommu.taken_mut()?;
+        let left = iommu.records.attachment(address)?;
+        iommu.records.remove_attachment(address);
+        let adopted = iommu.adoption.is_adopted(left.register_base);
+        let mut others = iommu.records.attachments_of(left.register_base);
+        let used = others.any(|other| other.domain_id == left.domain_id);
+        (adopted && !used).then_some(left.domain_id)
+    }
+
+    /// How many devices use a domain's tables under an id on a unit, whether they have been probed or not.
+    pub(crate) fn id_users(&self, key: DomainKey, register_base: u64, id: u16) -> usize {
+        let iommu = self.iommu.taken();
+        iommu.map_or(0, |iommu| {
+            let users = iommu.devices_of(key);
+            let users = users.filter(|user| user.register_base == register_base && user.domain_id == id);
+            users.count()
+        })
+    }
+
+    /// What is recorded of a device that is probed, for the rule that decides how it goes on.
+    pub(crate) fn recorded(&self, address: DeviceAddress) -> Recorded {
+        match self.attachment(address) {
+            Ok(Some(_)) => Recorded::Attached,
+            Ok(None) if self.keeps(address).is_some() => Recorded::Bridge,
+            Ok(None) => Recorded::Nothing,
+            Err(Failure::Refused(refusal)) => Recorded::Refused(refusal),
+            Err(Failure::Failed(_)) => Recorded::Refused(Refusal::UnitRefused),
         }
     }
 
@@ -516,12 +546,15 @@ impl Incoming {
         }
     }
 
-    /// Whether a table that hardware may use maps the memory with this data.
-    pub(crate) fn maps(&self, data: u64) -> bool {
+    /// Whether hardware may still use a table of an iommufd's.
+    pub(crate) fn is_iommufd_outstanding(&self, key: u64) -> bool {
         let Some(iommu) = self.iommu.taken() else {
             return self.is_unknown_running();
         };
-        let mut memories = iommu.iommufds.iter().flat_map(|iommufd| iommufd.memories());
-        memories.any(|(domain, memory)| memory == data && iommu.is_outstanding(domain))
+        let iommufd = iommu.iommufd(key);
+        iommufd.is_some_and(|iommufd| {
+            let mut hwpts = iommufd.hwpts();
+            hwpts.any(|(_, domain)| iommu.is_outstanding(domain))
+        })
     }
 }

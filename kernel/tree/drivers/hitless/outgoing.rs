@@ -28,7 +28,7 @@ use kernel::kho::{
 };
 use kernel::prelude::*;
 
-use crate::errno::Outcome;
+use crate::failure::Outcome;
 
 kernel::sync::global_lock! {
     // SAFETY: `hitless_init()` initializes it before anything else here runs.
@@ -36,32 +36,6 @@ kernel::sync::global_lock! {
         pci: None,
         iommu: None,
     };
-}
-
-kernel::sync::global_lock! {
-    // SAFETY: `hitless_init()` initializes it before anything else here runs.
-    pub(crate) unsafe(uninit) static KEPT: Mutex<Kept> = Kept(KVec::new());
-}
-
-/// Devices that keep their attachment.
-///
-/// Any user of any device asks for it at any time, even while processors are being stopped for the jump. So it has a
-/// lock of its own: that of the records is then known to be free.
-pub(crate) struct Kept(KVec<DeviceAddress>);
-
-impl Kept {
-    pub(crate) fn add(&mut self, address: DeviceAddress) -> Result {
-        Ok(self.0.push(address, GFP_KERNEL)?)
-    }
-
-    /// Undo of [`Self::add`].
-    pub(crate) fn remove(&mut self, address: DeviceAddress) {
-        self.0.retain(|kept| *kept != address);
-    }
-
-    pub(crate) fn has(&self, address: DeviceAddress) -> bool {
-        self.0.contains(&address)
-    }
 }
 
 /// The records, each while there is a file that needs it.

@@ -3,19 +3,14 @@
  * Kernel parameters of hitless, and its start.
  *
  * hitless=off		switches everything off
- * hitless.break=NAME,...	leaves out parts, for tests (CONFIG_HITLESS_BREAK):
- *			bus_master, bridge_bus_master, translation, scrub,
- *			adopt, default_domain, pasid_table, claim, swap, reset,
- *			power_state, pin, tables;
- *			clear_master: bus mastering stays on for every device;
- *			plan: every replacement of a live entry is refused;
- *			pci_record: the record of devices is not looked at;
- *			unit: tables of every unit are refused
+ * hitless.break=NAME,...	leaves out parts, for tests (CONFIG_HITLESS_BREAK);
+ *			the names are in part.rs
  */
 
 #define pr_fmt(fmt) "hitless: " fmt
 
-#include <linux/hitless.h>
+#include <linux/cache.h>
+#include <linux/hitless/control.h>
 #include <linux/init.h>
 #include <linux/kernel.h>
 #include <linux/kstrtox.h>
@@ -30,9 +25,9 @@ bool hitless_enabled(void)
 	return enabled;
 }
 
-bool hitless_leaves_out(const char *name)
+const char *hitless_left_out(void)
 {
-	return IS_ENABLED(CONFIG_HITLESS_BREAK) && parse_option_str(left_out, name);
+	return left_out;
 }
 
 static int __init parse_enabled(char *arg)

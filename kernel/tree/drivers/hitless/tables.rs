@@ -8,10 +8,7 @@ use hitless_core::model::{
 };
 use hitless_core::refusal::Family;
 use hitless_core::rules;
-use hitless_core::vtd::page_table::{
-    for_each_table,
-    Stopped, //
-};
+use hitless_core::vtd::page_table::for_each_table;
 use hitless_core::vtd::{
     HostAddressWidth,
     Memory,
@@ -24,30 +21,33 @@ use kernel::kho::{
     PreservedPage, //
 };
 use kernel::prelude::*;
-use kernel::table_memory::TableMemory;
+use kernel::table_memory;
 
-use crate::entry;
-use crate::errno::{
+use crate::failure::{
     Failure,
     Outcome, //
 };
-use crate::records;
+use crate::part::{
+    leaves_out,
+    Part, //
+};
+use crate::record_page;
 
 /// Most tables of a domain: they map 32 TiB in pages of 4 KiB.
 const MAX_TABLES: u64 = 1 << 24;
 
-/// Table memory in the form in which core reads it.
-pub(crate) struct Tables<'a>(pub(crate) &'a TableMemory);
+/// The machine's memory, as core reads tables in it.
+pub(crate) struct Tables;
 
-impl Memory for Tables<'_> {
+impl Memory for Tables {
     fn read(&self, table: TableAddress, index: usize) -> core::result::Result<u64, Refusal> {
-        self.0.read(table.get(), index).ok_or(Refusal::Unreadable)
+        table_memory::read(table.get(), index).ok_or(Refusal::Unreadable)
     }
 }
 
 /// Hands over a table page.
 pub(crate) fn hand_over(page: u64) -> Result {
-    if entry::leaves_out(c"tables") {
+    if leaves_out(Part::Tables) {
         return Ok(());
     }
     kho::preserve_page(page)
@@ -55,7 +55,7 @@ pub(crate) fn hand_over(page: u64) -> Result {
 
 /// Undo of [`hand_over`].
 pub(crate) fn take_back(page: u64) {
-    if !entry::leaves_out(c"tables") {
+    if !leaves_out(Part::Tables) {
         kho::unpreserve_page(page);
     }
 }
@@ -74,9 +74,8 @@ impl HandedOver {
             count: 0,
         };
         this.grow()?;
-        let memory = entry::table_memory();
         let walked = for_each_table(
-            &Tables(&memory),
+            &Tables,
             rules::tables::address(table.top)?,
             rules::tables::format(table)?,
             HostAddressWidth::MAX,
@@ -144,7 +143,7 @@ pub(crate) fn release(domain: &Domain) {
     let mut left = domain.tables;
     let mut next = Some(domain.list);
     while let Some(phys) = next.filter(|_| left > 0) {
-        let list = match records::take(phys, Family::TableList, TableList::decode) {
+        let list = match record_page::take(phys, Family::TableList, TableList::decode) {
             Ok(list) => list,
             Err(refusal) => {
                 Failure::from(refusal).report();
@@ -156,7 +155,7 @@ pub(crate) fn release(domain: &Domain) {
                 break;
             }
             left -= 1;
-            if !entry::leaves_out(c"tables") && !kho::restore_and_free_page(table) {
+            if !leaves_out(Part::Tables) && !kho::restore_and_free_page(table) {
                 pr_warn!("table at {:#x} was not handed over\n", table);
             }
         }
@@ -165,14 +164,5 @@ pub(crate) fn release(domain: &Domain) {
     }
     if left > 0 {
         pr_warn!("{} tables of a domain are lost\n", left);
-    }
-}
-
-impl From<Stopped<Error>> for Failure {
-    fn from(stopped: Stopped<Error>) -> Self {
-        match stopped {
-            Stopped::Refused(refusal) => refusal.into(),
-            Stopped::Visitor(error) => error.into(),
-        }
     }
 }

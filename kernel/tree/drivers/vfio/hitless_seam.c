@@ -4,7 +4,7 @@
  */
 
 #include <linux/anon_inodes.h>
-#include <linux/hitless.h>
+#include <linux/hitless/vfio.h>
 #include <linux/vfio.h>
 
 #include "vfio.h"
@@ -45,17 +45,15 @@ bool hitless_seam_vfio_is_bound(struct file *file)
 	struct vfio_device_file *df = file->private_data;
 
 	/* Pairs with smp_store_release() in vfio_df_ioctl_bind_iommufd(). */
-	return smp_load_acquire(&df->access_granted);
+	return file->f_op == &vfio_device_fops &&
+	       smp_load_acquire(&df->access_granted);
 }
 
-struct vfio_device *hitless_seam_vfio_device(struct file *file,
-					     struct iommufd_ctx **iommufd)
+struct vfio_device *hitless_seam_vfio_device(struct file *file)
 {
 	struct vfio_device_file *df = file->private_data;
 
-	if (file->f_op != &vfio_device_fops || df->group ||
-	    !hitless_seam_vfio_is_bound(file))
+	if (!hitless_seam_vfio_is_bound(file) || df->group)
 		return NULL;
-	*iommufd = df->iommufd;
 	return df->device;
 }

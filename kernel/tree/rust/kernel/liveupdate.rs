@@ -71,19 +71,63 @@ impl<'a> PreserveArgs<'a> {
     }
 
     /// Looks for another file in the session of this one. `None`: it is not preserved there.
-    pub fn sibling(&self, file: &File) -> Result<Option<Sibling>> {
+    ///
+    /// A file is known by what its own handler knows it by: another descriptor of the same memory is
+    /// the same.
+    pub fn token_outgoing(&self, file: &File) -> Result<Option<Sibling>> {
         let (mut token, mut data) = (0, 0);
 
         // SAFETY: The arguments are those of a running `preserve` callback by the type invariant,
         // `file` is valid, and the results are written before the call returns.
         let ret = unsafe {
-            bindings::liveupdate_file_sibling(self.args, file.as_ptr(), &mut token, &mut data)
+            bindings::liveupdate_get_token_outgoing(self.args, file.as_ptr(), &mut token, &mut data)
         };
         match to_result(ret) {
             Ok(()) => Ok(Some(Sibling { token, data })),
             Err(error) if error == ENOENT => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The files of a session that a file is being retrieved from.
+///
+/// # Invariants
+///
+/// `args` are the arguments of a `retrieve` callback that is running.
+pub struct IncomingFiles<'a> {
+    args: &'a bindings::liveupdate_file_op_args,
+}
+
+impl IncomingFiles<'_> {
+    /// # Safety
+    ///
+    /// `args` must be those of a `retrieve` callback that is running and does not return before the
+    /// value is gone.
+    pub unsafe fn from_raw(args: *const bindings::liveupdate_file_op_args) -> Self {
+        // SAFETY: By the safety requirement.
+        let args = unsafe { &*args };
+        // INVARIANT: By the safety requirement.
+        Self { args }
+    }
+
+    /// The data of all files that the handler `T` preserved in the session.
+    pub fn data_of<T: FileHandler>(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut index = 0;
+        core::iter::from_fn(move || {
+            let mut data = 0;
+            // SAFETY: The arguments are those of a running `retrieve` callback by the type
+            // invariant, and the results are written before the call returns.
+            let found = unsafe {
+                bindings::liveupdate_next_data_incoming(
+                    self.args,
+                    T::COMPATIBLE.as_char_ptr(),
+                    &mut index,
+                    &mut data,
+                )
+            };
+            found.then_some(data)
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 #ifndef __IOMMUFD_HITLESS_SEAM_H
 #define __IOMMUFD_HITLESS_SEAM_H
 
+struct iommu_option;
 struct iommufd_device;
 struct iommufd_hw_pagetable;
 struct iommufd_object;
@@ -15,6 +16,8 @@ struct iopt_pages;
 #ifdef CONFIG_HITLESS
 int iommufd_hwpt_liveupdate_mark_preserve(struct iommufd_ucmd *ucmd);
 int iommufd_hwpt_liveupdate_restore(struct iommufd_ucmd *ucmd);
+int iommufd_hwpt_liveupdate_mappings(struct iommufd_ucmd *ucmd);
+int iommufd_option_liveupdate(struct iommu_option *cmd);
 void iommufd_hwpt_restored_destroy(struct iommufd_object *obj);
 int iommufd_hitless_claim(struct iommufd_device *idev,
 			  struct iommufd_hw_pagetable **out);

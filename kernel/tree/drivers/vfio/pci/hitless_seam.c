@@ -6,7 +6,8 @@
  */
 
 #include <linux/file.h>
-#include <linux/hitless.h>
+#include <linux/hitless/iommufd.h>
+#include <linux/hitless/vfio.h>
 #include <linux/iommu.h>
 #include <linux/iommufd.h>
 #include <linux/pci.h>
@@ -14,10 +15,9 @@
 
 #include "../../pci/pci.h"
 
-static struct vfio_pci_core_device *pci_device_of(struct file *file,
-						  struct iommufd_ctx **ictx)
+static struct vfio_pci_core_device *pci_device_of(struct file *file)
 {
-	struct vfio_device *vdev = hitless_seam_vfio_device(file, ictx);
+	struct vfio_device *vdev = hitless_seam_vfio_device(file);
 
 	if (!vdev || !vdev->ops->name || strcmp(vdev->ops->name, "vfio-pci"))
 		return NULL;
@@ -26,9 +26,7 @@ static struct vfio_pci_core_device *pci_device_of(struct file *file,
 
 bool hitless_seam_vfio_is(struct file *file)
 {
-	struct iommufd_ctx *ictx;
-
-	return pci_device_of(file, &ictx);
+	return pci_device_of(file);
 }
 
 static int count_alias(struct pci_dev *pdev, u16 alias, void *count)
@@ -43,33 +41,34 @@ static int count_device(struct device *dev, void *count)
 	return 0;
 }
 
-static u32 group_flags(struct pci_dev *pdev)
+static u32 group_facts(struct pci_dev *pdev)
 {
 	int aliases = 0, devices = 0;
 
+	if (!pdev->dev.iommu_group)
+		return HITLESS_VFIO_NO_GROUP;
 	pci_for_each_dma_alias(pdev, count_alias, &aliases);
 	iommu_group_for_each_dev(pdev->dev.iommu_group, &devices,
 				 count_device);
 	return aliases == 1 && devices == 1 ? 0 : HITLESS_VFIO_SHARED_GROUP;
 }
 
-static u32 bridges_above(struct pci_dev *pdev, struct hitless_vfio *out)
+int hitless_seam_vfio_bridge(struct file *file, u32 index)
 {
-	struct pci_dev *bridge = pdev;
+	struct vfio_pci_core_device *vdev = pci_device_of(file);
+	struct pci_dev *bridge = vdev ? vdev->pdev : NULL;
 
-	while ((bridge = pci_upstream_bridge(bridge))) {
-		if (out->bridges == HITLESS_MAX_BRIDGES)
-			return HITLESS_VFIO_TOO_MANY_BRIDGES;
-		out->bridge[out->bridges++] = pci_dev_id(bridge);
-	}
-	return 0;
+	do
+		bridge = bridge ? pci_upstream_bridge(bridge) : NULL;
+	while (index--);
+	return bridge ? pci_dev_id(bridge) : -1;
 }
 
-static u32 attachment_flags(struct vfio_pci_core_device *vdev,
+static u32 attachment_facts(struct vfio_pci_core_device *vdev,
 			    struct hitless_vfio *out)
 {
 	struct vfio_device *device = &vdev->vdev;
-	u32 flags = 0;
+	u32 facts = 0;
 
 	if (!device->iommufd_device)
 		return HITLESS_VFIO_NO_IOMMUFD | HITLESS_VFIO_NOT_ATTACHED;
@@ -77,22 +76,20 @@ static u32 attachment_flags(struct vfio_pci_core_device *vdev,
 	if (!device->iommufd_attached)
 		return HITLESS_VFIO_NOT_ATTACHED;
 	if (!ida_is_empty(&device->pasids))
-		flags |= HITLESS_VFIO_PASIDS;
-	flags |= hitless_seam_iommufd_attached(device->iommufd_device,
+		facts |= HITLESS_VFIO_PASIDS;
+	facts |= hitless_seam_iommufd_attached(device->iommufd_device,
 					       &out->hwpt_token);
-	if (hitless_seam_vtd_describe(device->dev, &out->unit,
-				      &out->attachment))
-		flags |= HITLESS_VFIO_NOT_VTD;
-	return flags;
+	if (hitless_describe_device(device->dev, &out->unit, &out->attachment))
+		facts |= HITLESS_VFIO_UNKNOWN_UNIT;
+	return facts;
 }
 
 int hitless_seam_vfio_describe(struct file *file, struct hitless_vfio *out)
 {
 	struct vfio_pci_core_device *vdev;
-	struct iommufd_ctx *ictx;
 	struct pci_dev *pdev;
 
-	vdev = pci_device_of(file, &ictx);
+	vdev = pci_device_of(file);
 	if (!vdev)
 		return -EINVAL;
 	pdev = vdev->pdev;
@@ -106,18 +103,19 @@ int hitless_seam_vfio_describe(struct file *file, struct hitless_vfio *out)
 		.subsystem_device = pdev->subsystem_device,
 		.class_revision = pdev->class << 8 | pdev->revision,
 	};
-	out->flags = group_flags(pdev) | bridges_above(pdev, out) |
-		     attachment_flags(vdev, out);
+	out->facts = group_facts(pdev);
+	if (!out->facts)
+		out->facts = attachment_facts(vdev, out);
 	if (pdev->is_virtfn)
-		out->flags |= HITLESS_VFIO_VIRTFN;
+		out->facts |= HITLESS_VFIO_VIRTFN;
 	if (pdev->ats_enabled)
-		out->flags |= HITLESS_VFIO_ATS;
+		out->facts |= HITLESS_VFIO_ATS;
 	if (pci_num_vf(pdev))
-		out->flags |= HITLESS_VFIO_HAS_VFS;
+		out->facts |= HITLESS_VFIO_HAS_VFS;
 	if (pdev->current_state != PCI_D0)
-		out->flags |= HITLESS_VFIO_NOT_D0;
+		out->facts |= HITLESS_VFIO_NOT_D0;
 	if (vdev->irq_type != VFIO_PCI_NUM_IRQS)
-		out->flags |= HITLESS_VFIO_INTERRUPTS;
+		out->facts |= HITLESS_VFIO_INTERRUPTS;
 	return 0;
 }
 

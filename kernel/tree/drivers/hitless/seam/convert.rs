@@ -14,31 +14,32 @@ use hitless_core::model::{
     Table,
     Unit, //
 };
-use hitless_core::rules::domain_id::IdUse;
 use kernel::bindings;
 
-pub(super) fn unit(unit: &bindings::hitless_unit) -> Unit {
-    Unit {
+/// `None`: it is not a kind of hardware that is known.
+pub(crate) fn unit(unit: &bindings::hitless_unit) -> Option<Unit> {
+    let vtd = super::vtd::unit(unit)?;
+    Some(Unit {
         register_base: unit.register_base,
-        root_table: unit.root_table,
-        live_root: unit.live_root,
-        capability: unit.capability,
-        extended_capability: unit.extended_capability,
+        root_table: vtd.root_table,
+        live_root: vtd.live_root,
+        capability: vtd.capability,
+        extended_capability: vtd.extended_capability,
         segment: unit.segment,
-        mode: match unit.scalable {
+        mode: match vtd.scalable {
             0 => Mode::Legacy,
             _ => Mode::Scalable,
         },
-    }
+    })
 }
 
 /// `None`: the format is not one of the contract.
-pub(super) fn table(table: &bindings::hitless_table) -> Option<Table> {
+pub(crate) fn table(table: &bindings::hitless_table) -> Option<Table> {
     Some(Table {
         top: table.top,
         format: match table.format {
-            bindings::HITLESS_TABLE_SECOND_STAGE => Format::SecondStage,
-            bindings::HITLESS_TABLE_FIRST_STAGE => Format::FirstStage,
+            bindings::HITLESS_PT_VTDSS => Format::SecondStage,
+            bindings::HITLESS_PT_X86_64 => Format::FirstStage,
             _ => return None,
         },
         levels: table.levels,
@@ -51,8 +52,8 @@ fn table_to_c(table: &Table) -> bindings::hitless_table {
     bindings::hitless_table {
         top: table.top,
         format: match table.format {
-            Format::SecondStage => bindings::HITLESS_TABLE_SECOND_STAGE,
-            Format::FirstStage => bindings::HITLESS_TABLE_FIRST_STAGE,
+            Format::SecondStage => bindings::HITLESS_PT_VTDSS,
+            Format::FirstStage => bindings::HITLESS_PT_X86_64,
         },
         levels: table.levels,
         incoherent: table.incoherent.into(),
@@ -60,54 +61,44 @@ fn table_to_c(table: &Table) -> bindings::hitless_table {
     }
 }
 
-/// An outgoing attachment: the caller fills in domain and entry facts, which C does not know.
-pub(super) fn attachment(
+/// How a device is attached to a domain. What its entries say besides C does not know.
+pub(crate) fn attachment(
     attachment: &bindings::hitless_attachment,
-    unknown: DomainKey,
+    domain: DomainKey,
 ) -> Attachment {
+    let vtd = super::vtd::attachment(attachment);
     Attachment {
         address: DeviceAddress {
             segment: attachment.segment,
             bdf: attachment.bdf,
         },
         register_base: attachment.register_base,
-        context_table: attachment.context_table,
-        pasid_directory: attachment.pasid_directory,
-        pasid_table: attachment.pasid_table,
-        max_pasid: attachment.max_pasid,
-        domain_id: attachment.domain_id,
-        domain: unknown,
+        context_table: vtd.context_table,
+        pasid_directory: vtd.pasid_directory,
+        pasid_table: vtd.pasid_table,
+        max_pasid: u32::try_from(vtd.max_pasid).unwrap_or(u32::MAX),
+        domain_id: u16::try_from(attachment.domain_id).unwrap_or(0),
+        domain,
         entry: EntryFacts::default(),
     }
 }
 
-pub(super) fn attachment_to_c(
+pub(crate) fn attachment_to_c(
     attachment: &Attachment,
     domain: &Domain,
 ) -> bindings::hitless_attachment {
     bindings::hitless_attachment {
         register_base: attachment.register_base,
-        context_table: attachment.context_table,
-        pasid_directory: attachment.pasid_directory,
-        pasid_table: attachment.pasid_table,
         domain: attachment.domain.get().into(),
         segment: attachment.address.segment,
-        max_pasid: attachment.max_pasid,
+        domain_id: attachment.domain_id.into(),
         bdf: attachment.address.bdf,
-        domain_id: attachment.domain_id,
-        reserved: 0,
         table: table_to_c(&domain.table),
+        ..bindings::hitless_attachment::default()
     }
 }
 
-pub(super) fn id_use(id_use: &bindings::hitless_id_use) -> IdUse {
-    IdUse {
-        users: id_use.users,
-        has_own: id_use.has_own != 0,
-    }
-}
-
-pub(super) fn identity(device: &bindings::hitless_vfio) -> Identity {
+pub(crate) fn identity(device: &bindings::hitless_vfio) -> Identity {
     Identity {
         vendor: device.vendor,
         device: device.device,

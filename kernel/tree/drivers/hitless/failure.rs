@@ -4,6 +4,7 @@
 
 use hitless_core::refusal::Refusal;
 use hitless_core::vtd;
+use hitless_core::vtd::page_table::Stopped;
 use kernel::fmt;
 use kernel::prelude::*;
 
@@ -39,6 +40,15 @@ impl From<Error> for Failure {
 impl From<kernel::alloc::AllocError> for Failure {
     fn from(error: kernel::alloc::AllocError) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+impl From<Stopped<Error>> for Failure {
+    fn from(stopped: Stopped<Error>) -> Self {
+        match stopped {
+            Stopped::Refused(refusal) => refusal.into(),
+            Stopped::Visitor(error) => error.into(),
+        }
     }
 }
 
@@ -92,11 +102,14 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::SharedGroup
         | Refusal::UsesAts
         | Refusal::SharedHwpt
-        | Refusal::NotVtd
+        | Refusal::UnknownUnit
+        | Refusal::NoGroup
+        | Refusal::DmaBuffer
+        | Refusal::NotShmem
         | Refusal::TooManyBridges => EOPNOTSUPP,
 
         // It is in a state that user space can change.
-        Refusal::RestoredHwpt
+        Refusal::MappingUnsettled
         | Refusal::NotPoweredOn
         | Refusal::InterruptsOn
         | Refusal::StillRestored

@@ -18,27 +18,30 @@ use kernel::liveupdate::{
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 
-use crate::entry::{
-    self,
-    FrozenIommufd,
-    Hwpt, //
-};
-use crate::errno::{
+use crate::failure::{
     Failure,
     Outcome, //
 };
 use crate::incoming::INCOMING;
 use crate::outgoing::OUTGOING;
+use crate::seam::iommufd::{
+    self,
+    FrozenIommufd,
+    Hwpt,
+    Mapping, //
+};
 use crate::tables::HandedOver;
 
 /// LUO's handler of iommufds.
 pub(crate) struct IommufdHandler;
 
-/// A preserved iommufd. Dropping it undoes everything but the freeze.
+/// A preserved iommufd. Dropping it undoes everything.
 pub(crate) struct OutgoingIommufd {
-    // Dropped in this order: domains first, while the page that names them is still there.
+    // Dropped in this order: domains first, while the page that names them is still there, and the
+    // freeze last.
     domains: KVec<OutgoingDomain>,
     record: Iommufd<PreservedPage>,
+    frozen: FrozenIommufd,
 }
 
 /// A recorded domain. Dropping it removes it from the records and takes back its tables.
@@ -70,32 +73,48 @@ impl Drop for OutgoingDomain {
 }
 
 impl OutgoingIommufd {
-    /// Records the marked HWPTs of a frozen iommufd.
-    fn new(args: &PreserveArgs<'_>, frozen: &FrozenIommufd<'_>) -> Outcome<Self> {
-        let hwpts = frozen.hwpts()?;
-        if hwpts.is_empty() {
-            return Err(Refusal::NothingMarked.into());
-        }
+    /// Freezes an iommufd and records its marked HWPTs.
+    fn new(args: &PreserveArgs<'_>) -> Outcome<Self> {
         let mut this = Self {
             domains: KVec::new(),
             record: Iommufd::create(PreservedPage::new()?),
+            frozen: FrozenIommufd::new(args.file()).ok_or(EINVAL)?,
         };
+        let mut hwpts = KVec::new();
+        for hwpt in this.frozen.hwpts() {
+            hwpts.push(hwpt, GFP_KERNEL)?;
+        }
         for hwpt in &hwpts {
-            this.add(args, frozen, hwpt)?;
+            this.add(args, hwpt)?;
+        }
+        if this.domains.is_empty() {
+            return Err(Refusal::NothingMarked.into());
         }
         Ok(this)
     }
 
-    fn add(&mut self, args: &PreserveArgs<'_>, frozen: &FrozenIommufd<'_>, hwpt: &Hwpt) -> Outcome {
+    fn add(&mut self, args: &PreserveArgs<'_>, hwpt: &Hwpt) -> Outcome {
         let domain = OutgoingDomain::new(self.data(), hwpt)?;
         let key = domain.key;
         self.domains.push(domain, GFP_KERNEL)?;
         self.record.add_hwpt(hwpt.token, key)?;
-        let files = frozen.files(hwpt)?;
-        rules::preserve::memory(files.len())?;
-        for file in &files {
-            let memory = args.sibling(file)?.ok_or(Refusal::MemoryNotInSession)?;
-            self.record.add_memory(key, memory.data)?;
+        let mut memories = KVec::new();
+        for mapping in self.frozen.mappings(hwpt) {
+            let memory = memory_of(args, &mapping).inspect_err(|_| {
+                pr_info!(
+                    "mapping of {:#x} bytes at {:#x}, from {:#x} of its file, cannot be preserved\n",
+                    mapping.length,
+                    mapping.iova,
+                    mapping.offset
+                );
+            })?;
+            if !memories.contains(&memory) {
+                memories.push(memory, GFP_KERNEL)?;
+            }
+        }
+        rules::preserve::mappings(memories.len())?;
+        for memory in &memories {
+            self.record.add_memory(key, *memory)?;
         }
         Ok(())
     }
@@ -111,31 +130,36 @@ impl OutgoingIommufd {
     }
 }
 
+/// LUO's data of the file behind a mapping, if that may be preserved.
+fn memory_of(args: &PreserveArgs<'_>, mapping: &Mapping<'_>) -> Outcome<u64> {
+    rules::preserve::memory(mapping.facts, mapping.seals)?;
+    let file = mapping.file.ok_or(Refusal::OtherMemory)?;
+    let memory = args.token_outgoing(file)?;
+    Ok(memory.ok_or(Refusal::MemoryNotInSession)?.data)
+}
+
 impl FileHandler for IommufdHandler {
     const COMPATIBLE: &'static CStr = c"hitless-iommufd-v1";
 
     type Outgoing = KBox<OutgoingIommufd>;
 
     fn can_preserve(file: &File) -> bool {
-        entry::iommufd_is(file)
+        iommufd::is(file)
     }
 
     fn preserve(args: &PreserveArgs<'_>) -> Result<(u64, Self::Outgoing)> {
-        let frozen = FrozenIommufd::new(args.file())?;
-        let outgoing = OutgoingIommufd::new(args, &frozen).map_err(Failure::report)?;
+        let outgoing = OutgoingIommufd::new(args).map_err(Failure::report)?;
         let outgoing = KBox::new(outgoing, GFP_KERNEL)?;
         pr_info!(
             "preserved iommufd: {} domains, {} tables\n",
             outgoing.domains.len(),
             outgoing.tables()
         );
-        frozen.keep();
         Ok((outgoing.data(), outgoing))
     }
 
-    fn unpreserve(file: &File, outgoing: Self::Outgoing) {
+    fn unpreserve(_file: &File, outgoing: Self::Outgoing) {
         drop(outgoing);
-        FrozenIommufd::kept(file);
     }
 
     fn freeze(_file: &File, _outgoing: &OutgoingIommufd) -> Result {
@@ -148,7 +172,7 @@ impl FileHandler for IommufdHandler {
             return Err(EIO);
         }
         // Out of memory or of files: nothing has been given up, and it can be tried again.
-        entry::iommufd_create(data).map_err(|_| EAGAIN)
+        iommufd::create(data).map_err(|_| EAGAIN)
     }
 
     fn can_finish(data: u64, _file: Option<&File>) -> bool {

@@ -19,10 +19,7 @@ use hitless_core::wire::vfio::{
     VfioFile, //
 };
 use kernel::fs::File;
-use kernel::kho::{
-    PreservedPage,
-    RestoredPage, //
-};
+use kernel::kho::PreservedPage;
 use kernel::liveupdate::{
     FileHandler,
     PreserveArgs, //
@@ -30,21 +27,26 @@ use kernel::liveupdate::{
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 
-use crate::entry::{
-    self,
-    VfioDevice, //
-};
-use crate::errno::{
+use crate::failure::{
     Failure,
     Outcome,
     Text, //
 };
-use crate::incoming::INCOMING;
-use crate::outgoing::{
-    KEPT,
-    OUTGOING, //
+use crate::incoming::{
+    IncomingDevice,
+    INCOMING, //
 };
-use crate::records;
+use crate::keeps;
+use crate::outgoing::OUTGOING;
+use crate::record_page;
+use crate::seam::vfio::{
+    self,
+    VfioDevice, //
+};
+use crate::seam::{
+    image,
+    pci, //
+};
 use crate::tables::Tables;
 
 /// LUO's handler of VFIO device files.
@@ -61,25 +63,35 @@ pub(crate) struct OutgoingDevice {
 
 impl OutgoingDevice {
     fn new(args: &PreserveArgs<'_>) -> Outcome<Self> {
-        let device = VfioDevice::describe(args.file())?;
+        let file = args.file();
+        let address = VfioDevice::describe(file)?.address;
+        keeps::hold_attached(address);
+        Self::record(args, file, address).inspect_err(|_| keeps::renew(address))
+    }
+
+    /// Describes and records a device that stays attached to what it is on.
+    fn record(args: &PreserveArgs<'_>, file: &File, address: DeviceAddress) -> Outcome<Self> {
+        let device = VfioDevice::describe(file)?;
         rules::preserve::device(device.facts)?;
         let iommufd = device.iommufd.ok_or(Refusal::NoIommufd)?;
-        let iommufd = args.sibling(iommufd)?.ok_or(Refusal::IommufdNotInSession)?;
-        let file = VfioFile {
-            address: device.address,
-            iommufd: iommufd.data,
+        let iommufd = args.token_outgoing(iommufd)?;
+        let iommufd = iommufd.ok_or(Refusal::IommufdNotInSession)?.data;
+        let vfio_file = VfioFile {
+            address,
+            iommufd,
             hwpt_token: device.hwpt_token,
         };
+        let bridges = VfioDevice::bridges(file)?;
         let mut this = Self {
-            record: Vfio::create(PreservedPage::new()?, &file, &device.bridges)?,
-            address: device.address,
+            record: Vfio::create(PreservedPage::new()?, &vfio_file, &bridges)?,
+            address,
             bridges: KVec::new(),
             recorded: false,
         };
         for bridge in this.record.bridges() {
             this.bridges.push(bridge, GFP_KERNEL)?;
         }
-        this.add(&device, iommufd.data)?;
+        this.add(&device, iommufd)?;
         Ok(this)
     }
 
@@ -87,32 +99,35 @@ impl OutgoingDevice {
     fn add(&mut self, device: &VfioDevice<'_>, iommufd: u64) -> Outcome {
         let domain = OUTGOING.lock().domain_of(iommufd, device.hwpt_token);
         let (key, domain) = domain.ok_or(Refusal::HwptNotPreserved)?;
-        let table = device.table.ok_or(Refusal::NotVtd)?;
+        let table = device.table.ok_or(Refusal::UnknownTable)?;
         rules::preserve::attachment(&domain.table, &table)?;
 
-        let memory = entry::table_memory();
-        let mut attachment = Attachment {
-            domain: key,
-            ..device.attachment
-        };
-        attachment.entry = rules::tables::observe(&Tables(&memory), &attachment)?;
-        check_tables(&device.unit, &attachment, &table)?;
+        let unit = device.unit.ok_or(Refusal::UnknownUnit)?;
+        let mut attachment = device.attachment(key);
+        attachment.entry = rules::tables::observe(&Tables, &attachment)?;
+        check_tables(&unit, &attachment, &table)?;
 
         OUTGOING
             .lock()
-            .add_device(device.identity, &self.bridges, &device.unit, &attachment)?;
+            .add_device(device.identity, &self.bridges, &unit, &attachment)?;
         self.recorded = true;
-        Ok(KEPT.lock().add(self.address)?)
+        self.renew();
+        Ok(())
+    }
+
+    fn renew(&self) {
+        keeps::renew(self.address);
+        self.bridges.iter().copied().for_each(keeps::renew);
     }
 
     /// Is everything still as recorded? User space may have changed the device since.
     fn check(&self, file: &File) -> Outcome {
-        rules::preserve::image(entry::image_takes_over())?;
+        rules::preserve::image(image::takes_over())?;
         let device = VfioDevice::describe(file)?;
         rules::preserve::device(device.facts)?;
         let recorded = OUTGOING.lock().attached(self.address);
         let (unit, attachment, domain) = recorded.ok_or(Refusal::NotAttached)?;
-        if device.unit != unit {
+        if device.unit != Some(unit) {
             return Err(Refusal::OtherRoot.into());
         }
         check_tables(&unit, &attachment, &domain.table)
@@ -121,38 +136,31 @@ impl OutgoingDevice {
 
 /// What the next kernel would refuse is refused here, while nothing has happened yet.
 fn check_tables(unit: &Unit, attachment: &Attachment, table: &Table) -> Outcome {
-    let memory = entry::table_memory();
     let unit = rules::tables::unit(unit.mode, unit.root_table)?;
     let device = rules::tables::adopted(attachment, table)?;
-    Ok(check_device(&Tables(&memory), unit, &device)?)
+    Ok(check_device(&Tables, unit, &device)?)
 }
 
 impl Drop for OutgoingDevice {
     fn drop(&mut self) {
         if self.recorded {
-            KEPT.lock().remove(self.address);
             OUTGOING.lock().remove_device(self.address, &self.bridges);
+            self.renew();
         }
     }
-}
-
-/// A device file of the previous kernel, from retrieve to finish.
-pub(crate) struct IncomingDevice {
-    pub(crate) data: u64,
-    pub(crate) record: Vfio<RestoredPage>,
 }
 
 /// Makes the file of the device that a record speaks of. The record is taken at the first try and stays.
 fn retrieve(data: u64) -> Outcome<ARef<File>> {
     let file = take(data)?;
     // No lock is held while others are asked.
-    let now = entry::pci_identity(file.address).ok_or(Refusal::OtherDevice)?;
+    let now = pci::identity(file.address).ok_or(Refusal::OtherDevice)?;
     let recorded = INCOMING.lock().endpoint(file.address);
     let recorded = recorded.ok_or(Refusal::NotRecorded(Family::Pci))?;
     rules::fits::device(&recorded.identity, &now)?;
     INCOMING.lock().check_bridges(data)?;
     INCOMING.lock().check_attached(&file)?;
-    entry::vfio_create(file.address).map_err(|error| {
+    vfio::create(file.address).map_err(|error| {
         if error == ENODEV {
             Refusal::NoDriverYet.into()
         } else {
@@ -172,7 +180,7 @@ fn take(data: u64) -> Outcome<VfioFile> {
         return Err(Refusal::NotARecord(Family::VfioPci).into());
     }
     INCOMING.lock().reserve_device()?;
-    let record = match records::take(data, Family::VfioPci, Vfio::decode) {
+    let record = match record_page::take(data, Family::VfioPci, Vfio::decode) {
         Ok(record) => record,
         Err(refusal) => {
             INCOMING.lock().add_unreadable(data)?;
@@ -200,7 +208,7 @@ impl FileHandler for VfioHandler {
     type Outgoing = KBox<OutgoingDevice>;
 
     fn can_preserve(file: &File) -> bool {
-        entry::vfio_is(file)
+        vfio::is(file)
     }
 
     fn preserve(args: &PreserveArgs<'_>) -> Result<(u64, Self::Outgoing)> {
@@ -223,13 +231,19 @@ impl FileHandler for VfioHandler {
     }
 
     fn can_finish(data: u64, file: Option<&File>) -> bool {
-        file.is_some_and(entry::vfio_is_bound) || !is_running(data)
+        file.is_some_and(vfio::is_bound) || !is_running(data)
     }
 
     fn finish(data: u64, _file: Option<&File>) {
         // What was never retrieved is taken now, for its page and its name.
-        if take(data).is_ok() {
-            INCOMING.lock().finish_device(data);
+        if take(data).is_err() {
+            return;
+        }
+        let finished = INCOMING.lock().finish_device(data);
+        if let Some(device) = finished {
+            keeps::renew(device.record.file().address);
+            device.record.bridges().for_each(keeps::renew);
+            device.record.into_page().free();
         }
     }
 }

@@ -2,11 +2,6 @@
 
 //! The two sets of records that all preserved files share, as LUO knows them.
 
-use hitless_core::refusal::{
-    Family,
-    Refusal, //
-};
-use kernel::kho::RestoredPage;
 use kernel::liveupdate::{
     FileHandlerObject,
     Flb,
@@ -15,9 +10,10 @@ use kernel::liveupdate::{
 use kernel::prelude::*;
 
 use crate::incoming::INCOMING;
-use crate::iommufd::IommufdHandler;
 use crate::outgoing::OUTGOING;
-use crate::vfio::VfioHandler;
+
+use super::iommufd::IommufdHandler;
+use super::vfio::VfioHandler;
 
 /// Devices and bridges.
 struct PciRecords;
@@ -77,7 +73,7 @@ impl Flb for IommuRecords {
 /// Registers handlers and records with LUO, and fetches what the previous kernel left.
 ///
 /// The locks are initialized already. Runs once, before PCI is scanned.
-pub(crate) fn start() -> Result {
+pub(crate) fn register() -> Result {
     IOMMUFD_HANDLER.register()?;
     IOMMU_RECORDS.register(&IOMMUFD_HANDLER)?;
     VFIO_HANDLER.register()?;
@@ -90,16 +86,4 @@ pub(crate) fn start() -> Result {
         pr_info!("records of the previous kernel fetched\n");
     }
     Ok(())
-}
-
-/// Takes a record page that the previous kernel left at `phys`, decoded.
-///
-/// A page that is refused is leaked: what it really is nobody knows.
-pub(crate) fn take<T>(
-    phys: u64,
-    family: Family,
-    decode: impl FnOnce(RestoredPage) -> core::result::Result<T, Refusal>,
-) -> core::result::Result<T, Refusal> {
-    let page = RestoredPage::take(phys).ok_or(Refusal::NotHandedOver(family))?;
-    decode(page)
 }

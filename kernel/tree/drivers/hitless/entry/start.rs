@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The start.
+
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::str::CStr;
+
+use crate::incoming::INCOMING;
+use crate::keeps::RENEWAL;
+use crate::luo;
+use crate::outgoing::OUTGOING;
+use crate::part;
+use crate::running;
+
+/// Starts the Rust half.
+///
+/// # Safety
+///
+/// Must be called once.
+#[export]
+pub(crate) unsafe extern "C" fn hitless_init() -> c_int {
+    // SAFETY: The function has no requirements.
+    let left_out = unsafe { bindings::hitless_left_out() };
+    // SAFETY: It gives a string that ends and never changes after boot.
+    let left_out = unsafe { CStr::from_char_ptr(left_out) };
+    // SAFETY: This function is called once, and nothing uses the lock before it is done.
+    unsafe { OUTGOING.init() };
+    // SAFETY: As above.
+    unsafe { INCOMING.init() };
+    // SAFETY: As above.
+    unsafe { RENEWAL.init() };
+    // The records are fetched inside, which needs the locks only.
+    let started = part::leave_out(left_out).and_then(|()| luo::register());
+    match started {
+        Ok(()) => running::set(),
+        // Live update is switched off: there is nothing to preserve with and nothing came.
+        Err(error) if error == EOPNOTSUPP => pr_info!("live update is off\n"),
+        Err(error) => {
+            pr_err!("start failed: {}\n", error.to_errno());
+            return error.to_errno();
+        }
+    }
+    0
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! VT-d: what it adds to units and attachments, its live tables, and the steps of a swap.
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use hitless_core::model::ReplaceFacts;
+use kernel::bindings;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::table_memory;
+
+/// Number of words in a table.
+const WORDS: usize = 512;
+/// The present bit of a root entry's halves.
+const PRESENT: u64 = 1;
+/// The address bits of a root entry's halves.
+const ADDRESS: u64 = !0xfff;
+
+/// What VT-d says of a unit, if it is one of VT-d's.
+pub(super) fn unit(unit: &bindings::hitless_unit) -> Option<bindings::hitless_vtd_unit> {
+    if unit.kind != bindings::HITLESS_KIND_VTD {
+        return None;
+    }
+    let payload: *const bindings::hitless_vtd_unit = unit.payload.as_ptr().cast();
+    // SAFETY: Both are nothing but numbers of 64 bits, and of the same size: C asserts it.
+    Some(unsafe { payload.read() })
+}
+
+/// Whether translation is on in a unit.
+pub(crate) fn is_translating(unit: &bindings::hitless_unit) -> bool {
+    self::unit(unit).is_some_and(|unit| unit.translating != 0)
+}
+
+/// What VT-d says of an attachment to a unit of its.
+pub(super) fn attachment(
+    attachment: &bindings::hitless_attachment,
+) -> bindings::hitless_vtd_attachment {
+    let payload: *const bindings::hitless_vtd_attachment = attachment.payload.as_ptr().cast();
+    // SAFETY: Both are nothing but numbers of 64 bits, and of the same size: C asserts it.
+    unsafe { payload.read() }
+}
+
+/// The root table of a unit that is being shut down, and the context tables that it leads to.
+///
+/// # Invariants
+///
+/// `root` is the root table that the unit uses, and nobody else is running.
+pub(crate) struct LiveTables {
+    root: u64,
+    /// The context table that was found last, since one after the other is cleared.
+    known: Cell<u64>,
+}
+
+impl LiveTables {
+    /// # Safety
+    ///
+    /// `root` must be the root table that a unit uses, and nobody else may be running until the value
+    /// is gone.
+    pub(crate) unsafe fn new(root: u64) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self {
+            root,
+            known: Cell::new(root),
+        }
+    }
+
+    /// Whether the root table leads to a table.
+    fn leads_to(&self, table: u64) -> bool {
+        if table == self.known.get() {
+            return true;
+        }
+        let found = (0..WORDS).any(|index| {
+            let word = table_memory::read(self.root, index);
+            word.is_some_and(|word| word & PRESENT != 0 && word & ADDRESS == table)
+        });
+        if found {
+            self.known.set(table);
+        }
+        found
+    }
+
+    /// Clears a word of the root table or of a context table. `None` if it is neither.
+    pub(crate) fn clear(&self, table: u64, index: usize) -> Option<()> {
+        if table != self.root && !self.leads_to(table) {
+            return None;
+        }
+        // SAFETY: By the type invariant it is the root table of a unit or one that this leads to,
+        // hardware walks it, and nobody else is running.
+        unsafe { table_memory::write(table, index, 0) }
+    }
+}
+
+/// Kinds of live entry.
+pub(crate) enum EntryKind {
+    /// Legacy context entry.
+    Context,
+    /// PASID table entry.
+    Pasid,
+}
+
+/// A live translation entry whose device changes its domain, and the steps of doing so.
+///
+/// # Invariants
+///
+/// `raw` is valid, and nobody else changes the entry or a domain id of the unit.
+pub(crate) struct LiveEntry<'a> {
+    raw: NonNull<bindings::hitless_vtd_swap>,
+    _borrowed: PhantomData<&'a bindings::hitless_vtd_swap>,
+}
+
+impl<'a> LiveEntry<'a> {
+    /// # Safety
+    ///
+    /// `raw` must be what VT-d's driver gave `hitless_vtd_swap()`, which is running.
+    pub(crate) unsafe fn new(raw: *mut bindings::hitless_vtd_swap) -> Self {
+        // SAFETY: A valid pointer is not NULL.
+        let raw = unsafe { NonNull::new_unchecked(raw) };
+        // INVARIANT: By the safety requirement.
+        Self {
+            raw,
+            _borrowed: PhantomData,
+        }
+    }
+
+    fn raw(&self) -> &bindings::hitless_vtd_swap {
+        // SAFETY: By the type invariant. C writes to it only in calls that are made through a
+        // mutable reference of this value.
+        unsafe { self.raw.as_ref() }
+    }
+
+    /// What is known of it.
+    pub(crate) fn facts(&self) -> ReplaceFacts {
+        ReplaceFacts(self.raw().facts)
+    }
+
+    /// What kind of entry it is, if it is a known one.
+    pub(crate) fn kind(&self) -> Option<EntryKind> {
+        match self.raw().kind {
+            bindings::HITLESS_VTD_CONTEXT => Some(EntryKind::Context),
+            bindings::HITLESS_VTD_PASID => Some(EntryKind::Pasid),
+            _ => None,
+        }
+    }
+
+    /// Whether 128 bits can be exchanged at once.
+    pub(crate) fn wide(&self) -> bool {
+        self.raw().wide != 0
+    }
+
+    /// Whether the device has translation caches of its own.
+    pub(crate) fn ats(&self) -> bool {
+        self.raw().ats != 0
+    }
+
+    /// Whether the new domain has an id on the unit.
+    pub(crate) fn has_own_id(&self) -> bool {
+        self.raw().has_own_id != 0
+    }
+
+    /// The domain id in the entry.
+    pub(crate) fn old_id(&self) -> u16 {
+        // CAST: The field of an entry has 16 bits.
+        self.raw().old_id as u16
+    }
+
+    /// How many attachments of this kernel's use the old domain under its id.
+    pub(crate) fn old_users(&self) -> u32 {
+        self.raw().old_users
+    }
+
+    /// The key of the restored domain that the device is on, if it is.
+    pub(crate) fn restored(&self) -> Option<u64> {
+        Some(self.raw().restored).filter(|key| *key != 0)
+    }
+
+    /// The unit.
+    pub(crate) fn register_base(&self) -> u64 {
+        self.raw().register_base
+    }
+
+    /// Prepares the new domain, under the id of the old one or one of its own.
+    pub(crate) fn begin(self, hand_over: bool) -> Result<BegunSwap<'a>> {
+        // SAFETY: By the type invariant.
+        to_result(unsafe {
+            bindings::hitless_seam_vtd_swap_begin(self.raw.as_ptr(), hand_over)
+        })?;
+        // INVARIANT: It has just been begun.
+        Ok(BegunSwap {
+            entry: self,
+            hand_over,
+        })
+    }
+}
+
+/// A swap of which both domains are ready. Dropping it undoes that.
+///
+/// # Invariants
+///
+/// `hitless_seam_vtd_swap_begin()` succeeded, and neither of its two ends has been called.
+pub(crate) struct BegunSwap<'a> {
+    entry: LiveEntry<'a>,
+    hand_over: bool,
+}
+
+impl BegunSwap<'_> {
+    /// The entry.
+    pub(crate) fn entry(&self) -> &LiveEntry<'_> {
+        &self.entry
+    }
+
+    fn as_ptr(&self) -> *const bindings::hitless_vtd_swap {
+        self.entry.raw.as_ptr()
+    }
+
+    /// The words that the entry has.
+    pub(crate) fn old_words(&self) -> [u64; 8] {
+        self.entry.raw().old
+    }
+
+    /// The words that it shall have.
+    pub(crate) fn new_words(&self) -> [u64; 8] {
+        self.entry.raw().new
+    }
+
+    /// The entry has been changed and the caches are flushed.
+    pub(crate) fn end(self) {
+        // SAFETY: By the type invariants.
+        unsafe {
+            bindings::hitless_seam_vtd_swap_end(self.entry.raw.as_ptr(), self.hand_over);
+        }
+        core::mem::forget(self);
+    }
+
+    /// Stores one word.
+    pub(crate) fn store64(&self, word: usize, value: u64) -> Result {
+        let word = u32::try_from(word)?;
+        // SAFETY: By the type invariants.
+        to_result(unsafe { bindings::hitless_seam_vtd_store64(self.as_ptr(), word, value) })
+    }
+
+    /// Exchanges two words, if they are still the old ones.
+    pub(crate) fn exchange128(&self, word: usize, [low, high]: [u64; 2]) -> Result {
+        let word = u32::try_from(word)?;
+        // SAFETY: By the type invariants.
+        to_result(unsafe { bindings::hitless_seam_vtd_exchange128(self.as_ptr(), word, low, high) })
+    }
+
+    /// Flushes the context cache for the device.
+    pub(crate) fn flush_context(&self, domain_id: u16) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::hitless_seam_vtd_flush_context(self.as_ptr(), domain_id) };
+    }
+
+    /// Flushes the PASID cache for a domain.
+    pub(crate) fn flush_pasid(&self, domain_id: u16) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::hitless_seam_vtd_flush_pasid(self.as_ptr(), domain_id) };
+    }
+
+    /// Flushes translations of a domain.
+    pub(crate) fn flush_iotlb(&self, domain_id: u16) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::hitless_seam_vtd_flush_iotlb(self.as_ptr(), domain_id) };
+    }
+
+    /// Flushes the device's own translations.
+    pub(crate) fn flush_device(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::hitless_seam_vtd_flush_device(self.as_ptr()) };
+    }
+}
+
+impl Drop for BegunSwap<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe {
+            bindings::hitless_seam_vtd_swap_abort(self.entry.raw.as_ptr(), self.hand_over);
+        }
+    }
+}
+
+/// Facts by the names of core and of the contract, which must be the same bits.
+const _: () = {
+    assert!(ReplaceFacts::RESTORED == bindings::HITLESS_SWAP_RESTORED);
+    assert!(ReplaceFacts::NO_ENTRY == bindings::HITLESS_SWAP_NO_ENTRY);
+    assert!(ReplaceFacts::UNKNOWN_TABLE == bindings::HITLESS_SWAP_UNKNOWN_TABLE);
+    assert!(ReplaceFacts::NOT_PCI == bindings::HITLESS_SWAP_NOT_PCI);
+    assert!(ReplaceFacts::ALIASES == bindings::HITLESS_SWAP_ALIASES);
+    assert!(ReplaceFacts::PAGE_FAULTS == bindings::HITLESS_SWAP_PAGE_FAULTS);
+};

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * hitless: what the IOMMU core and the drivers of units ask, whatever the
+ * hardware. What one kind of hardware adds is in a header of its own.
+ */
+#ifndef _LINUX_HITLESS_IOMMU_H
+#define _LINUX_HITLESS_IOMMU_H
+
+#include <linux/errno.h>
+#include <linux/types.h>
+
+struct device;
+struct iommu_domain;
+
+/* Formats of page tables, numbered as in the records; others are per kind. */
+#define HITLESS_PT_X86_64	2
+
+/* Words of what only a kind of hardware understands. */
+#define HITLESS_UNIT_WORDS	6
+#define HITLESS_ATTACHMENT_WORDS	4
+
+/**
+ * struct hitless_unit - an IOMMU unit as it is now
+ * @register_base: physical address of the register set; names the unit
+ * @segment: PCI segment of the devices that it translates for
+ * @kind: kind of hardware
+ * @payload: what the kind adds
+ */
+struct hitless_unit {
+	u64 register_base;
+	u32 segment;
+	u32 kind;
+	u64 payload[HITLESS_UNIT_WORDS];
+};
+
+/**
+ * struct hitless_table - the page table of an IOMMU domain
+ * @top: physical address of the top table
+ * @format: HITLESS_PT_*
+ * @levels: number of levels, 3 to 5
+ * @incoherent: hardware does not snoop the tables
+ * @snoop: snooping of the domain's accesses is forced
+ */
+struct hitless_table {
+	u64 top;
+	u32 format;
+	u32 levels;
+	u32 incoherent;
+	u32 snoop;
+};
+
+/**
+ * struct hitless_attachment - how a device is attached to its domain
+ * @register_base: the unit that translates for the device
+ * @domain: glue's key of the restored domain (incoming only)
+ * @segment: PCI segment
+ * @domain_id: the tag of cached translations in the hardware's entry
+ * @bdf: bus, device and function
+ * @reserved: 0
+ * @table: the page table attached
+ * @payload: what the kind of hardware adds
+ */
+struct hitless_attachment {
+	u64 register_base;
+	u64 domain;
+	u32 segment;
+	u32 domain_id;
+	u16 bdf;
+	u16 reserved[3];
+	struct hitless_table table;
+	u64 payload[HITLESS_ATTACHMENT_WORDS];
+};
+
+/* Facts about a device that is probed. */
+enum {
+	HITLESS_ARRIVES_ALONE = 1 << 0,	/* nobody else in its group */
+	HITLESS_ARRIVES_BUS_MASTER = 1 << 1,
+	HITLESS_ARRIVES_BLOCKED = 1 << 2,	/* its unit was refused */
+};
+
+/* What becomes of it. */
+enum hitless_arrival {
+	HITLESS_ARRIVES_ORDINARY,
+	HITLESS_ARRIVES_RESTORED,
+	HITLESS_ARRIVES_STOPPED,
+};
+
+/**
+ * struct hitless_iommu_ops - what a driver of units brings
+ * @describe_device: how the device is attached: 0, or -ENODEV if it is not.
+ *	The caller keeps the device's HWPT from going away.
+ * @describe_table: the page table of a domain of the driver's: 0, or
+ *	-EOPNOTSUPP if it is not one that can be described.
+ * @is_blocked: is the device's unit blocked for what is not known?
+ * @take_over: the device's live entry belongs to a restored domain from now on.
+ * @block: make the device's live entry, whoever made it, translate nothing.
+ */
+struct hitless_iommu_ops {
+	int (*describe_device)(struct device *dev, struct hitless_unit *unit,
+			       struct hitless_attachment *out);
+	int (*describe_table)(struct iommu_domain *domain,
+			      struct hitless_table *table);
+	bool (*is_blocked)(struct device *dev);
+	void (*take_over)(struct device *dev);
+	void (*block)(struct device *dev);
+};
+
+#ifdef CONFIG_HITLESS
+
+/**
+ * hitless_iommu_arrives() - a device is probed: how does it go on?
+ * @segment: PCI segment
+ * @bdf: bus, device and function
+ * @facts: HITLESS_ARRIVES_*
+ * @out: how it is attached, if it goes on with a restored domain
+ *
+ * Context: The group's mutex is held. May sleep.
+ * Return: with a restored domain, as an ordinary device, or as one that has to
+ * be stopped first.
+ */
+enum hitless_arrival hitless_iommu_arrives(u32 segment, u16 bdf, u32 facts,
+					   struct hitless_attachment *out);
+
+/**
+ * hitless_iommu_stopped() - a device that arrived was stopped
+ * @segment: PCI segment
+ * @bdf: bus, device and function
+ *
+ * It is an ordinary one from here on.
+ *
+ * Context: May sleep.
+ */
+void hitless_iommu_stopped(u32 segment, u16 bdf);
+
+/**
+ * hitless_iommu_left() - a device does not use its restored domain any more
+ * @segment: PCI segment
+ * @bdf: bus, device and function
+ * @took_id: the domain that it changed to has the domain id now
+ *
+ * It was swapped or blocked, and the caches have been flushed.
+ *
+ * Context: May sleep.
+ * Return: the domain id if nobody uses it any more, which the caller gives
+ * back; else -1.
+ */
+int hitless_iommu_left(u32 segment, u16 bdf, bool took_id);
+
+/**
+ * hitless_iommu_users() - how many devices use a restored domain?
+ * @domain: its key
+ *
+ * Those that have not been probed yet count.
+ *
+ * Context: May sleep.
+ * Return: their number.
+ */
+unsigned int hitless_iommu_users(u64 domain);
+
+/**
+ * hitless_iommu_release() - a restored domain is gone
+ * @domain: its key
+ *
+ * Hardware and caches do not know its tables any more: they are freed.
+ *
+ * Context: May sleep.
+ */
+void hitless_iommu_release(u64 domain);
+
+/**
+ * hitless_seam_iommu_restore_page() - take a table page back from KHO
+ * @phys: physical address of the page
+ *
+ * It is accounted for as every page of an IOMMU.
+ *
+ * Context: May sleep.
+ * Return: 0, or -ENOENT if it was not handed over.
+ */
+int hitless_seam_iommu_restore_page(u64 phys);
+
+/* Between seams: drivers/iommu/hitless_restored.c. */
+
+/* Device probe: the domain that the device arrived with, or NULL. */
+struct iommu_domain *hitless_domain_restore(struct device *dev, bool alone);
+/* The restored domain with this key, for a HWPT; -EEXIST, -ENOMEM. */
+struct iommu_domain *hitless_domain_for_hwpt(u64 key);
+/* The key of a restored domain. */
+u64 hitless_domain_key(struct iommu_domain *domain);
+/* A device is off @old, restored or not: the id that nobody uses now, or -1. */
+int hitless_domain_left(struct iommu_domain *old, struct device *dev,
+			bool took_id);
+/* A page table and an attachment, of whatever driver's. */
+int hitless_describe_table(struct iommu_domain *domain,
+			   struct hitless_table *table);
+int hitless_describe_device(struct device *dev, struct hitless_unit *unit,
+			    struct hitless_attachment *out);
+
+#else /* CONFIG_HITLESS */
+
+static inline struct iommu_domain *hitless_domain_restore(struct device *dev,
+							  bool alone)
+{
+	return NULL;
+}
+
+#endif /* CONFIG_HITLESS */
+
+#endif /* _LINUX_HITLESS_IOMMU_H */
