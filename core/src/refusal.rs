@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::vtd;
+use crate::iommu::flaw::Flaw;
 
 /// Which family of records a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,8 +16,6 @@ pub enum Family {
     Iommufd,
     /// A VFIO device file: `hitless-vfio-pci-v1`.
     VfioPci,
-    /// The list of a domain's page-table pages.
-    TableList,
 }
 
 impl fmt::Display for Family {
@@ -27,7 +25,6 @@ impl fmt::Display for Family {
             Self::Iommu => "IOMMU records",
             Self::Iommufd => "iommufd record",
             Self::VfioPci => "VFIO record",
-            Self::TableList => "list of page tables",
         })
     }
 }
@@ -37,6 +34,11 @@ impl fmt::Display for Family {
 pub enum Refusal {
     /// The page does not begin with the magic number of its family.
     NotARecord(Family),
+    /// A page of the records is not what was written: its checksum is wrong.
+    ///
+    /// Remedy: the memory of the handover was overwritten between the kernels. Restart what the records spoke of;
+    /// if it happens again, suspect the machine's memory, or another driver of either kernel.
+    Damaged(Family),
     /// The records have a version that this kernel does not know.
     UnknownVersion(Family),
     /// The records need a feature that this kernel does not know.
@@ -99,8 +101,10 @@ pub enum Refusal {
     SharedGroup,
     /// The device is not in power state D0.
     NotPoweredOn,
-    /// The device's IOMMU is not VT-d.
-    NotVtd,
+    /// The device's IOMMU is of a kind that is not preserved.
+    ///
+    /// Remedy: preserve devices behind a supported kind of IOMMU only, and update to a kernel that knows that kind.
+    OtherIommu,
     /// There are more bridges above the device than a record holds.
     TooManyBridges,
     /// The device has interrupts set up.
@@ -144,12 +148,12 @@ pub enum Refusal {
     UnitRefused,
 
     /// What the tables themselves say is not accepted.
-    Table(vtd::Refusal),
+    Table(Flaw),
 }
 
-impl From<vtd::Refusal> for Refusal {
-    fn from(refusal: vtd::Refusal) -> Self {
-        Self::Table(refusal)
+impl From<Flaw> for Refusal {
+    fn from(flaw: Flaw) -> Self {
+        Self::Table(flaw)
     }
 }
 
@@ -157,6 +161,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotARecord(family) => return write!(f, "{family}: not such a record"),
+            Self::Damaged(family) => return write!(f, "{family}: damaged"),
             Self::UnknownVersion(family) => return write!(f, "{family}: unknown version"),
             Self::UnknownFeature(family) => {
                 return write!(f, "{family}: need a feature unknown here")
@@ -194,7 +199,7 @@ impl fmt::Display for Refusal {
             Self::UsesPasids => "device uses PASIDs",
             Self::SharedGroup => "device shares its IOMMU group or requester id",
             Self::NotPoweredOn => "device is not in D0",
-            Self::NotVtd => "device is not behind VT-d",
+            Self::OtherIommu => "device is behind an IOMMU of another kind",
             Self::TooManyBridges => "too many bridges above the device",
             Self::InterruptsOn => "device has interrupts set up",
             Self::UsesAts => "device uses ATS",
