@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Records, rules and VT-d table code of hitless.
+//! Records, rules and IOMMU table code of hitless.
 //!
 //! This crate sees neither kernel nor operating system: it is compiled by kbuild into the kernel and
 //! by cargo for tests and tools, from the same files. It allocates nothing, takes no locks, does no
@@ -8,11 +8,10 @@
 //! | module | holds |
 //! |---|---|
 //! | [`abi`] | the bytes that cross the jump: layout and nothing else |
-//! | [`model`] | validated values |
-//! | [`wire`] | encode and decode between the two, over pages that the caller lends |
+//! | [`record`] | checked values, encoded into and decoded from pages that the caller lends |
 //! | [`rules`] | may it be preserved, and does it fit this machine? |
-//! | [`vtd`] | root, context, PASID and page tables of VT-d |
-//! | [`refusal`] | every reason to say no |
+//! | [`iommu`] | page tables, and the tables of each kind of IOMMU |
+//! | [`refusal`], [`error`] | every reason to say no |
 
 // kbuild injects `no_std` itself; saying it twice is a warning there.
 #![cfg_attr(not(CONFIG_RUST), no_std)]
@@ -31,8 +30,8 @@
 )]
 
 pub mod abi;
-pub mod model;
+pub mod error;
+pub mod iommu;
+pub mod record;
 pub mod refusal;
 pub mod rules;
-pub mod vtd;
-pub mod wire;

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::vtd;
+use crate::iommu::flaw::Flaw;
 
 /// Which family of records a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,8 +16,6 @@ pub enum Family {
     Iommufd,
     /// A VFIO device file: `hitless-vfio-pci-v1`.
     VfioPci,
-    /// The list of a domain's page-table pages.
-    TableList,
 }
 
 impl fmt::Display for Family {
@@ -27,7 +25,6 @@ impl fmt::Display for Family {
             Self::Iommu => "IOMMU records",
             Self::Iommufd => "iommufd record",
             Self::VfioPci => "VFIO record",
-            Self::TableList => "list of page tables",
         })
     }
 }
@@ -37,6 +34,11 @@ impl fmt::Display for Family {
 pub enum Refusal {
     /// The page does not begin with the magic number of its family.
     NotARecord(Family),
+    /// A page of the records is not what was written: its checksum is wrong.
+    ///
+    /// Remedy: the memory of the handover was overwritten between the kernels. Restart what the records spoke of;
+    /// if it happens again, suspect the machine's memory, or another driver of either kernel.
+    Damaged(Family),
     /// The records have a version that this kernel does not know.
     UnknownVersion(Family),
     /// The records need a feature that this kernel does not know.
@@ -71,10 +73,16 @@ pub enum Refusal {
     /// Some memory of a marked HWPT's IOAS is not mapped from a file.
     OtherMemory,
     /// Some memory of a marked HWPT's IOAS is mapped from a DMA buffer, for example another device's BAR.
+    ///
+    /// Remedy: unmap it before; QEMU does not map BARs with the device option `x-no-mmap=on`. The log names the address.
     DmaBuffer,
     /// Some memory of a marked HWPT's IOAS is from a file that is not one of shmem, for example of huge pages.
+    ///
+    /// Remedy: use memfds without `MFD_HUGETLB` as guest memory. The log names the address.
     NotShmem,
     /// A mapping of a marked HWPT's IOAS is still being made or taken down.
+    ///
+    /// Remedy: preserve the iommufd when all calls that map or unmap have returned.
     MappingUnsettled,
     /// A file was not sealed against growing, shrinking and further seals when it was mapped.
     Unsealed,
@@ -103,9 +111,13 @@ pub enum Refusal {
     SharedGroup,
     /// The device is not in power state D0.
     NotPoweredOn,
-    /// No unit translates for the device whose driver knows hitless.
-    UnknownUnit,
+    /// The device's IOMMU is of a kind that is not preserved.
+    ///
+    /// Remedy: preserve devices behind a supported kind of IOMMU only, and update to a kernel that knows that kind.
+    OtherIommu,
     /// The device has no IOMMU group: nothing translates for it.
+    ///
+    /// Remedy: switch the IOMMU on. What uses a device without one cannot be preserved.
     NoGroup,
     /// There are more bridges above the device than a record holds.
     TooManyBridges,
@@ -150,12 +162,12 @@ pub enum Refusal {
     UnitRefused,
 
     /// What the tables themselves say is not accepted.
-    Table(vtd::Refusal),
+    Table(Flaw),
 }
 
-impl From<vtd::Refusal> for Refusal {
-    fn from(refusal: vtd::Refusal) -> Self {
-        Self::Table(refusal)
+impl From<Flaw> for Refusal {
+    fn from(flaw: Flaw) -> Self {
+        Self::Table(flaw)
     }
 }
 
@@ -163,6 +175,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotARecord(family) => return write!(f, "{family}: not such a record"),
+            Self::Damaged(family) => return write!(f, "{family}: damaged"),
             Self::UnknownVersion(family) => return write!(f, "{family}: unknown version"),
             Self::UnknownFeature(family) => {
                 return write!(f, "{family}: need a feature unknown here")
@@ -202,7 +215,7 @@ impl fmt::Display for Refusal {
             Self::UsesPasids => "device uses PASIDs",
             Self::SharedGroup => "device shares its IOMMU group or requester id",
             Self::NotPoweredOn => "device is not in D0",
-            Self::UnknownUnit => "no known IOMMU unit translates for the device",
+            Self::OtherIommu => "device is behind an IOMMU of another kind",
             Self::NoGroup => "device has no IOMMU group",
             Self::TooManyBridges => "too many bridges above the device",
             Self::InterruptsOn => "device has interrupts set up",

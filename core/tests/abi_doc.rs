@@ -11,19 +11,20 @@ use std::fs;
 
 use hitless_core::abi;
 
-const MODULES: [&str; 6] = ["header", "pci", "iommu", "tables", "iommufd", "vfio"];
+const MODULES: [&str; 7] = ["header", "list", "pci", "iommu", "vtd", "iommufd", "vfio"];
 
 const INTRODUCTION: &str = "\
 # The handover format
 
-The records that cross the jump. Each is one page of 4,096 bytes, written when a file is preserved and read by the next kernel;
-numbers are little-endian, reserved bytes and free entries are zero. These tables are made from `core/src/abi/` by
+The records that cross the jump. Each is a chain of pages of 4,096 bytes, written when a file is preserved and read by the next
+kernel; numbers are little-endian, reserved bytes and free entries are zero. These tables are made from `core/src/abi/` by
 `core/tests/abi_doc.rs`; golden bytes of each released version are in `core/testdata/abi/`, and every later version must decode or
 refuse them.
 
-Each record but the list of tables begins with a header. A reader refuses a magic number or version it does not know, and any bit of
-`required` that it does not know in that family; bits of `optional` it may pass over. Version 1 uses no feature bit. The list of
-tables has a magic number alone: it is a part of the IOMMU records and has their version.
+Each page begins with a header and holds 63 entries of 64 bytes. A reader refuses a magic number or version it does not know, a
+page whose checksum is wrong, a page of another chain, and any bit of `required` that it does not know in that family; bits of
+`optional` it may pass over. Version 1 uses no feature bit. There is no capacity: a chain grows by a page when all entries are in
+use, and an entry that is removed is used again.
 ";
 
 struct Field {
@@ -63,6 +64,8 @@ impl Module {
                 let value = value.trim_end_matches(';').to_owned();
                 let doc = std::mem::take(&mut doc);
                 module.constants.push((name.to_owned(), value, doc));
+            } else if line.starts_with("pub type ") {
+                doc.clear();
             } else if let Some(name) = line.strip_prefix("pub struct ") {
                 module.structures.push(Structure {
                     name: name.trim_end_matches(" {").to_owned(),
@@ -209,17 +212,18 @@ fn table(text: &mut String, module: &Module, structure: &Structure, sizes: &mut 
 fn real_size(record: &str) -> usize {
     match record {
         "HeaderSer" => size_of::<abi::header::HeaderSer>(),
-        "DeviceSer" => size_of::<abi::pci::DeviceSer>(),
-        "PciSer" => size_of::<abi::pci::PciSer>(),
+        "EntrySer" => size_of::<abi::list::EntrySer>(),
+        "PageSer" => size_of::<abi::list::PageSer>(),
+        "FunctionSer" => size_of::<abi::pci::FunctionSer>(),
         "UnitSer" => size_of::<abi::iommu::UnitSer>(),
         "DomainSer" => size_of::<abi::iommu::DomainSer>(),
         "AttachmentSer" => size_of::<abi::iommu::AttachmentSer>(),
-        "IommuSer" => size_of::<abi::iommu::IommuSer>(),
-        "TableListSer" => size_of::<abi::tables::TableListSer>(),
+        "VtdUnitSer" => size_of::<abi::vtd::VtdUnitSer>(),
+        "VtdAttachmentSer" => size_of::<abi::vtd::VtdAttachmentSer>(),
         "HwptSer" => size_of::<abi::iommufd::HwptSer>(),
         "MemorySer" => size_of::<abi::iommufd::MemorySer>(),
-        "IommufdSer" => size_of::<abi::iommufd::IommufdSer>(),
-        "VfioSer" => size_of::<abi::vfio::VfioSer>(),
+        "MappingSer" => size_of::<abi::iommufd::MappingSer>(),
+        "DeviceFileSer" => size_of::<abi::vfio::DeviceFileSer>(),
         other => panic!("{other} is new: add it here"),
     }
 }

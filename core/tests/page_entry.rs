@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Entries of page tables, bit by bit (VT-d 9.7 and 9.8).
 
-use hitless_core::vtd::page_table::{Format, PageEntry, Rights};
-use hitless_core::vtd::{Entry, HostAddressWidth, Refusal};
+use hitless_core::iommu::address::HostAddressWidth;
+use hitless_core::iommu::flaw::Entry;
+use hitless_core::iommu::flaw::Flaw;
+use hitless_core::iommu::pt::entry::PageEntry;
+use hitless_core::iommu::pt::entry::Rights;
+use hitless_core::iommu::pt::format::Format;
 
 /// Reading and writing, in both formats; in first stage also present and for users.
 const ALL: u64 = 7;
@@ -10,17 +14,17 @@ const ALL: u64 = 7;
 const LARGE: u64 = 1 << 7;
 const PAGE: u64 = 0x12_4000_0000;
 
-const RESERVED: Result<PageEntry, Refusal> = Err(Refusal::Reserved(Entry::Page));
+const RESERVED: Result<PageEntry, Flaw> = Err(Flaw::Reserved(Entry::Page));
 
 fn second() -> Format {
-    Format::second_stage(5).expect("5")
+    Format::vtdss(5).expect("5")
 }
 
 fn first() -> Format {
-    Format::first_stage(5).expect("5")
+    Format::x86_64(5).expect("5")
 }
 
-fn decode(format: Format, word: u64, level: u32) -> Result<PageEntry, Refusal> {
+fn decode(format: Format, word: u64, level: u32) -> Result<PageEntry, Flaw> {
     format.decode(word, level, HostAddressWidth::MAX)
 }
 
@@ -126,7 +130,7 @@ fn second_stage_rights_stand_alone() {
 #[test]
 fn addresses_beyond_the_host_are_refused() {
     let width = HostAddressWidth::new(40).expect("40");
-    let beyond = Err(Refusal::PointerBeyondHost(Entry::Page));
+    let beyond = Err(Flaw::PointerBeyondHost(Entry::Page));
     for format in [second(), first()] {
         for level in 1..=5 {
             assert_eq!(format.decode(1 << 40 | ALL, level, width), beyond);

@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Builders of tables: page tables of all formats, and root, context and PASID tables.
 
-use hitless_core::vtd::page_table::{FirstStageLevels, Format, Table};
-use hitless_core::vtd::scalable::{
-    self, DirectorySize, PasidDirectoryEntry, PasidEntry, PasidTarget, RootHalf,
-};
-use hitless_core::vtd::{legacy, Bdf, DomainId, Levels, Mode};
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::pt::format::Format;
+use hitless_core::iommu::pt::vtdss::Levels;
+use hitless_core::iommu::pt::walk::TablePage;
+use hitless_core::iommu::pt::x86_64;
+use hitless_core::iommu::vtd::legacy;
+use hitless_core::iommu::vtd::mode::Mode;
+use hitless_core::iommu::vtd::pasid::PasidEntry;
+use hitless_core::iommu::vtd::pasid::PasidTarget;
+use hitless_core::iommu::vtd::scalable;
+use hitless_core::iommu::vtd::scalable::DirectorySize;
+use hitless_core::iommu::vtd::scalable::PasidDirectoryEntry;
+use hitless_core::iommu::vtd::scalable::RootHalf;
 
 use crate::execute::Place;
 use crate::memory::{table, width, PhysicalMemory};
@@ -18,7 +27,7 @@ pub struct PageTable {
     /// Its top table.
     pub root: u64,
     /// All its tables so far, in the order they were made.
-    pub tables: Vec<Table>,
+    pub tables: Vec<TablePage>,
 }
 
 impl PageTable {
@@ -26,7 +35,7 @@ impl PageTable {
     #[must_use]
     pub fn new(memory: &PhysicalMemory, format: Format) -> Self {
         let root = memory.allocate(1);
-        let top = Table {
+        let top = TablePage {
             address: table(root),
             level: format.levels(),
         };
@@ -58,7 +67,7 @@ impl PageTable {
             page = if word == 0 {
                 let below = memory.allocate(1);
                 memory.write(page, index, self.pointer(below));
-                self.tables.push(Table {
+                self.tables.push(TablePage {
                     address: table(below),
                     level: level - 1,
                 });
@@ -74,17 +83,17 @@ impl PageTable {
 
     fn pointer(&self, below: u64) -> u64 {
         match self.format {
-            Format::SecondStage(_) => below | 0b11,
+            Format::Vtdss(_) => below | 0b11,
             // Present, writable, user, accessed.
-            Format::FirstStage(_) => below | 0b10_0111,
+            Format::X86_64(_) => below | 0b10_0111,
         }
     }
 
     fn leaf(&self, physical: u64, writable: bool) -> u64 {
         match self.format {
-            Format::SecondStage(_) => physical | 1 | u64::from(writable) << 1,
+            Format::Vtdss(_) => physical | 1 | u64::from(writable) << 1,
             // Present, user, accessed; writable and dirty.
-            Format::FirstStage(_) => {
+            Format::X86_64(_) => {
                 physical | 0b10_0101 | u64::from(writable) << 1 | u64::from(writable) << 6
             }
         }
@@ -131,10 +140,10 @@ impl Tables {
 
     /// As `hitless_core` wants it.
     #[must_use]
-    pub fn unit(&self) -> hitless_core::vtd::Unit {
-        hitless_core::vtd::Unit {
+    pub fn unit(&self) -> hitless_core::iommu::vtd::mode::UnitTables {
+        hitless_core::iommu::vtd::mode::UnitTables {
             mode: self.mode,
-            root_table: table(self.root),
+            root: table(self.root),
             width: width(),
         }
     }
@@ -217,7 +226,7 @@ impl Tables {
 pub fn entry(mode: Mode, page_table: &PageTable, did: DomainId) -> Vec<u64> {
     let root = table(page_table.root);
     match (mode, page_table.format) {
-        (Mode::Legacy, Format::SecondStage(levels)) => legacy::ContextEntry {
+        (Mode::Legacy, Format::Vtdss(levels)) => legacy::ContextEntry {
             domain_id: did,
             target: legacy::ContextTarget::SecondStage {
                 table: root,
@@ -228,20 +237,20 @@ pub fn entry(mode: Mode, page_table: &PageTable, did: DomainId) -> Vec<u64> {
         }
         .encode()
         .to_vec(),
-        (Mode::Legacy, Format::FirstStage(_)) => panic!("legacy mode has no first stage"),
+        (Mode::Legacy, Format::X86_64(_)) => panic!("legacy mode has no first stage"),
         (Mode::Scalable, format) => {
             let target = match format {
-                Format::SecondStage(levels) => PasidTarget::SecondStage {
+                Format::Vtdss(levels) => PasidTarget::SecondStage {
                     table: root,
                     levels,
                     accessed_dirty: false,
                 },
-                Format::FirstStage(levels) => PasidTarget::FirstStage {
+                Format::X86_64(levels) => PasidTarget::FirstStage {
                     table: root,
                     levels,
                     address_width: match levels {
-                        FirstStageLevels::Four => Levels::Four,
-                        FirstStageLevels::Five => Levels::Five,
+                        x86_64::Levels::Four => Levels::Four,
+                        x86_64::Levels::Five => Levels::Five,
                     },
                     supervisor_requests: false,
                     write_protect: false,

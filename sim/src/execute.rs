@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Carries out steps of a swap on the pretend machine, one at a time.
 
-use hitless_core::vtd::swap::Step;
-use hitless_core::vtd::Bdf;
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::plan::Step;
 
 use crate::memory::PhysicalMemory;
 use crate::unit::Unit;

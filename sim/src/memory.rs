@@ -4,7 +4,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use hitless_core::vtd::{HostAddressWidth, Memory, Refusal, TableAddress, WORDS_PER_TABLE};
+use hitless_core::iommu::address::HostAddressWidth;
+use hitless_core::iommu::address::TableAddress;
+use hitless_core::iommu::flaw::Flaw;
+use hitless_core::iommu::memory::Memory;
+use hitless_core::iommu::memory::WORDS_PER_TABLE;
 
 /// Host address width of the pretend machine.
 pub const WIDTH_BITS: u32 = 46;
@@ -123,7 +127,7 @@ impl PhysicalMemory {
 }
 
 impl Memory for PhysicalMemory {
-    fn read(&self, table: TableAddress, index: usize) -> Result<u64, Refusal> {
-        self.get(table.get(), index).ok_or(Refusal::Unreadable)
+    fn read(&self, table: TableAddress, index: usize) -> Result<u64, Flaw> {
+        self.get(table.get(), index).ok_or(Flaw::Unreadable)
     }
 }

@@ -7,7 +7,9 @@ mod walk;
 
 pub use cache::Caches;
 
-use hitless_core::vtd::{Bdf, DomainId, Mode};
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::vtd::mode::Mode;
 
 use crate::fault::Fault;
 use crate::memory::PhysicalMemory;

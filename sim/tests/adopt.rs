@@ -2,10 +2,15 @@
 //! Adopted tables are accepted as recorded, and every single bit of them that matters is noticed
 //! when it is flipped.
 
-use hitless_core::vtd::adopt::{check_adopted, check_device, AdoptedDevice, AdoptedPasid};
-use hitless_core::vtd::page_table::Format;
-use hitless_core::vtd::scrub::{scrub, Kept};
-use hitless_core::vtd::{Bdf, DomainId, Entry, Field, Mode, Refusal};
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::flaw::Entry;
+use hitless_core::iommu::flaw::Field;
+use hitless_core::iommu::flaw::Flaw;
+use hitless_core::iommu::pt::format::Format;
+use hitless_core::iommu::vtd::adopt::{check_adopted, check_device, AdoptedDevice, AdoptedPasid};
+use hitless_core::iommu::vtd::mode::Mode;
+use hitless_core::iommu::vtd::scrub::{scrub, Kept};
 use hitless_sim::build::{entry, DIRECTORY};
 use hitless_sim::memory::table;
 use hitless_sim::{PageTable, PhysicalMemory, Place, Tables};
@@ -61,14 +66,14 @@ fn machine(format: Format, mode: Mode, bdfs: &[Bdf]) -> Machine {
 }
 
 impl Machine {
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self) -> Result<(), Flaw> {
         check_adopted(&self.memory, self.tables.unit(), &self.devices)
     }
 }
 
 fn formats() -> Vec<(Mode, Format)> {
-    let second = |levels| Format::second_stage(levels).expect("3 to 5");
-    let first = |levels| Format::first_stage(levels).expect("4 or 5");
+    let second = |levels| Format::vtdss(levels).expect("3 to 5");
+    let first = |levels| Format::x86_64(levels).expect("4 or 5");
     vec![
         (Mode::Legacy, second(3)),
         (Mode::Legacy, second(4)),
@@ -102,7 +107,7 @@ fn is_free(machine: &Machine, page: u64, index: usize, bit: u32) -> bool {
         let place = machine.tables.context(&machine.memory, device.bdf);
         (place.page, place.word) == (page, index) && bit == 3
     });
-    let first = matches!(machine.devices[0].format, Format::FirstStage(_));
+    let first = matches!(machine.devices[0].format, Format::X86_64(_));
     let entry = machine
         .places
         .iter()
@@ -167,12 +172,12 @@ fn notices_whatever_else_is_present() {
         // Beside recorded devices, in each half of the bus.
         for devfn in [0x11, 0x7f, 0x80, 0x92, 0xff] {
             let bdf = Bdf::new(3, devfn);
-            assert_eq!(extra(bdf), Err(Refusal::Unexpected(Entry::Context, bdf)));
+            assert_eq!(extra(bdf), Err(Flaw::Unexpected(Entry::Context, bdf)));
         }
         // In a half, or on a bus, without any recorded device.
         let refusal = match mode {
-            Mode::Legacy => Refusal::Unexpected(Entry::Context, Bdf::new(0, 5)),
-            Mode::Scalable => Refusal::Unexpected(Entry::Root, Bdf::new(0, 0)),
+            Mode::Legacy => Flaw::Unexpected(Entry::Context, Bdf::new(0, 5)),
+            Mode::Scalable => Flaw::Unexpected(Entry::Root, Bdf::new(0, 0)),
         };
         assert_eq!(extra(Bdf::new(0, 5)), Err(refusal));
         for devfn in [0, 0x85] {
@@ -181,7 +186,7 @@ fn notices_whatever_else_is_present() {
             } else {
                 devfn & 0x80
             };
-            let refusal = Refusal::Unexpected(Entry::Root, Bdf::new(9, first));
+            let refusal = Flaw::Unexpected(Entry::Root, Bdf::new(9, first));
             assert_eq!(extra(Bdf::new(9, devfn)), Err(refusal));
         }
         // A context table that nobody needs, though nothing is present in it.
@@ -189,7 +194,7 @@ fn notices_whatever_else_is_present() {
         empty.tables.context(&empty.memory, Bdf::new(9, 0x85));
         assert!(matches!(
             empty.check(),
-            Err(Refusal::Unexpected(Entry::Root, _))
+            Err(Flaw::Unexpected(Entry::Root, _))
         ));
         let Some(pasid) = good.devices[0].scalable else {
             continue;
@@ -197,12 +202,12 @@ fn notices_whatever_else_is_present() {
         let bdf = good.devices[0].bdf;
         for other in 1..64 {
             good.memory.flip(pasid.table.get(), other * 8, 0);
-            assert_eq!(good.check(), Err(Refusal::Unexpected(Entry::Pasid, bdf)));
+            assert_eq!(good.check(), Err(Flaw::Unexpected(Entry::Pasid, bdf)));
             good.memory.flip(pasid.table.get(), other * 8, 0);
         }
         for other in [1, 127, 511] {
             good.memory.flip(pasid.directory.get(), other, 0);
-            let refusal = Refusal::Unexpected(Entry::PasidDirectory, bdf);
+            let refusal = Flaw::Unexpected(Entry::PasidDirectory, bdf);
             assert_eq!(good.check(), Err(refusal));
             good.memory.flip(pasid.directory.get(), other, 0);
         }
@@ -219,7 +224,7 @@ fn names_what_differs() {
             change(&mut device);
             check_device(&good.memory, good.tables.unit(), &device)
         };
-        let mismatch = |field| Err(Refusal::Mismatch(field, bdf));
+        let mismatch = |field| Err(Flaw::Mismatch(field, bdf));
         let elsewhere = table(0xabc_d000);
         assert_eq!(verdict(&|_| {}), Ok(()));
         assert_eq!(verdict(&|d| d.domain_id.0 = 99), mismatch(Field::DomainId));
@@ -241,10 +246,10 @@ fn names_what_differs() {
             }
         }
         let gone = Bdf::new(3, 0x92);
-        let missing = Err(Refusal::Missing(Entry::Context, gone));
+        let missing = Err(Flaw::Missing(Entry::Context, gone));
         assert_eq!(verdict(&|d| d.bdf = gone), missing);
         let gone = Bdf::new(8, 0x92);
-        let missing = Err(Refusal::Missing(Entry::Root, gone));
+        let missing = Err(Flaw::Missing(Entry::Root, gone));
         assert_eq!(verdict(&|d| d.bdf = gone), missing);
     }
 }
@@ -254,13 +259,13 @@ fn refuses_records_that_contradict_each_other() {
     for (mode, format) in formats() {
         let mut machine = machine(format, mode, &BDFS);
         machine.devices.push(machine.devices[0]);
-        assert_eq!(machine.check(), Err(Refusal::Duplicate(BDFS[0])));
+        assert_eq!(machine.check(), Err(Flaw::Duplicate(BDFS[0])));
         machine.devices.pop();
         machine.tables.mode = match mode {
             Mode::Legacy => Mode::Scalable,
             Mode::Scalable => Mode::Legacy,
         };
-        assert!(matches!(machine.check(), Err(Refusal::WrongMode(_))));
+        assert!(matches!(machine.check(), Err(Flaw::WrongMode(_))));
     }
 }
 
@@ -277,7 +282,7 @@ fn accepts_what_a_scrub_leaves() {
         let bdfs: Vec<_> = BDFS.into_iter().chain(others).collect();
         let mut machine = machine(format, mode, &bdfs);
         machine.devices.truncate(BDFS.len());
-        assert!(matches!(machine.check(), Err(Refusal::Unexpected(..))));
+        assert!(matches!(machine.check(), Err(Flaw::Unexpected(..))));
 
         let devices = &machine.devices;
         let entries = devices
@@ -322,13 +327,13 @@ proptest! {
         }
         let mode = if scalable { Mode::Scalable } else { Mode::Legacy };
         let tables = Tables { mode, root: 0 };
-        let size = hitless_core::vtd::scalable::DirectorySize::from_code(size).expect("0 to 7");
+        let size = hitless_core::iommu::vtd::scalable::DirectorySize::from_code(size).expect("0 to 7");
         let device = AdoptedDevice {
             bdf: Bdf(bdf),
             context_table: table(0x1000),
             domain_id: DomainId(5),
             page_table: table(0x4000),
-            format: Format::second_stage(4).expect("4"),
+            format: Format::vtdss(4).expect("4"),
             device_tlb: false,
             scalable: scalable.then(|| AdoptedPasid {
                 directory: table(0x2000),

@@ -4,10 +4,13 @@
 
 use std::collections::HashMap;
 
-use hitless_core::vtd::legacy::{self, ContextTarget};
-use hitless_core::vtd::page_table::Format;
-use hitless_core::vtd::scalable::{PasidEntry, PasidTarget};
-use hitless_core::vtd::{Bdf, DomainId, Mode};
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::pt::format::Format;
+use hitless_core::iommu::vtd::legacy::{self, ContextTarget};
+use hitless_core::iommu::vtd::mode::Mode;
+use hitless_core::iommu::vtd::pasid::PasidEntry;
+use hitless_core::iommu::vtd::pasid::PasidTarget;
 use hitless_sim::build::entry;
 use hitless_sim::memory::width;
 use hitless_sim::unit::Caches;
@@ -54,7 +57,7 @@ impl Machine {
 }
 
 fn second(levels: u32) -> Format {
-    Format::second_stage(levels).expect("3 to 5")
+    Format::vtdss(levels).expect("3 to 5")
 }
 
 #[test]
@@ -103,7 +106,7 @@ fn scalable_faults() {
 
 #[test]
 fn first_stage_faults() {
-    let format = Format::first_stage(4).expect("4");
+    let format = Format::x86_64(4).expect("4");
     let machine = machine(Mode::Scalable, format);
     assert_eq!(machine.dma(DEVICE, IOVA | 7, Access::Read), Ok(PAGE | 7));
     assert_eq!(machine.fault(IOVA, Access::Write), 0x85);
@@ -119,7 +122,7 @@ fn caches_hold_until_they_are_invalidated() {
     for (mode, format) in [
         (Mode::Legacy, second(4)),
         (Mode::Scalable, second(4)),
-        (Mode::Scalable, Format::first_stage(4).expect("4")),
+        (Mode::Scalable, Format::x86_64(4).expect("4")),
     ] {
         let machine = machine(mode, format);
         let mut unit = Unit::new(mode, machine.tables.root, Caches::UNIT);
@@ -301,7 +304,7 @@ fn legacy_agrees(drawn: &Drawn) -> Verdict {
 
 fn scalable_agrees(drawn: &Drawn) -> Verdict {
     let format = if drawn.first_stage {
-        Format::first_stage(drawn.levels.max(4)).expect("4 or 5")
+        Format::x86_64(drawn.levels.max(4)).expect("4 or 5")
     } else {
         second(drawn.levels)
     };

@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the planner of a swap refuses, field by field.
 
-use hitless_core::vtd::legacy::{self, ContextTarget};
-use hitless_core::vtd::page_table::FirstStageLevels;
-use hitless_core::vtd::scalable::{PasidEntry, PasidTarget};
-use hitless_core::vtd::swap::{plan_context, plan_pasid, Capabilities, Plan, Step};
-use hitless_core::vtd::{DomainId, Entry, Field, Levels, Refusal};
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::flaw::Entry;
+use hitless_core::iommu::flaw::Field;
+use hitless_core::iommu::flaw::Flaw;
+use hitless_core::iommu::plan::Plan;
+use hitless_core::iommu::plan::Step;
+use hitless_core::iommu::pt::vtdss::Levels;
+use hitless_core::iommu::pt::x86_64;
+use hitless_core::iommu::vtd::legacy::{self, ContextTarget};
+use hitless_core::iommu::vtd::pasid::PasidEntry;
+use hitless_core::iommu::vtd::pasid::PasidTarget;
+use hitless_core::iommu::vtd::swap::plan_context;
+use hitless_core::iommu::vtd::swap::plan_pasid;
+use hitless_core::iommu::vtd::swap::Capabilities;
 use hitless_sim::memory::{table, width};
 
 const CAPABLE: Capabilities = Capabilities {
@@ -31,7 +40,7 @@ fn first_stage() -> PasidEntry {
     PasidEntry {
         target: PasidTarget::FirstStage {
             table: table(0x1000),
-            levels: FirstStageLevels::Four,
+            levels: x86_64::Levels::Four,
             address_width: Levels::Four,
             supervisor_requests: false,
             write_protect: false,
@@ -51,7 +60,7 @@ fn moved(mut entry: PasidEntry) -> PasidEntry {
     entry
 }
 
-fn swap(old: PasidEntry, new: PasidEntry) -> Result<Plan, Refusal> {
+fn swap(old: PasidEntry, new: PasidEntry) -> Result<Plan, Flaw> {
     plan_pasid(old.encode(), new.encode(), 0, CAPABLE, width())
 }
 
@@ -83,7 +92,7 @@ fn each_field_of_a_pasid_entry_that_differs_is_named() {
         }),
         (Field::PagingMode, first_stage(), |e| {
             if let PasidTarget::FirstStage { levels, .. } = &mut e.target {
-                *levels = FirstStageLevels::Five;
+                *levels = x86_64::Levels::Five;
             }
         }),
         (Field::SupervisorRequest, first_stage(), |e| {
@@ -118,13 +127,13 @@ fn each_field_of_a_pasid_entry_that_differs_is_named() {
         let mut new = moved(old);
         assert!(swap(old, new).is_ok());
         change(&mut new);
-        assert_eq!(swap(old, new), Err(Refusal::Differs(field)));
+        assert_eq!(swap(old, new), Err(Flaw::Differs(field)));
     }
     for (old, new) in [
         (second_stage(), moved(first_stage())),
         (first_stage(), moved(second_stage())),
     ] {
-        let refusal = Refusal::Differs(Field::TranslationType);
+        let refusal = Flaw::Differs(Field::TranslationType);
         assert_eq!(swap(old, new), Err(refusal));
     }
 }
@@ -132,8 +141,8 @@ fn each_field_of_a_pasid_entry_that_differs_is_named() {
 #[test]
 fn entries_that_cannot_be_swapped_are_refused() {
     let old = second_stage();
-    assert_eq!(swap(old, old), Err(Refusal::SameTable));
-    let absent = Err(Refusal::NotPresent(Entry::Pasid));
+    assert_eq!(swap(old, old), Err(Flaw::SameTable));
+    let absent = Err(Flaw::NotPresent(Entry::Pasid));
     let new = moved(old).encode();
     assert_eq!(plan_pasid([0; 8], new, 0, CAPABLE, width()), absent);
     assert_eq!(plan_pasid(new, [0; 8], 0, CAPABLE, width()), absent);
@@ -143,7 +152,7 @@ fn entries_that_cannot_be_swapped_are_refused() {
         },
         ..old
     };
-    let untranslated = Err(Refusal::TranslationType(Entry::Pasid));
+    let untranslated = Err(Flaw::TranslationType(Entry::Pasid));
     assert_eq!(swap(old, through), untranslated);
     assert_eq!(swap(through, old), untranslated);
 }
@@ -167,11 +176,11 @@ fn contexts_that_cannot_be_swapped_are_refused() {
     };
     let old = context(0x1000);
     let new = context(0x2000);
-    assert_eq!(swap(old, old, CAPABLE), Err(Refusal::SameTable));
+    assert_eq!(swap(old, old, CAPABLE), Err(Flaw::SameTable));
 
     let mut silent = new;
     silent.fault_processing_disabled = true;
-    let refusal = Refusal::Differs(Field::FaultProcessing);
+    let refusal = Flaw::Differs(Field::FaultProcessing);
     assert_eq!(swap(old, silent, CAPABLE), Err(refusal));
 
     let through = legacy::ContextEntry {
@@ -180,11 +189,11 @@ fn contexts_that_cannot_be_swapped_are_refused() {
         },
         ..new
     };
-    let untranslated = Err(Refusal::TranslationType(Entry::Context));
+    let untranslated = Err(Flaw::TranslationType(Entry::Context));
     assert_eq!(swap(old, through, CAPABLE), untranslated);
     assert_eq!(swap(through, old, CAPABLE), untranslated);
 
-    let absent = Err(Refusal::NotPresent(Entry::Context));
+    let absent = Err(Flaw::NotPresent(Entry::Context));
     assert_eq!(plan_context([0; 2], new.encode(), CAPABLE, width()), absent);
     assert_eq!(plan_context(old.encode(), [0; 2], CAPABLE, width()), absent);
 }
@@ -200,7 +209,7 @@ fn two_words_need_a_compare_exchange() {
     assert!(plan_context(old, new.encode(), narrow, width()).is_ok());
     new.domain_id.0 += 1;
     let plan = plan_context(old, new.encode(), narrow, width());
-    assert_eq!(plan, Err(Refusal::NeedsCompareExchange128));
+    assert_eq!(plan, Err(Flaw::NeedsCompareExchange128));
     assert!(plan_context(old, new.encode(), CAPABLE, width()).is_ok());
 }
 
@@ -228,7 +237,7 @@ fn a_device_tlb_in_use_is_not_taken_away() {
         let plan = plan_context(with(0x1000, old), with(0x2000, new), capabilities, width());
         match accepted {
             true => assert!(plan.is_ok()),
-            false => assert_eq!(plan, Err(Refusal::Differs(Field::TranslationType))),
+            false => assert_eq!(plan, Err(Flaw::Differs(Field::TranslationType))),
         }
     }
 }

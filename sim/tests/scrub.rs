@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hitless_core::vtd::page_table::Format;
-use hitless_core::vtd::scrub::{scrub, Kept, Scrub};
-use hitless_core::vtd::{Bdf, DomainId, Mode, Unit};
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::pt::format::Format;
+use hitless_core::iommu::vtd::mode::Mode;
+use hitless_core::iommu::vtd::mode::UnitTables;
+use hitless_core::iommu::vtd::scrub::{scrub, Kept, Scrub};
 use hitless_sim::build::entry;
 use hitless_sim::memory::table;
 use hitless_sim::unit::Caches;
@@ -24,7 +27,7 @@ struct Machine {
 fn machine(mode: Mode, devices: &BTreeSet<Bdf>) -> Machine {
     let memory = PhysicalMemory::new();
     let tables = Tables::new(&memory, mode);
-    let mut page_table = PageTable::new(&memory, Format::second_stage(4).expect("4"));
+    let mut page_table = PageTable::new(&memory, Format::vtdss(4).expect("4"));
     page_table.map(&memory, IOVA, PAGE, 12, true);
     let words = entry(mode, &page_table, DomainId(5));
     for bdf in devices {
@@ -59,9 +62,9 @@ fn kept(mode: Mode, bus: u8, records: &Records) -> Kept {
     Kept::on_bus(mode, bus, records)
 }
 
-fn run(memory: &PhysicalMemory, unit: Unit, records: &Records) -> u64 {
+fn run(memory: &PhysicalMemory, unit: UnitTables, records: &Records) -> u64 {
     let on_bus = |bus| kept(unit.mode, bus, records);
-    let clear = |clear: hitless_core::vtd::scrub::Clear| {
+    let clear = |clear: hitless_core::iommu::vtd::scrub::Clear| {
         memory.write(clear.table.get(), clear.index, 0);
         Ok(())
     };

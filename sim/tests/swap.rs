@@ -10,8 +10,8 @@ use common::{
     alterations, busy, is_caught, legacy_scenarios, scalable_scenarios, scenarios, Alteration,
     Scenario, Stage, Violation, DEVICE,
 };
-use hitless_core::vtd::swap::Step;
-use hitless_core::vtd::Mode;
+use hitless_core::iommu::plan::Step;
+use hitless_core::iommu::vtd::mode::Mode;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;

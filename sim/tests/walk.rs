@@ -2,12 +2,24 @@
 //! The walker lists exactly the tables that were built, translates as hardware does, and comes to an
 //! end on anything.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hitless_core::vtd::page_table::{
-    for_each_table, translate, Format, Order, Stopped, Table, TableWalk,
-};
-use hitless_core::vtd::{Bdf, DomainId, Mode, Refusal, WORDS_PER_TABLE};
+use hitless_core::error::Error;
+use hitless_core::iommu::address::TableAddress;
+
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::flaw::Flaw;
+use hitless_core::iommu::memory::WORDS_PER_TABLE;
+use hitless_core::iommu::pt::format::Format;
+use hitless_core::iommu::pt::handover::{hand_over, release, take_back};
+use hitless_core::iommu::pt::table::Table;
+use hitless_core::iommu::pt::translate::translate;
+use hitless_core::iommu::pt::walk::Order;
+use hitless_core::iommu::pt::walk::TablePage;
+use hitless_core::iommu::pt::walk::TableWalk;
+use hitless_core::iommu::vtd::mode::Mode;
 use hitless_sim::build::entry;
 use hitless_sim::memory::{table, width};
 use hitless_sim::unit::Caches;
@@ -16,8 +28,8 @@ use proptest::prelude::*;
 
 fn formats() -> impl Strategy<Value = Format> {
     prop_oneof![
-        (3u32..=5).prop_map(|levels| Format::second_stage(levels).expect("3 to 5")),
-        (4u32..=5).prop_map(|levels| Format::first_stage(levels).expect("4 or 5")),
+        (3u32..=5).prop_map(|levels| Format::vtdss(levels).expect("3 to 5")),
+        (4u32..=5).prop_map(|levels| Format::x86_64(levels).expect("4 or 5")),
     ]
 }
 
@@ -68,7 +80,7 @@ fn build(format: Format, regions: &Regions) -> Built {
     }
 }
 
-fn collect(built: &Built, order: Order, limit: u64) -> Result<Vec<Table>, Refusal> {
+fn collect(built: &Built, order: Order, limit: u64) -> Result<Vec<TablePage>, Flaw> {
     let root = table(built.table.root);
     let mut walk = TableWalk::new(root, built.table.format, width(), order, limit);
     let mut tables = Vec::new();
@@ -94,7 +106,7 @@ proptest! {
             tables.sort();
             prop_assert_eq!(&tables, &expected);
         }
-        prop_assert_eq!(collect(&built, Order::ParentsFirst, count - 1), Err(Refusal::TooManyTables));
+        prop_assert_eq!(collect(&built, Order::ParentsFirst, count - 1), Err(Flaw::TooManyTables));
     }
 
     /// A table comes before (or after) all those below it, so that tables can be freed on the way.
@@ -192,7 +204,7 @@ fn words() -> impl Strategy<Value = u64> {
 /// A right that is missing anywhere on the way is missing for the page, for us and for hardware.
 #[test]
 fn rights_of_the_whole_way_count() {
-    for format in [Format::second_stage(4), Format::first_stage(4)] {
+    for format in [Format::vtdss(4), Format::x86_64(4)] {
         let format = format.expect("4");
         let memory = PhysicalMemory::new();
         let mut built = PageTable::new(&memory, format);
@@ -229,30 +241,126 @@ fn rights_of_the_whole_way_count() {
 #[test]
 fn cycles_are_refused() {
     let memory = PhysicalMemory::new();
-    let format = Format::second_stage(4).expect("4");
+    let format = Format::vtdss(4).expect("4");
     let mut built = PageTable::new(&memory, format);
     built.map(&memory, 0, 0x0100_0000_0000, 12, true);
     // The second level points back to the top.
     let second = built.tables[2];
     assert_eq!(second.level, 2);
     memory.write(second.address.get(), 9, built.root | 3);
-    let visit = |_| Ok::<(), ()>(());
     let root = table(built.root);
-    let result = for_each_table(&memory, root, format, width(), u64::MAX, visit);
-    assert_eq!(result, Err(Stopped::Refused(Refusal::Cycle)));
+    let mut walk = TableWalk::new(root, format, width(), Order::ParentsFirst, u64::MAX);
+    let refused = loop {
+        match walk.next(&memory) {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(refused, Err(Flaw::Cycle));
 }
 
-#[test]
-fn the_visitor_can_stop() {
-    let memory = PhysicalMemory::new();
-    let format = Format::first_stage(4).expect("4");
-    let mut built = PageTable::new(&memory, format);
-    built.map(&memory, 0, 0x0100_0000_0000, 12, true);
-    let root = table(built.root);
-    let visit = |table: Table| if table.level == 2 { Err(table) } else { Ok(()) };
-    let result = for_each_table(&memory, root, format, width(), u64::MAX, visit);
-    assert_eq!(result, Err(Stopped::Visitor(built.tables[2])));
-    let visit = |_| Ok::<(), ()>(());
-    let result = for_each_table(&memory, root, format, width(), u64::MAX, visit);
-    assert_eq!(result, Ok(4));
+fn of_domain(built: &PageTable) -> Table {
+    Table {
+        top: table(built.root),
+        format: built.format,
+        incoherent: false,
+        snoop: false,
+    }
+}
+
+fn addresses(built: &PageTable) -> BTreeSet<u64> {
+    let tables = built.tables.iter();
+    tables.map(|table| table.address.get()).collect()
+}
+
+proptest! {
+    /// Whenever it fails, nothing is handed over; if it does not, everything is, and can be taken back.
+    #[test]
+    fn all_tables_are_handed_over_or_none(
+        format in formats(),
+        regions in regions(),
+        fail: prop::sample::Index,
+    ) {
+        let built = build(format, &regions);
+        let (memory, domain) = (&built.memory, of_domain(&built.table));
+        let all = addresses(&built.table);
+        let fail = fail.index(all.len() + 1);
+        let handed = RefCell::new(BTreeSet::new());
+        let undo = |page: TableAddress| assert!(handed.borrow_mut().remove(&page.get()));
+        let keep = |page: TableAddress| {
+            let mut handed = handed.borrow_mut();
+            if handed.len() == fail {
+                return Err(fail);
+            }
+            assert!(handed.insert(page.get()), "no page twice");
+            Ok(())
+        };
+        let result = hand_over(memory, &domain, u64::MAX, keep, undo);
+        if fail < all.len() {
+            prop_assert_eq!(result, Err(Error::Lender(fail)));
+            prop_assert!(handed.borrow().is_empty());
+            return Ok(());
+        }
+        prop_assert_eq!(result, Ok(all.len() as u64));
+        prop_assert_eq!(&*handed.borrow(), &all);
+        take_back(memory, &domain, all.len() as u64, undo);
+        prop_assert!(handed.borrow().is_empty());
+        // One too few is none.
+        let limit = all.len() as u64 - 1;
+        let keep = |page: TableAddress| {
+            handed.borrow_mut().insert(page.get());
+            Ok::<(), ()>(())
+        };
+        let result = hand_over(memory, &domain, limit, keep, undo);
+        prop_assert_eq!(result, Err(Flaw::TooManyTables.into()));
+        prop_assert!(handed.borrow().is_empty());
+    }
+
+    /// What was handed over comes back, once, and nothing else is read or given out, whatever the tables
+    /// point to.
+    #[test]
+    fn only_what_was_handed_over_is_released(
+        format in formats(),
+        regions in regions(),
+        lost in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        links in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0_usize..512), 0..6),
+        fewer in 0_u64..3,
+    ) {
+        let built = build(format, &regions);
+        let memory = &built.memory;
+        let mut ours = addresses(&built.table);
+        let all: Vec<_> = ours.iter().copied().collect();
+        for index in &lost {
+            let page = *index.get(&all);
+            ours.remove(&page);
+            // It is somebody else's now: to read it is to walk garbage.
+            memory.free(page);
+        }
+        // Pointers from anywhere to anywhere: twice to one table, in a circle, to what is lost.
+        for (from, to, index) in &links {
+            let from = *from.get(&built.table.tables);
+            if from.level > 1 && ours.contains(&from.address.get()) {
+                memory.write(from.address.get(), *index, *to.get(&all) | 0b10_0111);
+            }
+        }
+        let before = ours.clone();
+        let left = RefCell::new(ours);
+        let tables = (all.len() as u64).saturating_sub(fewer).max(1);
+        let released = release(
+            memory,
+            &of_domain(&built.table),
+            tables,
+            |page| left.borrow().contains(&page.get()),
+            |page| {
+                assert!(left.borrow_mut().remove(&page.get()), "once");
+                memory.free(page.get());
+            },
+        );
+        prop_assert_eq!(released.freed, (before.len() - left.borrow().len()) as u64);
+        prop_assert!(released.freed <= tables);
+        if lost.is_empty() && links.is_empty() && fewer == 0 {
+            prop_assert!(left.borrow().is_empty());
+            prop_assert_eq!((released.missing, released.foreign, released.flaw), (0, 0, None));
+        }
+    }
 }

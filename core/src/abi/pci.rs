@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! PCI functions that take part: devices and the bridges above them.
 //!
-//! Compatible string `hitless-pci-v1`. One page; an entry whose `kind` is 0 is free. Written at
-//! preserve, read by the incoming kernel from PCI enumeration until the device's file is finished.
+//! Compatible string `hitless-pci-v1`. Written at preserve, read by the incoming kernel from PCI
+//! enumeration until the device's file is finished.
 
 use zerocopy::little_endian::{U16, U32};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
-
-use super::header::HeaderSer;
 
 /// Magic number.
 pub const MAGIC: [u8; 8] = *b"hitl-pci";
@@ -15,28 +13,30 @@ pub const MAGIC: [u8; 8] = *b"hitl-pci";
 pub const VERSION: u32 = 1;
 /// Bits of `required` that are known: none yet.
 pub const KNOWN_REQUIRED: u64 = 0;
-/// Devices and bridges that the page has room for.
-pub const DEVICES: usize = 126;
 
-/// `DeviceSer::kind`: free.
-pub const KIND_FREE: u16 = 0;
-/// `DeviceSer::kind`: a device with a file of its own.
-pub const KIND_ENDPOINT: u16 = 1;
-/// `DeviceSer::kind`: a bridge above one.
-pub const KIND_BRIDGE: u16 = 2;
+/// `FunctionSer::kind`: a device with a file of its own.
+pub const KIND_ENDPOINT: u8 = 1;
+/// `FunctionSer::kind`: a bridge above one.
+pub const KIND_BRIDGE: u8 = 2;
 
 /// One function.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub struct DeviceSer {
-    /// PCI segment.
-    pub segment: U32,
+pub struct FunctionSer {
+    /// `KIND_*`.
+    pub kind: u8,
+    /// 0.
+    pub reserved: u8,
     /// Bus, device and function.
     pub bdf: U16,
-    /// `KIND_*`.
-    pub kind: U16,
-    /// Devices below a bridge that take part; 1 for a device.
-    pub users: U32,
+    /// PCI segment.
+    pub segment: U32,
+    /// Key of the bridge above; 0 on a root bus.
+    pub upstream: U32,
+    /// 0.
+    pub reserved_path: U32,
+    /// Number of bridges above.
+    pub depth: U16,
     /// Vendor id; this and the identity below are 0 for a bridge.
     pub vendor: U16,
     /// Device id.
@@ -45,26 +45,14 @@ pub struct DeviceSer {
     pub subsystem_vendor: U16,
     /// Subsystem device id.
     pub subsystem_device: U16,
+    /// 0.
+    pub reserved_identity: U16,
     /// Class code and revision.
     pub class_revision: U32,
     /// 0.
-    pub reserved: [u8; 8],
+    pub reserved_end: [u8; 32],
 }
 
-/// The page.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct PciSer {
-    /// Header.
-    pub header: HeaderSer,
-    /// 0.
-    pub reserved: [u8; 32],
-    /// Functions, in no order.
-    pub devices: [DeviceSer; DEVICES],
-}
-
-const _: () = assert!(size_of::<DeviceSer>() == 32);
-const _: () = assert!(core::mem::offset_of!(DeviceSer, users) == 8);
-const _: () = assert!(core::mem::offset_of!(DeviceSer, class_revision) == 20);
-const _: () = assert!(size_of::<PciSer>() == super::PAGE_SIZE);
-const _: () = assert!(core::mem::offset_of!(PciSer, devices) == 64);
+const _: () = assert!(size_of::<FunctionSer>() == super::list::ENTRY_SIZE);
+const _: () = assert!(core::mem::offset_of!(FunctionSer, reserved_path) == 12);
+const _: () = assert!(core::mem::offset_of!(FunctionSer, class_revision) == 28);

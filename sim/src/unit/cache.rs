@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use hitless_core::vtd::{Bdf, DomainId};
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::address::DomainId;
 
 /// A choice of caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One walk: root, context, PASID directory and table, page table.
 
-use hitless_core::vtd::{Bdf, DomainId, Mode};
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::vtd::mode::Mode;
 
 use super::cache::{Tag, Translation, UnitCache, Upper};
 use super::{Access, Dma};

@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A swap on the pretend machine: what is mapped, what the devices do meanwhile, what is checked.
 
-use hitless_core::vtd::page_table::Format;
-use hitless_core::vtd::swap::{plan_context, plan_pasid, Capabilities, Plan, Step};
-use hitless_core::vtd::{Bdf, DomainId, Mode, Refusal};
+use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::flaw::Flaw;
+use hitless_core::iommu::plan::Plan;
+use hitless_core::iommu::plan::Step;
+use hitless_core::iommu::pt::format::Format;
+use hitless_core::iommu::vtd::mode::Mode;
+use hitless_core::iommu::vtd::swap::plan_context;
+use hitless_core::iommu::vtd::swap::plan_pasid;
+use hitless_core::iommu::vtd::swap::Capabilities;
 use hitless_sim::build::{entry, DEVICE_TLB};
 use hitless_sim::memory::width;
 use hitless_sim::unit::Caches;
@@ -145,18 +152,18 @@ fn gaps() -> impl Strategy<Value = Vec<Vec<Activity>>> {
 
 fn legacy_formats() -> impl Strategy<Value = (Mode, Format, Format)> {
     (3u32..=5, 3u32..=5).prop_map(|(old, new)| {
-        let format = |levels| Format::second_stage(levels).expect("3 to 5");
+        let format = |levels| Format::vtdss(levels).expect("3 to 5");
         (Mode::Legacy, format(old), format(new))
     })
 }
 
 fn scalable_formats() -> impl Strategy<Value = (Mode, Format, Format)> {
     let second = (3u32..=5).prop_map(|levels| {
-        let format = Format::second_stage(levels).expect("3 to 5");
+        let format = Format::vtdss(levels).expect("3 to 5");
         (Mode::Scalable, format, format)
     });
     let first = (4u32..=5).prop_map(|levels| {
-        let format = Format::first_stage(levels).expect("4 or 5");
+        let format = Format::x86_64(levels).expect("4 or 5");
         (Mode::Scalable, format, format)
     });
     prop_oneof![second, first]
@@ -290,8 +297,8 @@ impl Stage {
         let flip = |words: &mut Vec<u64>, (word, bit): (usize, u32)| words[word] ^= 1 << bit;
         let (harmless, meaningful) = match (self.scenario.mode, self.scenario.old) {
             (Mode::Legacy, _) => (LEGACY_HARMLESS, LEGACY_HARMLESS),
-            (Mode::Scalable, Format::FirstStage(_)) => (FIRST_STAGE_HARMLESS, PASID_MEANINGFUL),
-            (Mode::Scalable, Format::SecondStage(_)) => (SECOND_STAGE_HARMLESS, PASID_MEANINGFUL),
+            (Mode::Scalable, Format::X86_64(_)) => (FIRST_STAGE_HARMLESS, PASID_MEANINGFUL),
+            (Mode::Scalable, Format::Vtdss(_)) => (SECOND_STAGE_HARMLESS, PASID_MEANINGFUL),
         };
         for index in &alteration.both {
             let bit = *index.get(harmless);
@@ -304,7 +311,7 @@ impl Stage {
         self.place.write(&self.memory, &self.old_words);
     }
 
-    pub(crate) fn plan(&self) -> Result<Plan, Refusal> {
+    pub(crate) fn plan(&self) -> Result<Plan, Flaw> {
         let capabilities = capabilities(&self.scenario);
         match self.scenario.mode {
             Mode::Legacy => {

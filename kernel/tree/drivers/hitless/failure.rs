@@ -2,9 +2,9 @@
 
 //! Refusals to error numbers, in one place, and to the kernel log, once each.
 
+use hitless_core::error::Error as CoreError;
+use hitless_core::iommu::flaw::Flaw;
 use hitless_core::refusal::Refusal;
-use hitless_core::vtd;
-use hitless_core::vtd::page_table::Stopped;
 use kernel::fmt;
 use kernel::prelude::*;
 
@@ -25,9 +25,18 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl From<vtd::Refusal> for Failure {
-    fn from(refusal: vtd::Refusal) -> Self {
-        Self::Refused(refusal.into())
+impl From<Flaw> for Failure {
+    fn from(flaw: Flaw) -> Self {
+        Self::Refused(flaw.into())
+    }
+}
+
+impl From<CoreError<Error>> for Failure {
+    fn from(error: CoreError<Error>) -> Self {
+        match error {
+            CoreError::Refused(refusal) => Self::Refused(refusal),
+            CoreError::Lender(error) => Self::Failed(error),
+        }
     }
 }
 
@@ -40,15 +49,6 @@ impl From<Error> for Failure {
 impl From<kernel::alloc::AllocError> for Failure {
     fn from(error: kernel::alloc::AllocError) -> Self {
         Self::Failed(error.into())
-    }
-}
-
-impl From<Stopped<Error>> for Failure {
-    fn from(stopped: Stopped<Error>) -> Self {
-        match stopped {
-            Stopped::Refused(refusal) => refusal.into(),
-            Stopped::Visitor(error) => error.into(),
-        }
     }
 }
 
@@ -79,6 +79,7 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
     match refusal {
         // The bytes make no sense.
         Refusal::NotARecord(_)
+        | Refusal::Damaged(_)
         | Refusal::Malformed(_)
         | Refusal::Duplicate(_)
         | Refusal::Contradictory(_)
@@ -102,7 +103,7 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::SharedGroup
         | Refusal::UsesAts
         | Refusal::SharedHwpt
-        | Refusal::UnknownUnit
+        | Refusal::OtherIommu
         | Refusal::NoGroup
         | Refusal::DmaBuffer
         | Refusal::NotShmem

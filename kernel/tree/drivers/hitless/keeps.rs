@@ -4,9 +4,9 @@
 //!
 //! They are asked for when a function is found, and renewed whenever what is recorded of it has changed.
 
-use hitless_core::model::{
-    Device,
+use hitless_core::record::pci::{
     DeviceAddress,
+    Function,
     Kind, //
 };
 use kernel::prelude::*;
@@ -28,9 +28,9 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static RENEWAL: Mutex<()> = ();
 }
 
-fn outgoing(device: Option<Device>) -> Keeps {
+fn outgoing(function: Option<Function>) -> Keeps {
     let all = Keeps::NONE.and_if(leaves_out(Part::ClearMaster), Keeps::BUS_MASTER);
-    match device.map(|device| device.kind) {
+    match function.map(|function| function.kind) {
         Some(Kind::Endpoint) => all
             .and_if(!leaves_out(Part::BusMaster), Keeps::BUS_MASTER)
             .and_if(true, Keeps::ATTACHED),
@@ -39,19 +39,19 @@ fn outgoing(device: Option<Device>) -> Keeps {
     }
 }
 
-fn incoming(device: Option<Device>) -> Keeps {
-    let Some(device) = device else {
+fn incoming(function: Option<Function>) -> Keeps {
+    let Some(function) = function else {
         return Keeps::NONE;
     };
     Keeps::ATS
         .and_if(!leaves_out(Part::Reset), Keeps::STATE)
         .and_if(!leaves_out(Part::PowerState), Keeps::POWER)
-        .and_if(device.kind == Kind::Endpoint, Keeps::CLOSED)
+        .and_if(function.kind == Kind::Endpoint, Keeps::CLOSED)
 }
 
 /// The bits of the function at an address.
 pub(crate) fn of(address: DeviceAddress) -> Keeps {
-    let gone = outgoing(OUTGOING.lock().device(address));
+    let gone = outgoing(OUTGOING.lock().function(address));
     let came = incoming(INCOMING.lock().keeps(address));
     Keeps(gone.0 | came.0)
 }

@@ -2,33 +2,34 @@
 
 //! State given to the next kernel.
 //!
-//! It exists while a preserved file needs it, and consists of two pages. The lock is a leaf but for
-//! those of the allocator and of kexec handover: no seam is called while it is held.
+//! It exists while a preserved file needs it, and consists of records in pages and of the index of their
+//! entries. The lock is a leaf but for those of the allocator and of kexec handover: no seam is called
+//! while it is held.
 
-use hitless_core::model::{
+use hitless_core::record::attachment::{
     Attachment,
-    Device,
-    DeviceAddress,
     Domain,
     DomainKey,
-    Identity,
+    Translation,
     Unit, //
+};
+use hitless_core::record::iommu::Iommu;
+use hitless_core::record::pci::{
+    DeviceAddress,
+    Devices,
+    Function,
+    Identity, //
 };
 use hitless_core::refusal::{
     Family,
     Refusal, //
 };
-use hitless_core::wire::{
-    iommu::Iommu,
-    pci::Devices, //
-};
-use kernel::kho::{
-    self,
-    PreservedPage, //
-};
+use kernel::kho;
 use kernel::prelude::*;
 
 use crate::failure::Outcome;
+use crate::hardware;
+use crate::lent;
 
 kernel::sync::global_lock! {
     // SAFETY: `hitless_init()` initializes it before anything else here runs.
@@ -40,8 +41,8 @@ kernel::sync::global_lock! {
 
 /// The records, each while there is a file that needs it.
 pub(crate) struct Outgoing {
-    pci: Option<Devices<PreservedPage>>,
-    iommu: Option<Iommu<PreservedPage>>,
+    pci: Option<Devices<lent::Outgoing>>,
+    iommu: Option<Iommu<lent::Outgoing>>,
 }
 
 /// What LUO has to have arranged before a handler asks.
@@ -49,11 +50,9 @@ const NO_RECORDS: Refusal = Refusal::NotRecorded(Family::Iommu);
 
 impl Outgoing {
     /// Makes the record of devices; gives its physical address.
-    pub(crate) fn create_pci(&mut self) -> Result<u64> {
-        let page = PreservedPage::new()?;
-        let phys = page.phys();
-        self.pci = Some(Devices::create(page));
-        Ok(phys)
+    pub(crate) fn create_pci(&mut self) -> Outcome<u64> {
+        let devices = self.pci.insert(Devices::create(lent::Outgoing::new())?);
+        Ok(devices.phys())
     }
 
     /// Undo of [`Self::create_pci`].
@@ -62,11 +61,9 @@ impl Outgoing {
     }
 
     /// Makes the record of units, domains and attachments; gives its physical address.
-    pub(crate) fn create_iommu(&mut self) -> Result<u64> {
-        let page = PreservedPage::new()?;
-        let phys = page.phys();
-        self.iommu = Some(Iommu::create(page));
-        Ok(phys)
+    pub(crate) fn create_iommu(&mut self) -> Outcome<u64> {
+        let iommu = Iommu::create(lent::Outgoing::new(), hardware::IN_RECORDS)?;
+        Ok(self.iommu.insert(iommu).phys())
     }
 
     /// Undo of [`Self::create_iommu`].
@@ -92,37 +89,30 @@ impl Outgoing {
         self.iommu.as_ref()?.domain_of(iommufd, token)
     }
 
-    /// Records a device with the bridges above it and hands over the pages that translate for it,
-    /// down to its page table. Pages shared with other devices are handed over once.
+    /// Records a device with the bridges above it, nearest first, and hands over the pages that translate
+    /// for it, down to its page table. Pages shared with other devices are handed over once.
     pub(crate) fn add_device(
         &mut self,
+        address: DeviceAddress,
         identity: Identity,
         bridges: &[DeviceAddress],
         unit: &Unit,
-        attachment: &Attachment,
+        domain: DomainKey,
+        translation: &Translation,
     ) -> Outcome {
         let iommu = self.iommu.as_mut().ok_or(NO_RECORDS)?;
         let pci = self.pci.as_mut().ok_or(NO_RECORDS)?;
-        let address = attachment.address;
-        let mut fresh = KVec::new();
-        for page in attachment.pages(unit.root_table) {
-            if !iommu.uses_page(page) {
-                fresh.push(page, GFP_KERNEL)?;
-            }
-        }
 
-        iommu.add_attachment(unit, attachment)?;
-        if let Err(refusal) = pci.add(address, identity, bridges.iter().copied()) {
+        iommu.add_attachment(unit, address, domain, translation)?;
+        if let Err(error) = pci.add(address, identity, bridges.iter().copied()) {
             iommu.remove_attachment(address);
-            return Err(refusal.into());
+            return Err(error.into());
         }
-        for (done, page) in fresh.iter().enumerate() {
-            if let Err(error) = kho::preserve_page(*page) {
-                fresh
-                    .iter()
-                    .take(done)
-                    .for_each(|page| kho::unpreserve_page(*page));
-                pci.remove(address, bridges.iter().copied());
+        for (done, page) in iommu.pages_alone(address).enumerate() {
+            if let Err(error) = kho::preserve_page(page) {
+                let preserved = iommu.pages_alone(address).take(done);
+                preserved.for_each(kho::unpreserve_page);
+                pci.remove(address);
                 iommu.remove_attachment(address);
                 return Err(error.into());
             }
@@ -131,51 +121,44 @@ impl Outgoing {
     }
 
     /// Undo of [`Self::add_device`].
-    pub(crate) fn remove_device(&mut self, address: DeviceAddress, bridges: &[DeviceAddress]) {
+    pub(crate) fn remove_device(&mut self, address: DeviceAddress) {
         if let Some(pci) = &mut self.pci {
-            pci.remove(address, bridges.iter().copied());
+            pci.remove(address);
         }
-        let Some(iommu) = &mut self.iommu else {
-            return;
-        };
-        let Some(attachment) = iommu.attachment(address) else {
-            return;
-        };
-        let Some(unit) = iommu.unit(attachment.register_base) else {
-            return;
-        };
-        iommu.remove_attachment(address);
-        attachment
-            .pages(unit.root_table)
-            .filter(|page| !iommu.uses_page(*page))
-            .for_each(kho::unpreserve_page);
+        if let Some(iommu) = &mut self.iommu {
+            iommu
+                .pages_alone(address)
+                .for_each(kho::unpreserve_page);
+            iommu.remove_attachment(address);
+        }
     }
 
     /// The device or bridge at an address, if it takes part.
-    pub(crate) fn device(&self, address: DeviceAddress) -> Option<Device> {
-        self.pci.as_ref()?.find(address)
+    pub(crate) fn function(&self, address: DeviceAddress) -> Option<Function> {
+        self.pci.as_ref()?.find(address)?.ok()
     }
 
     /// A device's attachment, with its unit and its domain.
     pub(crate) fn attached(&self, address: DeviceAddress) -> Option<(Unit, Attachment, Domain)> {
         let iommu = self.iommu.as_ref()?;
-        let attachment = iommu.attachment(address)?;
-        let unit = iommu.unit(attachment.register_base)?;
-        Some((unit, attachment, iommu.domain(attachment.domain)?))
+        let attachment = iommu.attachment(address)?.ok()?;
+        let unit = iommu.unit_of(&attachment).ok()?;
+        Some((unit, attachment, iommu.domain(attachment.domain).ok()?))
     }
 
-    /// The unit with a register base, if devices behind it take part.
-    pub(crate) fn unit(&self, register_base: u64) -> Option<Unit> {
-        self.iommu.as_ref()?.unit(register_base)
+    /// The unit with a register base, if devices behind it take part. Any context.
+    pub(crate) fn unit(&self, base: u64) -> Option<Unit> {
+        self.iommu.as_ref()?.unit(base)?.ok()
     }
 
-    /// The attachments to a unit.
-    pub(crate) fn attachments_of(
+    /// The devices behind a unit that are on one bus. Any context.
+    pub(crate) fn on_bus(
         &self,
-        register_base: u64,
+        base: u64,
+        segment: u32,
+        bus: u8,
     ) -> impl Iterator<Item = Attachment> + '_ {
-        self.iommu
-            .iter()
-            .flat_map(move |iommu| iommu.attachments_of(register_base))
+        let iommu = self.iommu.iter();
+        iommu.flat_map(move |iommu| iommu.on_bus(base, segment, bus))
     }
 }

@@ -6,7 +6,6 @@
 
 #![expect(unsafe_code, reason = "calls of C")]
 
-pub(crate) mod convert;
 pub(crate) mod image;
 pub(crate) mod iommu;
 pub(crate) mod iommufd;

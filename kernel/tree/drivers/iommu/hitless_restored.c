@@ -155,16 +155,16 @@ static u32 arrival_facts(struct pci_dev *pdev, bool alone)
 struct iommu_domain *hitless_domain_restore(struct device *dev, bool alone)
 {
 	const struct hitless_iommu_ops *ops = ops_of(dev);
-	struct hitless_attachment arrived;
 	struct hitless_domain *restored;
 	struct pci_dev *pdev;
+	u64 key;
 
 	if (!ops)
 		return NULL;
 	pdev = to_pci_dev(dev);
 	switch (hitless_iommu_arrives(pci_domain_nr(pdev->bus),
 				      pci_dev_id(pdev),
-				      arrival_facts(pdev, alone), &arrived)) {
+				      arrival_facts(pdev, alone), &key)) {
 	case HITLESS_ARRIVES_ORDINARY:
 		return NULL;
 	case HITLESS_ARRIVES_STOPPED:
@@ -175,7 +175,7 @@ struct iommu_domain *hitless_domain_restore(struct device *dev, bool alone)
 	}
 
 	guard(mutex)(&restored_lock);
-	restored = restored_get(arrived.domain);
+	restored = restored_get(key);
 	if (!restored) {
 		dev_err(dev, "hitless: no memory for its restored domain\n");
 		stop_device(pdev);
@@ -183,8 +183,6 @@ struct iommu_domain *hitless_domain_restore(struct device *dev, bool alone)
 	}
 	restored->domain.owner = dev_iommu_ops(dev);
 	ops->take_over(dev);
-	dev_info(dev, "hitless: restored domain attached, domain id %u\n",
-		 arrived.domain_id);
 	return &restored->domain;
 }
 

@@ -2,15 +2,13 @@
 
 //! What the IOMMU core and the drivers of units ask, whatever the hardware.
 
-use hitless_core::model::{
-    ArrivalFacts,
-    DeviceAddress,
-    DomainKey, //
-};
-use hitless_core::rules::arrival::{
+use hitless_core::record::attachment::DomainKey;
+use hitless_core::record::pci::DeviceAddress;
+use hitless_core::record::set::Verdict;
+use hitless_core::rules::pci::{
     arrival,
     Arrival,
-    Recorded, //
+    ArrivalFacts, //
 };
 use kernel::bindings;
 use kernel::prelude::*;
@@ -23,7 +21,6 @@ use crate::part::{
     Part, //
 };
 use crate::running;
-use crate::seam::convert;
 use crate::tables;
 
 const ORDINARY: bindings::hitless_arrival = bindings::hitless_arrival_HITLESS_ARRIVES_ORDINARY;
@@ -34,39 +31,37 @@ const STOPPED: bindings::hitless_arrival = bindings::hitless_arrival_HITLESS_ARR
 ///
 /// # Safety
 ///
-/// `out` must be valid for writing.
+/// `domain` must be valid for writing.
 #[export]
 pub(crate) unsafe extern "C" fn hitless_iommu_arrives(
     segment: u32,
     bdf: u16,
     facts: u32,
-    out: *mut bindings::hitless_attachment,
+    domain: *mut u64,
 ) -> bindings::hitless_arrival {
     let address = DeviceAddress { segment, bdf };
+    let facts = ArrivalFacts(facts);
     if leaves_out(Part::DefaultDomain) {
         return ORDINARY;
     }
-    // Even if hitless is switched off: a device may be running that this kernel knows nothing of.
-    let recorded = if running::is() {
-        INCOMING.lock().recorded(address)
+    // Even if hitless is switched off a device may be running, which this kernel knows nothing of.
+    let arrives = if running::is() {
+        INCOMING.lock().arrival(address, facts)
     } else {
-        Recorded::Nothing
+        arrival(facts, &Verdict::Unknown, false)
     };
-    match arrival(ArrivalFacts(facts), recorded) {
+    match arrives {
         Arrival::Ordinary => ORDINARY,
         Arrival::Stopped(refusal) => {
             pr_err!("device {}: {}: stopped\n", Text(address), Text(refusal));
             STOPPED
         }
-        Arrival::Restored => match INCOMING.lock().attachment(address) {
-            Ok(Some((attachment, domain))) => {
-                let attachment = convert::attachment_to_c(&attachment, &domain);
-                // SAFETY: By the safety requirement.
-                unsafe { out.write(attachment) };
-                RESTORED
-            }
-            _ => STOPPED,
-        },
+        Arrival::Restored(key) => {
+            // SAFETY: By the safety requirement.
+            unsafe { domain.write(key.get().into()) };
+            pr_info!("device {} runs on domain {}\n", Text(address), key.get());
+            RESTORED
+        }
     }
 }
 
@@ -81,11 +76,7 @@ pub(crate) unsafe extern "C" fn hitless_iommu_stopped(segment: u32, bdf: u16) {
     if !running::is() {
         return;
     }
-    let stopped = INCOMING.lock().device_stopped(address);
-    if stopped.is_err() {
-        // It is kept for a user who cannot take it, which costs the device and nothing else.
-        pr_err!("no memory to give device {} up\n", Text(address));
-    }
+    INCOMING.lock().device_stopped(address);
     keeps::renew(address);
 }
 
@@ -101,7 +92,10 @@ pub(crate) unsafe extern "C" fn hitless_iommu_left(segment: u32, bdf: u16, took_
         return -1;
     }
     let unused = INCOMING.lock().device_left(address);
-    unused.filter(|_| !took_id).map_or(-1, c_int::from)
+    unused
+        .filter(|_| !took_id)
+        .and_then(|id| c_int::try_from(id).ok())
+        .unwrap_or(-1)
 }
 
 /// How many devices that arrived on a restored domain still use it.
@@ -111,10 +105,9 @@ pub(crate) unsafe extern "C" fn hitless_iommu_left(segment: u32, bdf: u16, took_
 /// None.
 #[export]
 pub(crate) unsafe extern "C" fn hitless_iommu_users(domain: u64) -> c_uint {
-    let devices = DomainKey::from_u64(domain)
+    DomainKey::from_u64(domain)
         .filter(|_| running::is())
-        .map_or(0, |key| INCOMING.lock().devices_of(key));
-    c_uint::try_from(devices).unwrap_or(c_uint::MAX)
+        .map_or(0, |key| INCOMING.lock().users(key))
 }
 
 /// A restored domain is gone from hardware and caches.
@@ -134,10 +127,3 @@ pub(crate) unsafe extern "C" fn hitless_iommu_release(domain: u64) {
         pr_info!("released domain {}: {} tables\n", domain, released.tables);
     }
 }
-
-/// Facts by the names of core and of the contract, which must be the same bits.
-const _: () = {
-    assert!(ArrivalFacts::ALONE == bindings::HITLESS_ARRIVES_ALONE);
-    assert!(ArrivalFacts::BUS_MASTER == bindings::HITLESS_ARRIVES_BUS_MASTER);
-    assert!(ArrivalFacts::BLOCKED == bindings::HITLESS_ARRIVES_BLOCKED);
-};

@@ -2,6 +2,7 @@
 
 //! What memfds ask.
 
+use hitless_core::rules::memory::stays_pinned;
 use kernel::bindings;
 use kernel::liveupdate::IncomingFiles;
 use kernel::prelude::*;
@@ -28,6 +29,6 @@ pub(crate) unsafe extern "C" fn hitless_memory_is_mapped(
     }
     // SAFETY: By the safety requirement.
     let files = unsafe { IncomingFiles::from_raw(args) };
-    let mut iommufds = files.data_of::<IommufdHandler>();
-    iommufds.any(|iommufd| INCOMING.lock().is_iommufd_outstanding(iommufd))
+    let iommufds = files.data_of::<IommufdHandler>();
+    stays_pinned(iommufds.map(|iommufd| INCOMING.lock().is_outstanding(iommufd)))
 }

@@ -2,7 +2,7 @@
 
 //! What PCI asks.
 
-use hitless_core::model::DeviceAddress;
+use hitless_core::record::pci::DeviceAddress;
 use kernel::prelude::*;
 
 use crate::keeps;

@@ -2,22 +2,27 @@
 
 //! What VT-d's driver asks.
 
-use hitless_core::model::DeviceAddress;
+use hitless_core::record::pci::DeviceAddress;
+use hitless_core::refusal::Refusal;
 use kernel::bindings;
 use kernel::prelude::*;
 
+use crate::hardware::Kind;
 use crate::incoming::INCOMING;
 use crate::part::{
     leaves_out,
     Part, //
 };
 use crate::running;
-use crate::seam::convert;
+use crate::seam::iommu::RawUnit;
 use crate::seam::vtd::{
+    device_tables_to_c,
     is_translating,
+    registers,
     LiveEntry,
     LiveTables, //
 };
+use crate::vtd;
 use crate::vtd::adopt::{
     adopt,
     Adopted, //
@@ -30,6 +35,9 @@ use crate::vtd::swap::{
     swap,
     Swapped, //
 };
+
+/// Address bits of the Root Table Address Register (VT-d 11.4.5).
+const ROOT_ADDRESS: u64 = !0xfff;
 
 /// Whether the previous kernel handed anything over.
 fn is_kho_boot() -> bool {
@@ -67,11 +75,14 @@ pub(crate) unsafe extern "C" fn hitless_vtd_adopt(
         return 0;
     }
     // SAFETY: By the safety requirement.
-    let unit = unsafe { &*unit };
-    let translating = is_translating(unit);
-    let adopted = match convert::unit(unit) {
-        Some(unit) if running::is() => adopt(&unit, translating),
-        _ => Ok(None),
+    let unit = RawUnit::new(unsafe { &*unit });
+    let translating = is_translating(&unit);
+    // SAFETY: It is what the unit's register names, and the unit's driver does not use the tables yet.
+    let tables = unsafe { LiveTables::new(registers(&unit).live_root & ROOT_ADDRESS) };
+    let adopted = if running::is() {
+        adopt(&tables, &vtd::Vtd.unit(&unit), translating)
+    } else {
+        Ok(None)
     };
     match adopted {
         // The previous kernel left something running that nothing is known of here: without
@@ -79,7 +90,7 @@ pub(crate) unsafe extern "C" fn hitless_vtd_adopt(
         Ok(None) if translating && is_kho_boot() => {
             pr_err!(
                 "unit at {:#x} was left translating, for unknown devices: it is blocked\n",
-                unit.register_base
+                unit.base()
             );
             ENODEV.to_errno()
         }
@@ -90,7 +101,7 @@ pub(crate) unsafe extern "C" fn hitless_vtd_adopt(
             1
         }
         Err(failure) => {
-            pr_err!("unit at {:#x} is blocked\n", unit.register_base);
+            pr_err!("unit at {:#x} is blocked\n", unit.base());
             failure.report().to_errno()
         }
     }
@@ -103,9 +114,11 @@ pub(crate) unsafe extern "C" fn hitless_vtd_adopt(
 /// None.
 #[export]
 pub(crate) unsafe extern "C" fn hitless_vtd_refuse(register_base: u64) {
-    if running::is() && INCOMING.lock().refuse_unit(register_base).is_err() {
-        // It counts as running then, which costs memory and nothing else.
-        pr_err!("no memory to refuse unit at {:#x}\n", register_base);
+    if running::is() {
+        let mut incoming = INCOMING.lock();
+        incoming
+            .records()
+            .unit_refused(register_base, Refusal::UnitRefused);
     }
 }
 
@@ -117,7 +130,7 @@ pub(crate) unsafe extern "C" fn hitless_vtd_refuse(register_base: u64) {
 #[export]
 pub(crate) unsafe extern "C" fn hitless_vtd_ready() {
     if running::is() {
-        INCOMING.lock().set_ready();
+        INCOMING.lock().records().set_ready();
     }
 }
 
@@ -135,18 +148,11 @@ pub(crate) unsafe extern "C" fn hitless_vtd_arrived(
     if !running::is() || leaves_out(Part::PasidTable) {
         return false;
     }
-    let found = INCOMING.lock().attachment(DeviceAddress { segment, bdf });
-    let Ok(Some((attachment, _))) = found else {
+    let Some(tables) = vtd::arrived(DeviceAddress { segment, bdf }) else {
         return false;
     };
-    let attachment = bindings::hitless_vtd_attachment {
-        context_table: attachment.context_table,
-        pasid_directory: attachment.pasid_directory,
-        pasid_table: attachment.pasid_table,
-        max_pasid: attachment.max_pasid.into(),
-    };
     // SAFETY: By the safety requirement.
-    unsafe { out.write(attachment) };
+    unsafe { out.write(device_tables_to_c(&tables)) };
     true
 }
 
@@ -168,14 +174,13 @@ pub(crate) unsafe extern "C" fn hitless_vtd_outgoing(register_base: u64) -> bool
 #[export]
 pub(crate) unsafe extern "C" fn hitless_vtd_scrub(unit: *const bindings::hitless_unit) {
     // SAFETY: By the safety requirement.
-    let unit = unsafe { &*unit };
-    let Some(unit) = convert::unit(unit).filter(|_| running::is() && !leaves_out(Part::Scrub))
-    else {
+    let unit = RawUnit::new(unsafe { &*unit });
+    if !running::is() || leaves_out(Part::Scrub) {
         return;
-    };
+    }
     // SAFETY: By the safety requirement.
-    let tables = unsafe { LiveTables::new(unit.root_table) };
-    scrub_unit(&tables, &unit);
+    let tables = unsafe { LiveTables::new(registers(&unit).root_table) };
+    scrub_unit(&tables, &vtd::Vtd.unit(&unit));
 }
 
 /// Changes a live entry with no moment at which DMA faults.

@@ -2,15 +2,21 @@
 
 //! An iommufd: its marked HWPTs, their tables, and the memory behind them.
 
-use hitless_core::model::{
+use hitless_core::record::attachment::{
     Domain,
     DomainKey, //
 };
+use hitless_core::record::iommufd::{
+    Iommufd,
+    Mapping,
+    MappingRights,
+    MemoryFile,
+    MemoryKey, //
+};
 use hitless_core::refusal::Refusal;
 use hitless_core::rules;
-use hitless_core::wire::iommufd::Iommufd;
+use hitless_core::rules::memory::MemoryFacts;
 use kernel::fs::File;
-use kernel::kho::PreservedPage;
 use kernel::liveupdate::{
     FileHandler,
     PreserveArgs, //
@@ -23,12 +29,12 @@ use crate::failure::{
     Outcome, //
 };
 use crate::incoming::INCOMING;
+use crate::lent;
 use crate::outgoing::OUTGOING;
 use crate::seam::iommufd::{
     self,
     FrozenIommufd,
-    Hwpt,
-    Mapping, //
+    Hwpt, //
 };
 use crate::tables::HandedOver;
 
@@ -40,7 +46,7 @@ pub(crate) struct OutgoingIommufd {
     // Dropped in this order: domains first, while the page that names them is still there, and the
     // freeze last.
     domains: KVec<OutgoingDomain>,
-    record: Iommufd<PreservedPage>,
+    record: Iommufd<lent::Outgoing>,
     frozen: FrozenIommufd,
 }
 
@@ -52,12 +58,11 @@ struct OutgoingDomain {
 
 impl OutgoingDomain {
     fn new(iommufd: u64, hwpt: &Hwpt) -> Outcome<Self> {
-        rules::preserve::hwpt(hwpt.facts)?;
+        rules::iommufd::hwpt(hwpt.facts)?;
         let table = hwpt.table.ok_or(Refusal::UnknownTable)?;
         let tables = HandedOver::new(&table)?;
         let key = OUTGOING.lock().add_domain(&Domain {
             table,
-            list: tables.list(),
             tables: tables.count(),
             iommufd,
             token: hwpt.token,
@@ -77,7 +82,7 @@ impl OutgoingIommufd {
     fn new(args: &PreserveArgs<'_>) -> Outcome<Self> {
         let mut this = Self {
             domains: KVec::new(),
-            record: Iommufd::create(PreservedPage::new()?),
+            record: Iommufd::create(lent::Outgoing::new())?,
             frozen: FrozenIommufd::new(args.file()).ok_or(EINVAL)?,
         };
         let mut hwpts = KVec::new();
@@ -97,31 +102,31 @@ impl OutgoingIommufd {
         let domain = OutgoingDomain::new(self.data(), hwpt)?;
         let key = domain.key;
         self.domains.push(domain, GFP_KERNEL)?;
-        self.record.add_hwpt(hwpt.token, key)?;
-        let mut memories = KVec::new();
+
+        // All memory first: the mappings of a HWPT stand in a row.
+        let mut memories = KVVec::new();
         for mapping in self.frozen.mappings(hwpt) {
             let memory = memory_of(args, &mapping).inspect_err(|_| {
                 pr_info!(
-                    "mapping of {:#x} bytes at {:#x}, from {:#x} of its file, cannot be preserved\n",
+                    "mapping of {:#x} bytes at {:#x} cannot be preserved\n",
                     mapping.length,
-                    mapping.iova,
-                    mapping.offset
+                    mapping.iova
                 );
             })?;
-            if !memories.contains(&memory) {
-                memories.push(memory, GFP_KERNEL)?;
-            }
+            memories.push(self.record.add_memory(&memory)?, GFP_KERNEL)?;
         }
-        rules::preserve::mappings(memories.len())?;
-        for memory in &memories {
-            self.record.add_memory(key, *memory)?;
+        rules::memory::mapped(memories.len())?;
+        let hwpt_key = self.record.add_hwpt(hwpt.token, key)?;
+        for (mapping, memory) in self.frozen.mappings(hwpt).zip(&memories) {
+            self.record
+                .add_mapping(hwpt_key, &record_of(&mapping, *memory))?;
         }
         Ok(())
     }
 
     /// LUO's data: the physical address of the record.
     fn data(&self) -> u64 {
-        self.record.page().phys()
+        self.record.phys()
     }
 
     fn tables(&self) -> u64 {
@@ -130,12 +135,29 @@ impl OutgoingIommufd {
     }
 }
 
-/// LUO's data of the file behind a mapping, if that may be preserved.
-fn memory_of(args: &PreserveArgs<'_>, mapping: &Mapping<'_>) -> Outcome<u64> {
-    rules::preserve::memory(mapping.facts, mapping.seals)?;
+/// The file behind a mapping, as LUO knows it, if it may be preserved.
+fn memory_of(args: &PreserveArgs<'_>, mapping: &iommufd::Mapping<'_>) -> Outcome<MemoryFile> {
+    rules::memory::memory(mapping.facts, mapping.seals)?;
     let file = mapping.file.ok_or(Refusal::OtherMemory)?;
     let memory = args.token_outgoing(file)?;
-    Ok(memory.ok_or(Refusal::MemoryNotInSession)?.data)
+    let memory = memory.ok_or(Refusal::MemoryNotInSession)?;
+    Ok(MemoryFile {
+        data: memory.data,
+        token: memory.token,
+    })
+}
+
+fn record_of(mapping: &iommufd::Mapping<'_>, memory: MemoryKey) -> Mapping {
+    Mapping {
+        iova: mapping.iova,
+        length: mapping.length,
+        memory,
+        offset: mapping.offset,
+        rights: MappingRights {
+            read: mapping.facts.has(MemoryFacts::READABLE),
+            write: mapping.facts.has(MemoryFacts::WRITEABLE),
+        },
+    }
 }
 
 impl FileHandler for IommufdHandler {

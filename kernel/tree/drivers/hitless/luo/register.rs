@@ -9,6 +9,7 @@ use kernel::liveupdate::{
 };
 use kernel::prelude::*;
 
+use crate::failure::Failure;
 use crate::incoming::INCOMING;
 use crate::outgoing::OUTGOING;
 
@@ -30,7 +31,7 @@ impl Flb for PciRecords {
     const COMPATIBLE: &'static CStr = c"hitless-pci-v1";
 
     fn preserve() -> Result<u64> {
-        OUTGOING.lock().create_pci()
+        OUTGOING.lock().create_pci().map_err(Failure::report)
     }
 
     fn unpreserve(_data: u64) {
@@ -50,7 +51,7 @@ impl Flb for IommuRecords {
     const COMPATIBLE: &'static CStr = c"hitless-iommu-v1";
 
     fn preserve() -> Result<u64> {
-        OUTGOING.lock().create_iommu()
+        OUTGOING.lock().create_iommu().map_err(Failure::report)
     }
 
     fn unpreserve(_data: u64) {
@@ -62,11 +63,7 @@ impl Flb for IommuRecords {
     }
 
     fn finish() {
-        // Freeing may take a while: the lock is not held for it.
-        let iommu = INCOMING.lock().finish_iommu();
-        if let Some(iommu) = iommu {
-            iommu.release();
-        }
+        INCOMING.lock().finish_iommu();
     }
 }
 

@@ -2,24 +2,14 @@
 
 //! A VFIO device file: the device, its unit, its attachment, and the bridges above it.
 
-use hitless_core::model::{
-    Attachment,
-    DeviceAddress,
-    Table,
-    Unit, //
+use hitless_core::record::pci::DeviceAddress;
+use hitless_core::record::vfio::{
+    DeviceFile,
+    Vfio, //
 };
-use hitless_core::refusal::{
-    Family,
-    Refusal, //
-};
+use hitless_core::refusal::Refusal;
 use hitless_core::rules;
-use hitless_core::vtd::adopt::check_device;
-use hitless_core::wire::vfio::{
-    Vfio,
-    VfioFile, //
-};
 use kernel::fs::File;
-use kernel::kho::PreservedPage;
 use kernel::liveupdate::{
     FileHandler,
     PreserveArgs, //
@@ -32,13 +22,11 @@ use crate::failure::{
     Outcome,
     Text, //
 };
-use crate::incoming::{
-    IncomingDevice,
-    INCOMING, //
-};
+use crate::hardware;
+use crate::incoming::INCOMING;
 use crate::keeps;
+use crate::lent;
 use crate::outgoing::OUTGOING;
-use crate::record_page;
 use crate::seam::vfio::{
     self,
     VfioDevice, //
@@ -47,15 +35,13 @@ use crate::seam::{
     image,
     pci, //
 };
-use crate::tables::Tables;
 
 /// LUO's handler of VFIO device files.
 pub(crate) struct VfioHandler;
 
 /// A preserved device. Dropping it undoes everything.
 pub(crate) struct OutgoingDevice {
-    record: Vfio<PreservedPage>,
-    address: DeviceAddress,
+    record: Vfio<lent::Outgoing>,
     bridges: KVec<DeviceAddress>,
     /// The device is in the shared records.
     recorded: bool,
@@ -72,94 +58,95 @@ impl OutgoingDevice {
     /// Describes and records a device that stays attached to what it is on.
     fn record(args: &PreserveArgs<'_>, file: &File, address: DeviceAddress) -> Outcome<Self> {
         let device = VfioDevice::describe(file)?;
-        rules::preserve::device(device.facts)?;
+        rules::vfio::device(device.facts)?;
         let iommufd = device.iommufd.ok_or(Refusal::NoIommufd)?;
         let iommufd = args.token_outgoing(iommufd)?;
         let iommufd = iommufd.ok_or(Refusal::IommufdNotInSession)?.data;
-        let vfio_file = VfioFile {
+        let device_file = DeviceFile {
             address,
             iommufd,
             hwpt_token: device.hwpt_token,
         };
-        let bridges = VfioDevice::bridges(file)?;
         let mut this = Self {
-            record: Vfio::create(PreservedPage::new()?, &vfio_file, &bridges)?,
-            address,
-            bridges: KVec::new(),
+            record: Vfio::create(lent::Outgoing::new(), &device_file)?,
+            bridges: device.bridges(file)?,
             recorded: false,
         };
-        for bridge in this.record.bridges() {
-            this.bridges.push(bridge, GFP_KERNEL)?;
-        }
-        this.add(&device, iommufd)?;
+        this.add(&device)?;
         Ok(this)
     }
 
+    fn address(&self) -> DeviceAddress {
+        self.record.file().address
+    }
+
     /// Checks the tables and enters the device into the shared records.
-    fn add(&mut self, device: &VfioDevice<'_>, iommufd: u64) -> Outcome {
-        let domain = OUTGOING.lock().domain_of(iommufd, device.hwpt_token);
+    fn add(&mut self, device: &VfioDevice<'_>) -> Outcome {
+        let file = *self.record.file();
+        let domain = OUTGOING.lock().domain_of(file.iommufd, file.hwpt_token);
         let (key, domain) = domain.ok_or(Refusal::HwptNotPreserved)?;
-        let table = device.table.ok_or(Refusal::UnknownTable)?;
-        rules::preserve::attachment(&domain.table, &table)?;
+        let table = device.attachment.table().ok_or(Refusal::UnknownTable)?;
+        rules::vfio::attachment(&domain.table, &table)?;
 
-        let unit = device.unit.ok_or(Refusal::UnknownUnit)?;
-        let mut attachment = device.attachment(key);
-        attachment.entry = rules::tables::observe(&Tables, &attachment)?;
-        check_tables(&unit, &attachment, &table)?;
-
-        OUTGOING
-            .lock()
-            .add_device(device.identity, &self.bridges, &unit, &attachment)?;
+        let kind = hardware::kind(device.unit.kind())?;
+        let unit = kind.unit(&device.unit);
+        let translation = kind.translation(&device.attachment)?;
+        OUTGOING.lock().add_device(
+            file.address,
+            device.identity,
+            &self.bridges,
+            &unit,
+            key,
+            &translation,
+        )?;
         self.recorded = true;
+        self.check_tables()?;
         self.renew();
         Ok(())
     }
 
+    /// Do the unit's tables say what is recorded?
+    fn check_tables(&self) -> Outcome {
+        let recorded = OUTGOING.lock().attached(self.address());
+        let (unit, attachment, domain) = recorded.ok_or(Refusal::NotAttached)?;
+        hardware::kind(unit.hardware.into())?.check(&unit, &attachment, &domain.table)
+    }
+
     fn renew(&self) {
-        keeps::renew(self.address);
+        keeps::renew(self.address());
         self.bridges.iter().copied().for_each(keeps::renew);
     }
 
     /// Is everything still as recorded? User space may have changed the device since.
     fn check(&self, file: &File) -> Outcome {
-        rules::preserve::image(image::takes_over())?;
+        rules::image::image(image::takes_over())?;
         let device = VfioDevice::describe(file)?;
-        rules::preserve::device(device.facts)?;
-        let recorded = OUTGOING.lock().attached(self.address);
-        let (unit, attachment, domain) = recorded.ok_or(Refusal::NotAttached)?;
-        if device.unit != Some(unit) {
+        rules::vfio::device(device.facts)?;
+        let recorded = OUTGOING.lock().attached(self.address());
+        let (unit, ..) = recorded.ok_or(Refusal::NotAttached)?;
+        if hardware::kind(device.unit.kind())?.unit(&device.unit) != unit {
             return Err(Refusal::OtherRoot.into());
         }
-        check_tables(&unit, &attachment, &domain.table)
+        self.check_tables()
     }
-}
-
-/// What the next kernel would refuse is refused here, while nothing has happened yet.
-fn check_tables(unit: &Unit, attachment: &Attachment, table: &Table) -> Outcome {
-    let unit = rules::tables::unit(unit.mode, unit.root_table)?;
-    let device = rules::tables::adopted(attachment, table)?;
-    Ok(check_device(&Tables, unit, &device)?)
 }
 
 impl Drop for OutgoingDevice {
     fn drop(&mut self) {
         if self.recorded {
-            OUTGOING.lock().remove_device(self.address, &self.bridges);
+            OUTGOING.lock().remove_device(self.address());
             self.renew();
         }
     }
 }
 
-/// Makes the file of the device that a record speaks of. The record is taken at the first try and stays.
+/// Makes the file of the device that a record speaks of.
 fn retrieve(data: u64) -> Outcome<ARef<File>> {
-    let file = take(data)?;
+    let file = INCOMING.lock().file(data)?;
     // No lock is held while others are asked.
     let now = pci::identity(file.address).ok_or(Refusal::OtherDevice)?;
-    let recorded = INCOMING.lock().endpoint(file.address);
-    let recorded = recorded.ok_or(Refusal::NotRecorded(Family::Pci))?;
-    rules::fits::device(&recorded.identity, &now)?;
-    INCOMING.lock().check_bridges(data)?;
-    INCOMING.lock().check_attached(&file)?;
+    let kept = INCOMING.lock().kept(&file)?;
+    rules::pci::device(&kept.function.identity, &now)?;
     vfio::create(file.address).map_err(|error| {
         if error == ENODEV {
             Refusal::NoDriverYet.into()
@@ -170,35 +157,14 @@ fn retrieve(data: u64) -> Outcome<ARef<File>> {
     })
 }
 
-/// Takes a record, once; says what it says.
-fn take(data: u64) -> Outcome<VfioFile> {
-    let known = INCOMING.lock().device_file(data);
-    if let Some(file) = known {
-        return Ok(file);
-    }
-    if INCOMING.lock().is_unreadable(data) {
-        return Err(Refusal::NotARecord(Family::VfioPci).into());
-    }
-    INCOMING.lock().reserve_device()?;
-    let record = match record_page::take(data, Family::VfioPci, Vfio::decode) {
-        Ok(record) => record,
-        Err(refusal) => {
-            INCOMING.lock().add_unreadable(data)?;
-            return Err(refusal.into());
-        }
-    };
-    let file = record.file();
-    INCOMING.lock().add_device(IncomingDevice { data, record })?;
-    Ok(file)
-}
-
 /// Whether the device may still be using tables of the previous kernel. One that cannot be given back, because it or its
 /// unit was refused, is blocked: there is nothing to wait for.
 fn is_running(data: u64) -> bool {
-    match take(data) {
-        Ok(file) => INCOMING.lock().is_running(file.address),
+    let mut incoming = INCOMING.lock();
+    match incoming.file(data) {
+        Ok(file) => incoming.is_running(file.address),
         // Which one it is will not be known: as long as there is any.
-        Err(_) => INCOMING.lock().is_any_running(),
+        Err(_) => incoming.is_any_running(),
     }
 }
 
@@ -214,8 +180,8 @@ impl FileHandler for VfioHandler {
     fn preserve(args: &PreserveArgs<'_>) -> Result<(u64, Self::Outgoing)> {
         let outgoing = OutgoingDevice::new(args).map_err(Failure::report)?;
         let outgoing = KBox::new(outgoing, GFP_KERNEL)?;
-        pr_info!("preserved device {}\n", Text(outgoing.address));
-        Ok((outgoing.record.page().phys(), outgoing))
+        pr_info!("preserved device {}\n", Text(outgoing.address()));
+        Ok((outgoing.record.phys(), outgoing))
     }
 
     fn unpreserve(_file: &File, outgoing: Self::Outgoing) {
@@ -235,15 +201,16 @@ impl FileHandler for VfioHandler {
     }
 
     fn finish(data: u64, _file: Option<&File>) {
+        let mut incoming = INCOMING.lock();
         // What was never retrieved is taken now, for its page and its name.
-        if take(data).is_err() {
+        if incoming.file(data).is_err() {
             return;
         }
-        let finished = INCOMING.lock().finish_device(data);
-        if let Some(device) = finished {
-            keeps::renew(device.record.file().address);
-            device.record.bridges().for_each(keeps::renew);
-            device.record.into_page().free();
+        let finished = incoming.finish_file(data);
+        drop(incoming);
+        match finished {
+            Ok(functions) => functions.into_iter().for_each(keeps::renew),
+            Err(_) => pr_err!("no memory to let go of a device\n"),
         }
     }
 }

@@ -4,18 +4,16 @@
 
 use core::ptr::NonNull;
 
-use hitless_core::model::{
-    HwptFacts,
-    MemoryFacts,
-    Table, //
-};
+use hitless_core::iommu::pt::table::Table;
+use hitless_core::rules::iommufd::HwptFacts;
+use hitless_core::rules::memory::MemoryFacts;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 
-use super::convert;
+use super::iommu;
 
 /// Turns a file that a seam made, with its reference, into a value.
 ///
@@ -101,7 +99,7 @@ impl FrozenIommufd {
                 id: raw.id,
                 token: raw.token,
                 facts: HwptFacts(raw.facts),
-                table: convert::table(&raw.table),
+                table: iommu::table(&raw.table),
             })
         })
     }

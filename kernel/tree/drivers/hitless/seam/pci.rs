@@ -4,7 +4,7 @@
 
 use core::ptr::NonNull;
 
-use hitless_core::model::{
+use hitless_core::record::pci::{
     DeviceAddress,
     Identity, //
 };

@@ -4,22 +4,21 @@
 
 use core::ptr::NonNull;
 
-use hitless_core::model::{
-    Attachment,
+use hitless_core::record::pci::{
     DeviceAddress,
-    DomainKey,
-    Identity,
-    Table,
-    Unit,
-    VfioFacts, //
+    Identity, //
 };
+use hitless_core::rules::vfio::VfioFacts;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 
-use super::convert;
+use super::iommu::{
+    RawAttachment,
+    RawUnit, //
+};
 use super::iommufd::new_file;
 
 /// Is it a device file of vfio-pci that is bound to an iommufd?
@@ -52,10 +51,8 @@ pub(crate) struct VfioDevice<'a> {
     /// The iommufd it is bound to.
     pub(crate) iommufd: Option<&'a File>,
     pub(crate) hwpt_token: u64,
-    pub(crate) unit: Option<Unit>,
-    /// `None`: the format is unknown.
-    pub(crate) table: Option<Table>,
-    attachment: bindings::hitless_attachment,
+    pub(crate) unit: RawUnit,
+    pub(crate) attachment: RawAttachment,
 }
 
 impl<'a> VfioDevice<'a> {
@@ -74,29 +71,30 @@ impl<'a> VfioDevice<'a> {
                 segment: raw.segment,
                 bdf: raw.bdf,
             },
-            identity: convert::identity(&raw),
+            identity: Identity {
+                vendor: raw.vendor,
+                device: raw.device,
+                subsystem_vendor: raw.subsystem_vendor,
+                subsystem_device: raw.subsystem_device,
+                class_revision: raw.class_revision,
+            },
             facts: VfioFacts(raw.facts),
             iommufd,
             hwpt_token: raw.hwpt_token,
-            unit: convert::unit(&raw.unit),
-            table: convert::table(&raw.attachment.table),
-            attachment: raw.attachment,
+            unit: RawUnit(raw.unit),
+            attachment: RawAttachment(raw.attachment),
         })
     }
 
-    /// How it is attached to the domain with this key. What its entries say is not known yet.
-    pub(crate) fn attachment(&self, domain: DomainKey) -> Attachment {
-        convert::attachment(&self.attachment, domain)
-    }
-
     /// The bridges above the device behind `file`, nearest first.
-    pub(crate) fn bridges(file: &File) -> Result<KVec<u16>> {
+    pub(crate) fn bridges(&self, file: &File) -> Result<KVec<DeviceAddress>> {
         let mut bridges = KVec::new();
+        let segment = self.address.segment;
         for index in 0.. {
             // SAFETY: The file is valid.
             let bdf = unsafe { bindings::hitless_seam_vfio_bridge(file.as_ptr(), index) };
             match u16::try_from(bdf) {
-                Ok(bdf) => bridges.push(bdf, GFP_KERNEL)?,
+                Ok(bdf) => bridges.push(DeviceAddress { segment, bdf }, GFP_KERNEL)?,
                 Err(_) => break,
             }
         }
@@ -114,7 +112,7 @@ const _: () = {
     assert!(VfioFacts::PASIDS == bindings::HITLESS_VFIO_PASIDS);
     assert!(VfioFacts::SHARED_GROUP == bindings::HITLESS_VFIO_SHARED_GROUP);
     assert!(VfioFacts::NOT_D0 == bindings::HITLESS_VFIO_NOT_D0);
-    assert!(VfioFacts::UNKNOWN_UNIT == bindings::HITLESS_VFIO_UNKNOWN_UNIT);
+    assert!(VfioFacts::OTHER_IOMMU == bindings::HITLESS_VFIO_UNKNOWN_UNIT);
     assert!(VfioFacts::INTERRUPTS == bindings::HITLESS_VFIO_INTERRUPTS);
     assert!(VfioFacts::RESTORED == bindings::HITLESS_VFIO_RESTORED);
     assert!(VfioFacts::ATS == bindings::HITLESS_VFIO_ATS);

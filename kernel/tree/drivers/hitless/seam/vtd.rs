@@ -6,11 +6,24 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use hitless_core::model::ReplaceFacts;
+use hitless_core::iommu::pt::format;
+use hitless_core::iommu::vtd::mode::Mode;
+use hitless_core::iommu::vtd::record::{
+    DeviceTables,
+    EntryFacts,
+    PasidTables,
+    Registers, //
+};
+use hitless_core::rules::iommu::SwapFacts;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::table_memory;
+
+use super::iommu::{
+    RawAttachment,
+    RawUnit, //
+};
 
 /// Number of words in a table.
 const WORDS: usize = 512;
@@ -19,35 +32,65 @@ const PRESENT: u64 = 1;
 /// The address bits of a root entry's halves.
 const ADDRESS: u64 = !0xfff;
 
-/// What VT-d says of a unit, if it is one of VT-d's.
-pub(super) fn unit(unit: &bindings::hitless_unit) -> Option<bindings::hitless_vtd_unit> {
-    if unit.kind != bindings::HITLESS_KIND_VTD {
-        return None;
-    }
-    let payload: *const bindings::hitless_vtd_unit = unit.payload.as_ptr().cast();
-    // SAFETY: Both are nothing but numbers of 64 bits, and of the same size: C asserts it.
-    Some(unsafe { payload.read() })
-}
-
-/// Whether translation is on in a unit.
-pub(crate) fn is_translating(unit: &bindings::hitless_unit) -> bool {
-    self::unit(unit).is_some_and(|unit| unit.translating != 0)
-}
-
-/// What VT-d says of an attachment to a unit of its.
-pub(super) fn attachment(
-    attachment: &bindings::hitless_attachment,
-) -> bindings::hitless_vtd_attachment {
-    let payload: *const bindings::hitless_vtd_attachment = attachment.payload.as_ptr().cast();
+fn payload(unit: &RawUnit) -> bindings::hitless_vtd_unit {
+    let payload: *const bindings::hitless_vtd_unit = unit.0.payload.as_ptr().cast();
     // SAFETY: Both are nothing but numbers of 64 bits, and of the same size: C asserts it.
     unsafe { payload.read() }
 }
 
-/// The root table of a unit that is being shut down, and the context tables that it leads to.
+/// What the registers of a unit of VT-d's say.
+pub(crate) fn registers(unit: &RawUnit) -> Registers {
+    let unit = payload(unit);
+    Registers {
+        root_table: unit.root_table,
+        live_root: unit.live_root,
+        capability: unit.capability,
+        extended_capability: unit.extended_capability,
+        mode: match unit.scalable {
+            0 => Mode::Legacy,
+            _ => Mode::Scalable,
+        },
+    }
+}
+
+/// Whether translation is on in a unit of VT-d's.
+pub(crate) fn is_translating(unit: &RawUnit) -> bool {
+    payload(unit).translating != 0
+}
+
+/// The tables that translate for a device behind a unit of VT-d's. What its entries say C does not know.
+pub(crate) fn device_tables(attachment: &RawAttachment) -> DeviceTables {
+    let payload: *const bindings::hitless_vtd_attachment = attachment.0.payload.as_ptr().cast();
+    // SAFETY: Both are nothing but numbers of 64 bits, and of the same size: C asserts it.
+    let tables = unsafe { payload.read() };
+    DeviceTables {
+        context_table: tables.context_table,
+        pasid: (tables.pasid_directory != 0).then(|| PasidTables {
+            directory: tables.pasid_directory,
+            table: tables.pasid_table,
+            max_pasid: u32::try_from(tables.max_pasid).unwrap_or(0),
+        }),
+        entry: EntryFacts::default(),
+    }
+}
+
+/// The tables of a device, to C.
+pub(crate) fn device_tables_to_c(tables: &DeviceTables) -> bindings::hitless_vtd_attachment {
+    let pasid = tables.pasid;
+    bindings::hitless_vtd_attachment {
+        context_table: tables.context_table,
+        pasid_directory: pasid.map_or(0, |pasid| pasid.directory),
+        pasid_table: pasid.map_or(0, |pasid| pasid.table),
+        max_pasid: pasid.map_or(0, |pasid| pasid.max_pasid.into()),
+    }
+}
+
+/// The root table of a unit that is being set up or shut down, and the context tables that it leads to.
 ///
 /// # Invariants
 ///
-/// `root` is the root table that the unit uses, and nobody else is running.
+/// `root` is the root table that the unit uses, or is no table at all, and nobody else writes to the unit's
+/// tables.
 pub(crate) struct LiveTables {
     root: u64,
     /// The context table that was found last, since one after the other is cleared.
@@ -57,14 +100,19 @@ pub(crate) struct LiveTables {
 impl LiveTables {
     /// # Safety
     ///
-    /// `root` must be the root table that a unit uses, and nobody else may be running until the value
-    /// is gone.
+    /// `root` must be what a unit's registers name as its root table, and nobody else may write to the
+    /// unit's tables until the value is gone.
     pub(crate) unsafe fn new(root: u64) -> Self {
         // INVARIANT: By the safety requirement.
         Self {
             root,
             known: Cell::new(root),
         }
+    }
+
+    /// Physical address of the root table.
+    pub(crate) fn root(&self) -> u64 {
+        self.root
     }
 
     /// Whether the root table leads to a table.
@@ -88,7 +136,7 @@ impl LiveTables {
             return None;
         }
         // SAFETY: By the type invariant it is the root table of a unit or one that this leads to,
-        // hardware walks it, and nobody else is running.
+        // hardware walks it, and nobody else writes to it.
         unsafe { table_memory::write(table, index, 0) }
     }
 }
@@ -132,8 +180,8 @@ impl<'a> LiveEntry<'a> {
     }
 
     /// What is known of it.
-    pub(crate) fn facts(&self) -> ReplaceFacts {
-        ReplaceFacts(self.raw().facts)
+    pub(crate) fn facts(&self) -> SwapFacts {
+        SwapFacts(self.raw().facts)
     }
 
     /// What kind of entry it is, if it is a known one.
@@ -164,6 +212,12 @@ impl<'a> LiveEntry<'a> {
     pub(crate) fn old_id(&self) -> u16 {
         // CAST: The field of an entry has 16 bits.
         self.raw().old_id as u16
+    }
+
+    /// The domain id that the new domain has on the unit, once the swap has begun.
+    pub(crate) fn new_id(&self) -> u16 {
+        // CAST: As above.
+        self.raw().new_id as u16
     }
 
     /// How many attachments of this kernel's use the old domain under its id.
@@ -282,12 +336,13 @@ impl Drop for BegunSwap<'_> {
     }
 }
 
-/// Facts by the names of core and of the contract, which must be the same bits.
+/// Numbers and facts by the names of core and of the contract, which must be the same.
 const _: () = {
-    assert!(ReplaceFacts::RESTORED == bindings::HITLESS_SWAP_RESTORED);
-    assert!(ReplaceFacts::NO_ENTRY == bindings::HITLESS_SWAP_NO_ENTRY);
-    assert!(ReplaceFacts::UNKNOWN_TABLE == bindings::HITLESS_SWAP_UNKNOWN_TABLE);
-    assert!(ReplaceFacts::NOT_PCI == bindings::HITLESS_SWAP_NOT_PCI);
-    assert!(ReplaceFacts::ALIASES == bindings::HITLESS_SWAP_ALIASES);
-    assert!(ReplaceFacts::PAGE_FAULTS == bindings::HITLESS_SWAP_PAGE_FAULTS);
+    assert!(format::VTDSS == bindings::HITLESS_PT_VTDSS);
+    assert!(SwapFacts::RESTORED == bindings::HITLESS_SWAP_RESTORED);
+    assert!(SwapFacts::NO_ENTRY == bindings::HITLESS_SWAP_NO_ENTRY);
+    assert!(SwapFacts::UNKNOWN_TABLE == bindings::HITLESS_SWAP_UNKNOWN_TABLE);
+    assert!(SwapFacts::NOT_PCI == bindings::HITLESS_SWAP_NOT_PCI);
+    assert!(SwapFacts::ALIASES == bindings::HITLESS_SWAP_ALIASES);
+    assert!(SwapFacts::PAGE_FAULTS == bindings::HITLESS_SWAP_PAGE_FAULTS);
 };

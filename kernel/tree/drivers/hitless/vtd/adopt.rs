@@ -2,22 +2,34 @@
 
 //! VT-d units go on with the tables that the previous kernel left in them.
 
-use hitless_core::model::Unit;
-use hitless_core::refusal::Refusal;
-use hitless_core::rules;
-use hitless_core::vtd::adopt::check_adopted;
+use hitless_core::iommu::address::TableAddress;
+use hitless_core::iommu::flaw::Flaw;
+use hitless_core::iommu::memory::Memory;
+use hitless_core::iommu::vtd::adopt::{
+    self,
+    Machine, //
+};
+use hitless_core::iommu::vtd::scrub::Clear;
+use hitless_core::record::attachment::Unit;
+use hitless_core::record::pci::DeviceAddress;
+use hitless_core::refusal::{
+    Family,
+    Refusal, //
+};
 use kernel::prelude::*;
 
-use crate::failure::Outcome;
-use crate::incoming::{
-    IncomingIommu,
-    State,
-    INCOMING, //
+use crate::failure::{
+    Failure,
+    Outcome,
+    Text, //
 };
+use crate::incoming::INCOMING;
 use crate::part::{
     leaves_out,
     Part, //
 };
+use crate::seam::iommu;
+use crate::seam::vtd::LiveTables;
 use crate::tables::Tables;
 
 /// What a unit goes on with.
@@ -27,61 +39,56 @@ pub(crate) struct Adopted {
     pub(crate) ids: KVec<u16>,
 }
 
-/// May the unit go on with the tables it has? `None`: nothing is recorded.
-pub(crate) fn adopt(now: &Unit, translating: bool) -> Outcome<Option<Adopted>> {
-    let mut incoming = INCOMING.lock();
-    let iommu = match incoming.iommu() {
-        State::Taken(iommu) => iommu,
-        State::Absent => return Ok(None),
-        State::Refused(_) if !translating => return Ok(None),
-        State::Refused(refusal) => return Err((*refusal).into()),
-    };
-    let Some(recorded) = iommu.records.unit(now.register_base) else {
-        return Ok(None);
-    };
-    match check(iommu, &recorded, now, translating) {
-        Ok(devices) => {
-            iommu.adoption.adopt(now.register_base)?;
-            pr_info!(
-                "adopted tables of unit at {:#x}: {} devices\n",
-                now.register_base,
-                devices
-            );
-            Ok(Some(Adopted {
-                root_table: recorded.root_table,
-                ids: incoming.domain_ids(now.register_base)?,
-            }))
-        }
-        Err(failure) => {
-            iommu.adoption.refuse(now.register_base)?;
-            Err(failure)
-        }
+/// A unit whose tables are being adopted.
+struct Boot<'a>(&'a LiveTables);
+
+impl Memory for Boot<'_> {
+    fn read(&self, table: TableAddress, index: usize) -> core::result::Result<u64, Flaw> {
+        Tables.read(table, index)
     }
 }
 
-/// Takes the unit's tables back from the handover and checks that they say what the records say.
-/// Gives the number of devices.
-fn check(
-    iommu: &mut IncomingIommu,
-    recorded: &Unit,
-    now: &Unit,
-    translating: bool,
-) -> Outcome<usize> {
-    rules::fits::unit(recorded, now, translating)?;
+impl Machine for Boot<'_> {
+    fn restore(&mut self, page: u64) -> core::result::Result<(), Refusal> {
+        iommu::restore_page(page).map_err(|_| Refusal::NotHandedOver(Family::Iommu))
+    }
+
+    fn clear(&mut self, clear: Clear) -> core::result::Result<(), Flaw> {
+        let cleared = self.0.clear(clear.table.get(), clear.index);
+        cleared.ok_or(Flaw::Unreadable)
+    }
+
+    fn refused(&mut self, address: DeviceAddress, refusal: Refusal) {
+        pr_err!("device {} is not taken over: {}\n", Text(address), Text(refusal));
+    }
+}
+
+/// May the unit go on with the tables it has? `None`: nothing is recorded.
+pub(crate) fn adopt(tables: &LiveTables, now: &Unit, translating: bool) -> Outcome<Option<Adopted>> {
+    let mut incoming = INCOMING.lock();
+    let records = incoming.records();
     if leaves_out(Part::Unit) {
+        records.unit_refused(now.base, Refusal::OtherCapabilities);
         return Err(Refusal::OtherCapabilities.into());
     }
-    let mut devices = KVec::new();
-    for attachment in iommu.records.attachments_of(now.register_base) {
-        for page in attachment.pages(recorded.root_table) {
-            iommu.adoption.restore(page)?;
+    let adopted = adopt::adopt(records, &mut Boot(tables), now, translating);
+    let Some(adopted) = adopted.map_err(Failure::from)? else {
+        return Ok(None);
+    };
+    let mut ids = KVec::new();
+    for id in adopted.domain_ids(records) {
+        if ids.push(id.0, GFP_KERNEL).is_err() {
+            records.unit_refused(now.base, Refusal::UnitRefused);
+            return Err(ENOMEM.into());
         }
-        let domain = iommu.records.domain(attachment.domain);
-        let domain = domain.ok_or(Refusal::UnitRefused)?;
-        let device = rules::tables::adopted(&attachment, &domain.table)?;
-        devices.push(device, GFP_KERNEL)?;
     }
-    let unit = rules::tables::unit(recorded.mode, recorded.root_table)?;
-    check_adopted(&Tables, unit, &devices)?;
-    Ok(devices.len())
+    pr_info!(
+        "adopted tables of unit at {:#x}: {} devices\n",
+        now.base,
+        adopted.devices
+    );
+    Ok(Some(Adopted {
+        root_table: adopted.root_table,
+        ids,
+    }))
 }

@@ -2,18 +2,24 @@
 
 //! The scrub: the last thing that is done to a unit's tables before the jump.
 
-use hitless_core::model::Unit;
-use hitless_core::refusal::Refusal;
-use hitless_core::rules;
-use hitless_core::vtd::scrub::{
+use hitless_core::iommu::address::{
+    Bdf,
+    HostAddressWidth,
+    TableAddress, //
+};
+use hitless_core::iommu::flaw::Flaw;
+use hitless_core::iommu::memory::WORDS_PER_TABLE;
+use hitless_core::iommu::vtd::record::{
+    DeviceTables,
+    Registers, //
+};
+use hitless_core::iommu::vtd::scrub::{
     scrub,
     Clear,
     Kept, //
 };
-use hitless_core::vtd::{
-    Bdf,
-    WORDS_PER_TABLE, //
-};
+use hitless_core::record::attachment::Unit;
+use hitless_core::refusal::Refusal;
 
 use crate::failure::Outcome;
 use crate::outgoing::{
@@ -27,9 +33,9 @@ use crate::tables::Tables;
 ///
 /// The lock is free then: its holders have all returned, or LUO would not have let the reboot go on.
 /// If it is not, better a unit that translates for nobody than one that does not translate.
-pub(crate) fn is_outgoing(register_base: u64) -> bool {
+pub(crate) fn is_outgoing(base: u64) -> bool {
     match OUTGOING.try_lock() {
-        Some(outgoing) => outgoing.unit(register_base).is_some(),
+        Some(outgoing) => outgoing.unit(base).is_some(),
         None => true,
     }
 }
@@ -42,29 +48,30 @@ pub(crate) fn scrub_unit(tables: &LiveTables, now: &Unit) {
         .is_some_and(|outgoing| scrub_all_but(tables, now, &outgoing).is_ok());
     if !done {
         for index in 0..WORDS_PER_TABLE {
-            tables.clear(now.root_table, index);
+            tables.clear(tables.root(), index);
         }
     }
 }
 
-fn scrub_all_but(tables: &LiveTables, now: &Unit, outgoing: &Outgoing) -> Outcome<u64> {
-    let recorded = outgoing.unit(now.register_base);
-    let recorded = recorded.ok_or(Refusal::UnitRefused)?;
-    if recorded.root_table != now.root_table || recorded.mode != now.mode {
+fn scrub_all_but(live: &LiveTables, now: &Unit, outgoing: &Outgoing) -> Outcome<u64> {
+    let recorded = outgoing.unit(now.base);
+    let recorded = Registers::decode(&recorded.ok_or(Refusal::UnitRefused)?.payload)?;
+    let is = Registers::decode(&now.payload)?;
+    if recorded.root_table != is.root_table || recorded.mode != is.mode {
         return Err(Refusal::OtherRoot.into());
     }
-    let unit = rules::tables::unit(now.mode, now.root_table)?;
     let on_bus = |bus| {
-        let devices = outgoing.attachments_of(now.register_base);
+        let devices = outgoing.on_bus(now.base, now.segment, bus);
         let entries = devices.filter_map(|device| {
-            let context_table = rules::tables::address(device.context_table);
-            Some((Bdf(device.address.bdf), context_table.ok()?))
+            let tables = DeviceTables::decode(&device.translation.payload).ok()?;
+            let table = TableAddress::new(tables.context_table, HostAddressWidth::MAX);
+            Some((Bdf(device.address.bdf), table.ok()?))
         });
-        Kept::on_bus(unit.mode, bus, entries)
+        Kept::on_bus(is.mode, bus, entries)
     };
     let clear = |Clear { table, index }| {
-        let cleared = tables.clear(table.get(), index);
-        cleared.ok_or(hitless_core::vtd::Refusal::Unreadable)
+        let cleared = live.clear(table.get(), index);
+        cleared.ok_or(Flaw::Unreadable)
     };
-    Ok(scrub(&Tables, unit, on_bus, clear)?)
+    Ok(scrub(&Tables, is.tables()?, on_bus, clear)?)
 }

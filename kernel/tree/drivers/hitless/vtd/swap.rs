@@ -2,23 +2,24 @@
 
 //! The swap: runs the steps of a plan of core's on the machine.
 
-use hitless_core::model::DomainKey;
-use hitless_core::rules::domain_id::{
-    hands_over,
-    IdUse, //
-};
-use hitless_core::rules::replace::{
-    way,
-    Way, //
-};
-use hitless_core::vtd::swap::{
-    plan_context,
-    plan_pasid,
-    Capabilities,
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::plan::{
     Plan,
     Step, //
 };
-use hitless_core::vtd::HostAddressWidth;
+use hitless_core::iommu::vtd::swap::{
+    decide,
+    Capabilities,
+    Decision,
+    Swap,
+    Words, //
+};
+use hitless_core::record::attachment::DomainKey;
+use hitless_core::refusal::Refusal;
+use hitless_core::rules::iommu::{
+    IdUse,
+    SwapFacts, //
+};
 use kernel::prelude::*;
 
 use crate::failure::Outcome;
@@ -33,9 +34,6 @@ use crate::seam::vtd::{
     LiveEntry, //
 };
 
-/// The PASID of requests without PASID.
-const NO_PASID: u32 = 0;
-
 /// How a swap ended that was not refused.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Swapped {
@@ -47,19 +45,45 @@ pub(crate) enum Swapped {
 
 /// Changes a live entry with no moment at which a DMA would fault.
 pub(crate) fn swap(entry: LiveEntry<'_>) -> Outcome<Swapped> {
-    if way(entry.facts())? == Way::BlockFirst {
-        return Ok(Swapped::BlockFirst);
+    let facts = entry.facts();
+    match run(entry) {
+        // Two ordinary domains can still change hands with a pause.
+        Err(_) if !facts.has(SwapFacts::RESTORED) => Ok(Swapped::BlockFirst),
+        swapped => swapped,
     }
-    let restored = entry.restored().is_some();
+}
+
+fn run(entry: LiveEntry<'_>) -> Outcome<Swapped> {
+    let facts = entry.facts();
+    if facts.is_in_the_way() {
+        return Err(Refusal::NotReplaceable.into());
+    }
     let id_use = IdUse {
         users: users(&entry),
         has_own: entry.has_own_id(),
     };
-    match run(entry, hands_over(&id_use)) {
-        Ok(()) => Ok(Swapped::Done),
-        // Two ordinary domains can still change hands with a pause.
-        Err(_) if !restored => Ok(Swapped::BlockFirst),
-        Err(failure) => Err(failure),
+    let swap = entry.begin(id_use.hands_over())?;
+    if leaves_out(Part::Plan) {
+        return Err(EINVAL.into());
+    }
+    let decision = decide(&Swap {
+        facts,
+        old_id: DomainId(swap.entry().old_id()),
+        new_id: DomainId(swap.entry().new_id()),
+        id_use,
+        capabilities: Capabilities {
+            compare_exchange_128: swap.entry().wide(),
+            device_tlb: swap.entry().ats(),
+        },
+        words: words(&swap)?,
+    })?;
+    match decision {
+        Decision::InPlace { plan, .. } => {
+            carry_out(&swap, &plan)?;
+            swap.end();
+            Ok(Swapped::Done)
+        }
+        Decision::BlockFirst => Ok(Swapped::BlockFirst),
     }
 }
 
@@ -72,33 +96,20 @@ fn users(entry: &LiveEntry<'_>) -> u32 {
     let users = key.map_or(0, |key| {
         INCOMING
             .lock()
-            .id_users(key, entry.register_base(), entry.old_id())
+            .id_users(key, entry.register_base(), entry.old_id().into())
     });
     u32::try_from(users).unwrap_or(u32::MAX)
 }
 
-fn run(entry: LiveEntry<'_>, hand_over: bool) -> Outcome {
-    let swap = entry.begin(hand_over)?;
-    let plan = plan(&swap)?;
-    carry_out(&swap, &plan)?;
-    swap.end();
-    Ok(())
-}
-
-fn plan(swap: &BegunSwap<'_>) -> Outcome<Plan> {
-    if leaves_out(Part::Plan) {
-        return Err(EINVAL.into());
-    }
-    let capabilities = Capabilities {
-        compare_exchange_128: swap.entry().wide(),
-        device_tlb: swap.entry().ats(),
-    };
-    let width = HostAddressWidth::MAX;
+fn words(swap: &BegunSwap<'_>) -> Result<Words> {
     let (old, new) = (swap.old_words(), swap.new_words());
     let ([old0, old1, ..], [new0, new1, ..]) = (old, new);
     Ok(match swap.entry().kind().ok_or(EINVAL)? {
-        EntryKind::Context => plan_context([old0, old1], [new0, new1], capabilities, width)?,
-        EntryKind::Pasid => plan_pasid(old, new, NO_PASID, capabilities, width)?,
+        EntryKind::Context => Words::Context {
+            old: [old0, old1],
+            new: [new0, new1],
+        },
+        EntryKind::Pasid => Words::Pasid { old, new },
     })
 }
 

@@ -75,7 +75,8 @@ int hitless_seam_vtd_swap_begin(struct hitless_vtd_swap *s, bool hand_over)
 	ret = get_domain_id(domain, info->iommu, hand_over ? (int)s->old_id : -1);
 	if (ret)
 		return ret;
-	ret = intel_hitless_build_entry(info, domain, domain_id_iommu(domain, info->iommu), s);
+	s->new_id = domain_id_iommu(domain, info->iommu);
+	ret = intel_hitless_build_entry(info, domain, s->new_id, s);
 	/* Before the switch: from then on unmapping must flush for us. */
 	if (!ret)
 		ret = cache_tag_assign_domain(domain, s->dev, IOMMU_NO_PASID);

@@ -52,7 +52,6 @@ struct hitless_table {
 /**
  * struct hitless_attachment - how a device is attached to its domain
  * @register_base: the unit that translates for the device
- * @domain: glue's key of the restored domain (incoming only)
  * @segment: PCI segment
  * @domain_id: the tag of cached translations in the hardware's entry
  * @bdf: bus, device and function
@@ -62,7 +61,6 @@ struct hitless_table {
  */
 struct hitless_attachment {
 	u64 register_base;
-	u64 domain;
 	u32 segment;
 	u32 domain_id;
 	u16 bdf;
@@ -112,14 +110,14 @@ struct hitless_iommu_ops {
  * @segment: PCI segment
  * @bdf: bus, device and function
  * @facts: HITLESS_ARRIVES_*
- * @out: how it is attached, if it goes on with a restored domain
+ * @domain: the key of the restored domain that it goes on with
  *
  * Context: The group's mutex is held. May sleep.
  * Return: with a restored domain, as an ordinary device, or as one that has to
  * be stopped first.
  */
 enum hitless_arrival hitless_iommu_arrives(u32 segment, u16 bdf, u32 facts,
-					   struct hitless_attachment *out);
+					   u64 *domain);
 
 /**
  * hitless_iommu_stopped() - a device that arrived was stopped

@@ -93,6 +93,7 @@ enum {
  *	as this kernel made them
  * @old_id: the domain id in the entry
  * @has_own_id: the new domain has an id on this unit
+ * @new_id: its id on this unit, from hitless_seam_vtd_swap_begin() on
  * @old: the entry's words now
  * @new: the words it shall have, from hitless_seam_vtd_swap_begin() on
  */
@@ -110,6 +111,7 @@ struct hitless_vtd_swap {
 	u32 old_users;
 	u32 old_id;
 	u32 has_own_id;
+	u32 new_id;
 	u64 old[8];
 	u64 new[8];
 };

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Tables of an Intel VT-d remapping unit: what they say, how a live entry is replaced, what is
+//! cleared before the jump and what is checked after it.
+//!
+//! Names are those of the "Intel Virtualization Technology for Directed I/O Architecture
+//! Specification" (VT-d below), chapters 3 (translation), 6 (caching) and 9 (structure formats).
+//!
+//! | module | question it answers |
+//! |---|---|
+//! | [`legacy`], [`scalable`], [`pasid`] | what do the words of a root, context or PASID entry mean? |
+//! | [`swap`] | in which steps does a live entry change, with no moment at which a DMA faults? |
+//! | [`scrub`] | which entries go before the jump? |
+//! | [`adopt`] | do the tables hold exactly what the records say? |
+
+pub mod adopt;
+pub mod devfn;
+pub mod legacy;
+pub mod mode;
+pub mod pasid;
+pub mod record;
+pub mod scalable;
+pub mod scrub;
+pub mod swap;

@@ -1,0 +1,914 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Units, domains and attachments.
+//!
+//! What they say of each other has to hold together: names are unique; what an attachment names is
+//! recorded, and the attachment agrees with it; on a unit one domain has one domain id and nobody else
+//! has that; and each page has one use. Who restores, rewrites or frees a page later does so for that
+//! use, and would do it to another's tables otherwise.
+//!
+//! The outgoing kernel records nothing that does not hold together. In the incoming kernel whoever is
+//! concerned is refused: the devices that say it, and no others.
+
+use super::attachment::{Attachment, Domain, DomainKey, Translation, Unit};
+use super::hardware::{Hardware, Kinds, Pages};
+use super::index::{Key, Node};
+use super::lender::{Grow, Lender, Take};
+use super::list::{Family, List};
+use super::pci::DeviceAddress;
+use crate::abi::iommu::{
+    AttachmentSer, DomainSer, UnitSer, KIND_ATTACHMENT, KIND_DOMAIN, KIND_UNIT, KNOWN_REQUIRED,
+    MAGIC, VERSION,
+};
+use crate::error::Error;
+use crate::iommu::pt::table::Table;
+use crate::refusal::{self, Refusal};
+
+const NAME: refusal::Family = refusal::Family::Iommu;
+const MALFORMED: Refusal = Refusal::Malformed(NAME);
+const CONTRADICTORY: Refusal = Refusal::Contradictory(NAME);
+const NOT_RECORDED: Refusal = Refusal::NotRecorded(NAME);
+const ALIASED: Refusal = Refusal::Aliased(NAME);
+const DUPLICATE: Refusal = Refusal::Duplicate(NAME);
+
+const FAMILY: Family = Family {
+    name: NAME,
+    magic: MAGIC,
+    version: VERSION,
+    known_required: KNOWN_REQUIRED,
+    last_kind: KIND_ATTACHMENT,
+};
+
+/// Index: the unit `c` is at base `a`. Value: [`FOUND`] or [`ADOPTED`].
+const UNIT: u8 = 1;
+const FOUND: u32 = 0;
+const ADOPTED: u32 = 1;
+/// Index: the domain `c` is that of iommufd `a` and token `b`.
+const HWPT: u8 = 2;
+/// Index: the attachment `c` is that of the device `a`. Noted: the device was stopped.
+const DEVICE: u8 = 3;
+/// Index: the attachment `c` is behind unit `a` and that of device `b`.
+const BEHIND: u8 = 4;
+/// Index: the attachment `c` is to domain `a` and that of device `b`.
+const ON: u8 = 5;
+/// Index: on unit and with domain id `a`, domain `c`.
+const ID: u8 = 6;
+/// Index: on unit and of domain `a`, domain id `c`.
+const ID_OF: u8 = 7;
+/// Index: from page `a` on, `value` pages belong to `b`.
+const PAGE: u8 = 8;
+/// Index: the pages of `a` begin at `b`.
+const OWNER: u8 = 9;
+/// Index: users are the domains of iommufd `a`.
+const IOMMUFD: u8 = 10;
+/// Index: users are the devices that may be using domain `a`.
+const RUNNING: u8 = 11;
+/// Index: users are the devices that may be using some domain of iommufd `a`.
+const OUTSTANDING: u8 = 12;
+
+fn pair(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Whose a page is, as a number.
+#[derive(Clone, Copy)]
+enum Owner {
+    /// Several devices', behind the unit with a key.
+    Unit(u32, u32),
+    /// That of the attachment with a key, and which of its pages.
+    Attachment(u32, u32),
+    /// The top table of the domain with a key.
+    Domain(u32),
+    /// The record of the iommufd at an address.
+    Iommufd(u64),
+}
+
+impl Owner {
+    fn number(self) -> u64 {
+        let (class, number) = match self {
+            Self::Unit(unit, shared) => {
+                (1_u64, u64::from(unit) << 24 | u64::from(shared & 0xff_ffff))
+            }
+            Self::Attachment(key, number) => (2, u64::from(key) << 8 | u64::from(number & 0xff)),
+            Self::Domain(key) => (3, key.into()),
+            Self::Iommufd(phys) => (4, phys >> 12),
+        };
+        class << 60 | number
+    }
+}
+
+/// Pages and whose they are.
+#[derive(Clone, Copy)]
+struct Owned {
+    pages: Pages,
+    owner: Owner,
+}
+
+impl Owned {
+    fn page(&self) -> Key {
+        Key::new(PAGE, self.pages.first, self.owner.number(), 0)
+    }
+
+    fn owner(&self) -> Key {
+        Key::new(OWNER, self.owner.number(), self.pages.first, 0)
+    }
+}
+
+fn one(first: u64, owner: Owner) -> Owned {
+    let pages = Pages {
+        first,
+        count: 1,
+        shared: None,
+    };
+    Owned { pages, owner }
+}
+
+fn end(node: &Node) -> u64 {
+    node.key.a.saturating_add(u64::from(node.value) << 12)
+}
+
+/// Most runs of pages that a kind of hardware may have for an attachment.
+const RUNS: u32 = 8;
+/// Most nodes that an attachment and its unit need.
+const ATTACHMENT_NODES: u32 = 2 * RUNS + 9;
+/// Most nodes that a domain needs.
+const DOMAIN_NODES: u32 = 6;
+
+/// An attachment with what it names: all that is needed to find its nodes.
+#[derive(Clone, Copy)]
+struct Joined {
+    key: u32,
+    attachment: Attachment,
+    unit: Unit,
+    hardware: &'static dyn Hardware,
+    /// Of its domain, if that decodes.
+    iommufd: Option<u64>,
+}
+
+impl Joined {
+    fn address(&self) -> u64 {
+        self.attachment.address.number()
+    }
+
+    fn id(&self) -> Key {
+        let Attachment {
+            unit,
+            domain,
+            translation,
+            ..
+        } = self.attachment;
+        Key::new(ID, pair(unit, translation.domain_id), 0, domain.get())
+    }
+
+    fn id_of(&self) -> Key {
+        let Attachment {
+            unit,
+            domain,
+            translation,
+            ..
+        } = self.attachment;
+        Key::new(ID_OF, pair(unit, domain.get()), 0, translation.domain_id)
+    }
+
+    fn names(&self) -> [Key; 2] {
+        let (unit, domain) = (self.attachment.unit, self.attachment.domain.get());
+        [
+            Key::new(BEHIND, unit.into(), self.address(), self.key),
+            Key::new(ON, domain.into(), self.address(), self.key),
+        ]
+    }
+
+    /// Nodes that count it while the device may be using the domain.
+    fn counts(&self) -> [Option<Key>; 2] {
+        let domain = self.attachment.domain.get();
+        [
+            Some(Key::new(RUNNING, domain.into(), 0, 0)),
+            self.iommufd.map(|phys| Key::new(OUTSTANDING, phys, 0, 0)),
+        ]
+    }
+
+    fn owned(&self) -> impl Iterator<Item = Owned> + Clone {
+        let Self {
+            key,
+            attachment,
+            unit,
+            hardware,
+            ..
+        } = *self;
+        (0..RUNS).map_while(move |number| {
+            let translation = &attachment.translation;
+            let pages = hardware.pages(&unit, attachment.address, translation, number)?;
+            let owner = match pages.shared {
+                Some(shared) => Owner::Unit(attachment.unit, shared),
+                None => Owner::Attachment(key, number),
+            };
+            Some(Owned { pages, owner })
+        })
+    }
+}
+
+/// The record of units, domains and attachments.
+#[derive(Debug)]
+pub struct Iommu<L> {
+    list: List<L>,
+    kinds: Kinds,
+}
+
+fn hardware(kinds: Kinds, kind: u8) -> Result<&'static dyn Hardware, Refusal> {
+    let mut kinds = kinds.iter().copied();
+    let found = kinds.find(|hardware| hardware.kind() == kind);
+    found.ok_or(Refusal::OtherIommu)
+}
+
+impl<L: Lender> Iommu<L> {
+    /// Physical address of the first page: what LUO carries.
+    pub fn phys(&self) -> u64 {
+        self.list.phys()
+    }
+
+    /// The memory that was lent.
+    pub const fn lender(&self) -> &L {
+        self.list.lender()
+    }
+
+    /// Gives the memory back.
+    pub fn into_lender(self) -> L {
+        self.list.into_lender()
+    }
+
+    fn hardware(&self, kind: u8) -> Result<&'static dyn Hardware, Refusal> {
+        hardware(self.kinds, kind)
+    }
+
+    fn decode_unit(&self, key: u32) -> Result<Unit, Refusal> {
+        let ser: Option<UnitSer> = self.list.entry(key, KIND_UNIT);
+        Unit::decode(&ser.ok_or(NOT_RECORDED)?)
+    }
+
+    fn decode_domain(&self, key: DomainKey) -> Result<Domain, Refusal> {
+        let ser: Option<DomainSer> = self.list.entry(key.get(), KIND_DOMAIN);
+        Domain::decode(&ser.ok_or(NOT_RECORDED)?)
+    }
+
+    fn decode_attachment(&self, key: u32) -> Result<Attachment, Refusal> {
+        let ser: Option<AttachmentSer> = self.list.entry(key, KIND_ATTACHMENT);
+        Attachment::decode(&ser.ok_or(NOT_RECORDED)?)
+    }
+
+    /// The attachment with a key, if it names a unit and hardware that are there: it is in the index
+    /// then, whatever else is wrong with it.
+    fn joined(&self, key: u32) -> Result<Joined, Refusal> {
+        let attachment = self.decode_attachment(key)?;
+        let unit = self.decode_unit(attachment.unit)?;
+        let hardware = self.hardware(unit.hardware)?;
+        hardware.check_unit(&unit)?;
+        let domain = self.decode_domain(attachment.domain);
+        Ok(Joined {
+            key,
+            attachment,
+            unit,
+            hardware,
+            iommufd: domain.ok().map(|domain| domain.iommufd),
+        })
+    }
+
+    fn unit_key(&self, base: u64) -> Option<u32> {
+        let node = self.list.about(UNIT, base, 0)?;
+        Some(node.key.c)
+    }
+
+    fn check_unit(&self, key: u32) -> Result<Unit, Refusal> {
+        let unit = self.decode_unit(key)?;
+        let base = Key::new(UNIT, unit.base, 0, key);
+        let noted = self.list.blamed(key).or_else(|| self.list.noted(&base));
+        noted.map_or(Ok(unit), Err)
+    }
+
+    /// The domain with a key, or what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotRecorded`], and what was found when the record was decoded.
+    pub fn domain(&self, key: DomainKey) -> Result<Domain, Refusal> {
+        let domain = self.decode_domain(key)?;
+        let hwpt = Key::new(HWPT, domain.iommufd, domain.token, key.get());
+        let noted = self
+            .list
+            .blamed(key.get())
+            .or_else(|| self.list.noted(&hwpt))
+            .or_else(|| {
+                let mut owned = owned_by_domain(key, &domain).into_iter();
+                owned.find_map(|owned| self.noted_pages(&owned))
+            });
+        noted.map_or(Ok(domain), Err)
+    }
+
+    fn noted_pages(&self, owned: &Owned) -> Option<Refusal> {
+        let noted = self.list.noted(&owned.page());
+        noted.or_else(|| self.list.noted(&owned.owner()))
+    }
+
+    /// What is wrong with an attachment that is in the index, or with what it names.
+    fn check_joined(&self, joined: &Joined) -> Result<(), Refusal> {
+        let unit = self.check_unit(joined.attachment.unit)?;
+        let domain = self.domain(joined.attachment.domain)?;
+        let device = Key::new(DEVICE, joined.address(), 0, joined.key);
+        let mut noted = [device, joined.id(), joined.id_of()]
+            .iter()
+            .find_map(|key| self.list.noted(key));
+        noted = noted.or_else(|| self.list.blamed(joined.key));
+        noted = noted.or_else(|| joined.owned().find_map(|owned| self.noted_pages(&owned)));
+        if let Some(refusal) = noted {
+            return Err(refusal);
+        }
+        self.check_sharing(joined, &unit, &domain.table)
+    }
+
+    fn check_sharing(&self, joined: &Joined, unit: &Unit, table: &Table) -> Result<(), Refusal> {
+        let shared = self.list.users(&joined.id_of()) > 1;
+        match shared && !joined.hardware.may_share(unit, table) {
+            true => Err(Refusal::SharedHwpt),
+            false => Ok(()),
+        }
+    }
+
+    /// All units that nobody is to blame for.
+    pub fn units(&self) -> impl Iterator<Item = Unit> + '_ {
+        let nodes = self.list.from(Key::new(UNIT, 0, 0, 0));
+        let nodes = nodes.take_while(|node| node.key.kind == UNIT);
+        nodes.filter_map(|node| self.check_unit(node.key.c).ok())
+    }
+
+    /// The unit at a register base, or what is wrong with it. `None`: it is not recorded.
+    pub fn unit(&self, base: u64) -> Option<Result<Unit, Refusal>> {
+        Some(self.check_unit(self.unit_key(base)?))
+    }
+
+    /// The unit of an attachment.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn unit_of(&self, attachment: &Attachment) -> Result<Unit, Refusal> {
+        self.check_unit(attachment.unit)
+    }
+
+    /// All domains that can be read, with their keys, whatever else is wrong with them: what their
+    /// tables hold has to be released.
+    pub fn domains(&self) -> impl Iterator<Item = (DomainKey, Domain)> + '_ {
+        let keys = self.list.keys().filter_map(DomainKey::new);
+        keys.filter_map(|key| Some((key, self.decode_domain(key).ok()?)))
+    }
+
+    /// The domain of the HWPT with a token of an iommufd.
+    pub fn domain_of(&self, iommufd: u64, token: u64) -> Option<(DomainKey, Domain)> {
+        let node = self.list.about(HWPT, iommufd, token)?;
+        let key = DomainKey::new(node.key.c)?;
+        Some((key, self.domain(key).ok()?))
+    }
+
+    /// Physical addresses of the records of iommufds that domains name, in rising order from `first` on.
+    pub(super) fn iommufds_from(&self, first: u64) -> impl Iterator<Item = u64> + '_ {
+        let nodes = self.list.from(Key::new(IOMMUFD, first, 0, 0));
+        let nodes = nodes.take_while(|node| node.key.kind == IOMMUFD);
+        nodes.map(|node| node.key.a)
+    }
+
+    fn attachment_key(&self, address: DeviceAddress) -> Option<u32> {
+        let node = self.list.about(DEVICE, address.number(), 0)?;
+        Some(node.key.c)
+    }
+
+    /// The attachment of a device, or what is wrong with it. `None`: it has none.
+    pub fn attachment(&self, address: DeviceAddress) -> Option<Result<Attachment, Refusal>> {
+        let key = self.attachment_key(address)?;
+        if let Some(refusal) = self.list.blamed(key) {
+            return Some(Err(refusal));
+        }
+        let joined = self.joined(key);
+        Some(joined.and_then(|joined| {
+            self.check_joined(&joined)?;
+            Ok(joined.attachment)
+        }))
+    }
+
+    fn keys_of(&self, kind: u8, owner: u32) -> impl Iterator<Item = u32> + Clone + '_ {
+        let owner = u64::from(owner);
+        let nodes = self.list.from(Key::new(kind, owner, 0, 0));
+        let nodes = nodes.take_while(move |node| (node.key.kind, node.key.a) == (kind, owner));
+        nodes.map(|node| node.key.c)
+    }
+
+    /// The devices behind a unit, in the order of their addresses, each with its attachment or with
+    /// what is wrong with it. It allocates nothing.
+    pub fn behind(
+        &self,
+        base: u64,
+    ) -> impl Iterator<Item = (DeviceAddress, Result<Attachment, Refusal>)> + Clone + '_ {
+        let keys = self.unit_key(base).into_iter();
+        let keys = keys.flat_map(|unit| self.keys_of(BEHIND, unit));
+        keys.filter_map(|key| {
+            let joined = self.joined(key).ok()?;
+            let checked = self.check_joined(&joined);
+            let attachment = joined.attachment;
+            Some((attachment.address, checked.map(|()| attachment)))
+        })
+    }
+
+    /// The devices behind a unit that are on one bus. It allocates nothing.
+    pub fn on_bus(
+        &self,
+        base: u64,
+        segment: u32,
+        bus: u8,
+    ) -> impl Iterator<Item = Attachment> + '_ {
+        let first = DeviceAddress {
+            segment,
+            bdf: u16::from_be_bytes([bus, 0]),
+        };
+        let first = first.number();
+        let unit = self.unit_key(base).into_iter();
+        let nodes = unit.flat_map(move |unit| {
+            let unit = u64::from(unit);
+            let nodes = self.list.from(Key::new(BEHIND, unit, first, 0));
+            nodes.take_while(move |node| {
+                let key = node.key;
+                (key.kind, key.a, key.b >> 8) == (BEHIND, unit, first >> 8)
+            })
+        });
+        nodes.filter_map(|node| {
+            let joined = self.joined(node.key.c).ok()?;
+            self.check_joined(&joined).ok()?;
+            Some(joined.attachment)
+        })
+    }
+
+    /// The devices that are attached to a domain.
+    pub fn attached(&self, domain: DomainKey) -> impl Iterator<Item = DeviceAddress> + '_ {
+        let keys = self.keys_of(ON, domain.get());
+        keys.filter_map(|key| Some(self.decode_attachment(key).ok()?.address))
+    }
+
+    /// The domain ids in use on a unit, each once, in rising order: those of devices that nobody is to
+    /// blame for. It allocates nothing.
+    pub fn domain_ids(&self, base: u64) -> impl Iterator<Item = u32> + Clone + '_ {
+        let unit = self.unit_key(base).into_iter();
+        unit.flat_map(move |unit| {
+            let first = pair(unit, 0);
+            let nodes = self.list.from(Key::new(ID, first, 0, 0));
+            let nodes = nodes
+                .take_while(move |node| node.key.kind == ID && node.key.a >> 32 == u64::from(unit));
+            let sound = nodes.filter(|node| node.note.is_none());
+            sound.map(|node| {
+                let [.., a, b, c, d] = node.key.a.to_be_bytes();
+                u32::from_be_bytes([a, b, c, d])
+            })
+        })
+    }
+
+    /// How many devices may be using the tables of a domain.
+    pub fn users(&self, domain: DomainKey) -> u32 {
+        self.list
+            .users(&Key::new(RUNNING, domain.get().into(), 0, 0))
+    }
+
+    /// Whether a device may be using tables of an iommufd's domains.
+    pub fn is_outstanding(&self, iommufd: u64) -> bool {
+        self.list.users(&Key::new(OUTSTANDING, iommufd, 0, 0)) != 0
+    }
+
+    /// Whether a device may be running on tables of the previous kernel.
+    pub fn is_running(&self, address: DeviceAddress) -> bool {
+        let node = self.list.about(DEVICE, address.number(), 0);
+        node.is_some_and(|node| node.note.is_none())
+    }
+
+    /// Whether any device may be.
+    pub fn is_any_running(&self) -> bool {
+        let nodes = self.list.from(Key::new(RUNNING, 0, 0, 0));
+        nodes
+            .take_while(|node| node.key.kind == RUNNING)
+            .next()
+            .is_some()
+    }
+
+    /// The pages that translate for a device and for no other recorded one, page table apart: what has to
+    /// be handed over when it has been added, and taken back before it is removed.
+    pub fn pages_alone(&self, address: DeviceAddress) -> impl Iterator<Item = u64> + '_ {
+        self.runs(address)
+            .filter(|owned| self.list.users(&owned.page()) == 1)
+            .flat_map(|owned| owned.pages.addresses())
+    }
+
+    /// All pages that translate for a device, page table apart.
+    pub fn pages(&self, address: DeviceAddress) -> impl Iterator<Item = u64> + '_ {
+        self.runs(address).flat_map(|owned| owned.pages.addresses())
+    }
+
+    fn runs(&self, address: DeviceAddress) -> impl Iterator<Item = Owned> + '_ {
+        let joined = self.attachment_key(address);
+        let joined = joined.and_then(|key| self.joined(key).ok());
+        joined.into_iter().flat_map(|joined| joined.owned())
+    }
+
+    /// Forgets the attachment of a device; its unit goes with its last.
+    pub fn remove_attachment(&mut self, address: DeviceAddress) {
+        // Another kernel may have said two things of a device.
+        while let Some(key) = self.attachment_key(address) {
+            if let Ok(joined) = self.joined(key) {
+                self.leave(&joined);
+            }
+            self.list.leave(&Key::new(DEVICE, address.number(), 0, key));
+            self.list.remove(key);
+            self.list.forgive(key);
+        }
+    }
+
+    fn leave(&mut self, joined: &Joined) {
+        let device = Key::new(DEVICE, joined.address(), 0, joined.key);
+        if self.list.noted(&device).is_none() {
+            for key in joined.counts().iter().flatten() {
+                self.list.leave(key);
+            }
+        }
+        for key in joined.names().iter().chain(&[joined.id(), joined.id_of()]) {
+            self.list.leave(key);
+        }
+        for owned in joined.owned() {
+            self.list.leave(&owned.page());
+            self.list.leave(&owned.owner());
+        }
+        let unit = joined.attachment.unit;
+        if self.keys_of(BEHIND, unit).next().is_none() {
+            self.list.leave(&Key::new(UNIT, joined.unit.base, 0, unit));
+            self.list.remove(unit);
+            self.list.forgive(unit);
+        }
+    }
+
+    /// A device was stopped: it uses no tables any more, and is refused from now on.
+    pub fn stop(&mut self, address: DeviceAddress, refusal: Refusal) {
+        let number = address.number();
+        let mut next = self.attachment_key(address);
+        while let Some(key) = next {
+            let device = Key::new(DEVICE, number, 0, key);
+            if self.list.noted(&device).is_none() {
+                self.list.note(&device, refusal);
+                if let Ok(joined) = self.joined(key) {
+                    for key in joined.counts().iter().flatten() {
+                        self.list.leave(key);
+                    }
+                }
+            }
+            let after = Key::new(DEVICE, number, 0, key.saturating_add(1));
+            let mut nodes = self.list.from(after);
+            let node = nodes.next();
+            next = node
+                .filter(|node| node.key.is_about(DEVICE, number, 0))
+                .map(|node| node.key.c);
+        }
+    }
+
+    /// The unit goes on with the tables it has.
+    pub(super) fn set_adopted(&mut self, base: u64) {
+        if let Some(key) = self.unit_key(base) {
+            self.list.set_value(&Key::new(UNIT, base, 0, key), ADOPTED);
+        }
+    }
+
+    /// Whether the unit goes on with the tables it has.
+    pub fn is_adopted(&self, base: u64) -> bool {
+        let node = self.list.about(UNIT, base, 0);
+        node.is_some_and(|node| node.value == ADOPTED)
+    }
+
+    /// A unit's tables are refused. Its devices may be using them until they are stopped.
+    pub(super) fn refuse_unit(&mut self, base: u64, refusal: Refusal) {
+        if let Some(key) = self.unit_key(base) {
+            let key = Key::new(UNIT, base, 0, key);
+            self.list.set_value(&key, FOUND);
+            self.list.note(&key, refusal);
+        }
+    }
+
+    /// Every refused unit is blocked: its devices are stopped.
+    pub(super) fn stop_refused(&mut self) {
+        let mut from = Key::new(BEHIND, 0, 0, 0);
+        loop {
+            let node = self.list.from(from).next();
+            let Some(key) = node.map(|node| node.key).filter(|key| key.kind == BEHIND) else {
+                return;
+            };
+            let unit = u32::try_from(key.a).unwrap_or(0);
+            if let Err(refusal) = self.check_unit(unit) {
+                self.stop(DeviceAddress::from_number(key.b), refusal);
+            }
+            from = Key {
+                c: key.c.saturating_add(1),
+                ..key
+            };
+        }
+    }
+
+    /// Forgets a domain that no device may be using, with the attachments to it.
+    pub fn remove_domain(&mut self, key: DomainKey) -> Option<Domain> {
+        if self.users(key) != 0 {
+            return None;
+        }
+        let domain = self.decode_domain(key).ok()?;
+        loop {
+            let next = self.attached(key).next();
+            let Some(address) = next else {
+                break;
+            };
+            self.remove_attachment(address);
+        }
+        self.list
+            .leave(&Key::new(HWPT, domain.iommufd, domain.token, key.get()));
+        self.list.leave(&Key::new(IOMMUFD, domain.iommufd, 0, 0));
+        for owned in owned_by_domain(key, &domain) {
+            self.list.leave(&owned.page());
+            self.list.leave(&owned.owner());
+        }
+        self.list.remove(key.get());
+        self.list.forgive(key.get());
+        Some(domain)
+    }
+
+    fn join_pages(&mut self, owned: &Owned) -> Result<(), Error<L::Error>> {
+        self.list.join(owned.page(), owned.pages.count)?;
+        self.list.join(owned.owner(), 0)
+    }
+
+    fn join_domain(&mut self, key: DomainKey, domain: &Domain) -> Result<(), Error<L::Error>> {
+        let hwpt = Key::new(HWPT, domain.iommufd, domain.token, key.get());
+        self.list.join(hwpt, 0)?;
+        self.list.join(Key::new(IOMMUFD, domain.iommufd, 0, 0), 0)?;
+        for owned in owned_by_domain(key, domain) {
+            self.join_pages(&owned)?;
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, joined: &Joined) -> Result<(), Error<L::Error>> {
+        let counts = joined.counts().into_iter().flatten();
+        let keys = counts.chain(joined.names());
+        for key in keys.chain([joined.id(), joined.id_of()]) {
+            self.list.join(key, 0)?;
+        }
+        for owned in joined.owned() {
+            self.join_pages(&owned)?;
+        }
+        Ok(())
+    }
+}
+
+/// The pages that a domain's record names.
+fn owned_by_domain(key: DomainKey, domain: &Domain) -> [Owned; 2] {
+    [
+        one(domain.table.top.get(), Owner::Domain(key.get())),
+        one(domain.iommufd, Owner::Iommufd(domain.iommufd)),
+    ]
+}
+
+impl<L: Take> Iommu<L> {
+    /// Takes over a record that another kernel wrote.
+    pub(super) fn decode(lender: L, phys: u64, kinds: Kinds) -> Result<Self, Error<L::Error>> {
+        let mut this = Self {
+            list: List::decode(lender, phys, FAMILY)?,
+            kinds,
+        };
+        for key in this.list.keys() {
+            match this.list.kind(key) {
+                KIND_UNIT => this.take_unit(key)?,
+                KIND_DOMAIN => this.take_domain(key)?,
+                _ => {}
+            }
+        }
+        for key in this.list.keys() {
+            this.take_attachment(key)?;
+        }
+        this.note_all();
+        Ok(this)
+    }
+
+    fn take_unit(&mut self, key: u32) -> Result<(), Error<L::Error>> {
+        let ser: Option<UnitSer> = self.list.entry(key, KIND_UNIT);
+        if let Some(ser) = ser {
+            self.list
+                .join(Key::new(UNIT, ser.base.get(), 0, key), FOUND)?;
+        }
+        let checked = self.decode_unit(key).and_then(|unit| {
+            let hardware = self.hardware(unit.hardware)?;
+            hardware.check_unit(&unit)
+        });
+        checked.or_else(|refusal| self.list.blame(key, refusal))
+    }
+
+    fn take_domain(&mut self, key: u32) -> Result<(), Error<L::Error>> {
+        let Some(domain) = DomainKey::new(key) else {
+            return Ok(());
+        };
+        match self.decode_domain(domain) {
+            Ok(decoded) => self.join_domain(domain, &decoded),
+            Err(refusal) => self.list.blame(key, refusal),
+        }
+    }
+
+    fn take_attachment(&mut self, key: u32) -> Result<(), Error<L::Error>> {
+        let ser: Option<AttachmentSer> = self.list.entry(key, KIND_ATTACHMENT);
+        let Some(ser) = ser else {
+            return Ok(());
+        };
+        let address = Attachment::address(&ser);
+        if let Some(other) = self.attachment_key(address) {
+            self.list.blame(other, DUPLICATE)?;
+            self.list.blame(key, DUPLICATE)?;
+        }
+        self.list
+            .join(Key::new(DEVICE, address.number(), 0, key), 0)?;
+        let checked = match self.joined(key) {
+            Ok(joined) => {
+                self.join(&joined)?;
+                let domain = self.decode_domain(joined.attachment.domain);
+                domain.and_then(|domain| check_attachment(&joined, &domain.table))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        checked.or_else(|refusal| self.list.blame(key, refusal))
+    }
+
+    /// Notes who says something else of the same thing than somebody else.
+    fn note_all(&mut self) {
+        let names = |one: &Node, other: &Node| (one.key.a, one.key.b) == (other.key.a, other.key.b);
+        for (kind, refusal) in [
+            (UNIT, DUPLICATE),
+            (HWPT, DUPLICATE),
+            (ID, CONTRADICTORY),
+            (ID_OF, CONTRADICTORY),
+        ] {
+            self.list.note_conflicts(kind, refusal, |_| 0, names);
+        }
+        let owner = |one: &Node, other: &Node| one.key.a == other.key.a;
+        self.list.note_conflicts(OWNER, CONTRADICTORY, |_| 0, owner);
+        let overlap = |one: &Node, other: &Node| other.key.a < end(one);
+        self.list.note_conflicts(PAGE, ALIASED, end, overlap);
+    }
+}
+
+/// Does an attachment agree with its unit and its domain?
+fn check_attachment(joined: &Joined, table: &Table) -> Result<(), Refusal> {
+    let Attachment {
+        address,
+        translation,
+        ..
+    } = &joined.attachment;
+    if joined.unit.segment != address.segment {
+        return Err(CONTRADICTORY);
+    }
+    joined
+        .hardware
+        .check(&joined.unit, *address, translation, table)
+}
+
+impl<L: Grow> Iommu<L> {
+    /// Makes an empty record of units of these kinds.
+    ///
+    /// # Errors
+    ///
+    /// The lender's.
+    pub fn create(lender: L, kinds: Kinds) -> Result<Self, Error<L::Error>> {
+        let list = List::create(lender, FAMILY)?;
+        Ok(Self { list, kinds })
+    }
+
+    /// Records a domain.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a reader would refuse, and the lender's; nothing has changed then.
+    pub fn add_domain(&mut self, domain: &Domain) -> Result<DomainKey, Error<L::Error>> {
+        let ser = domain.encode();
+        Domain::decode(&ser)?;
+        if self
+            .list
+            .about(HWPT, domain.iommufd, domain.token)
+            .is_some()
+        {
+            return Err(DUPLICATE.into());
+        }
+        self.list.reserve(1, DOMAIN_NODES)?;
+        let key = self.list.free_key().and_then(DomainKey::new);
+        let key = key.ok_or(MALFORMED)?;
+        let owned = owned_by_domain(key, domain);
+        self.check_pages(owned.iter().copied())?;
+        self.list.insert(&ser);
+        self.join_domain(key, domain)?;
+        Ok(key)
+    }
+
+    /// Records that a device is attached to a recorded domain, and its unit if that is not recorded yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::AlreadyRecorded`], [`Refusal::OtherRoot`] if the unit is not as recorded, whatever a
+    /// reader would refuse, and the lender's; nothing has changed then.
+    pub fn add_attachment(
+        &mut self,
+        unit: &Unit,
+        address: DeviceAddress,
+        domain: DomainKey,
+        translation: &Translation,
+    ) -> Result<(), Error<L::Error>> {
+        if self.attachment_key(address).is_some() {
+            return Err(Refusal::AlreadyRecorded.into());
+        }
+        let hardware = self.hardware(unit.hardware)?;
+        hardware.check_unit(unit)?;
+        let Domain { table, iommufd, .. } = self.domain(domain)?;
+        let known = self.unit_key(unit.base);
+        if known.is_some_and(|key| self.decode_unit(key) != Ok(*unit)) {
+            return Err(Refusal::OtherRoot.into());
+        }
+        self.list.reserve(2, ATTACHMENT_NODES)?;
+        // A unit that is not known is put where nothing is yet, and taken out again if it has to be.
+        let unit_key = match known {
+            Some(key) => Some(key),
+            None => self.list.insert(&unit.encode()),
+        };
+        let unit_key = unit_key.ok_or(MALFORMED)?;
+        let joined = Joined {
+            key: self.list.free_key().ok_or(MALFORMED)?,
+            attachment: Attachment {
+                address,
+                unit: unit_key,
+                domain,
+                translation: *translation,
+            },
+            unit: *unit,
+            hardware,
+            iommufd: Some(iommufd),
+        };
+        if let Err(refusal) = self.check_new(&joined, &table) {
+            if known.is_none() {
+                self.list.remove(unit_key);
+            }
+            return Err(refusal.into());
+        }
+        if known.is_none() {
+            self.list
+                .join(Key::new(UNIT, unit.base, 0, unit_key), FOUND)?;
+        }
+        self.list.insert(&joined.attachment.encode());
+        self.list
+            .join(Key::new(DEVICE, address.number(), 0, joined.key), 0)?;
+        self.join(&joined)
+    }
+
+    /// What a reader would refuse is not written.
+    fn check_new(&self, joined: &Joined, table: &Table) -> Result<(), Refusal> {
+        check_attachment(joined, table)?;
+        for key in [joined.id(), joined.id_of()] {
+            let known = self.list.about(key.kind, key.a, key.b);
+            if known.is_some_and(|known| known.key != key) {
+                return Err(CONTRADICTORY);
+            }
+        }
+        let shares = self.list.users(&joined.id_of()) != 0;
+        if shares && !joined.hardware.may_share(&joined.unit, table) {
+            return Err(Refusal::SharedHwpt);
+        }
+        self.check_pages(joined.owned())
+    }
+
+    /// Has each of these pages this one use?
+    fn check_pages(&self, owned: impl Iterator<Item = Owned> + Clone) -> Result<(), Refusal> {
+        for (number, one) in owned.clone().enumerate() {
+            let owner = self.list.about_any(OWNER, one.owner.number());
+            if owner.is_some_and(|node| node.key.b != one.pages.first) {
+                return Err(CONTRADICTORY);
+            }
+            let (key, last) = (one.page(), Key::new(PAGE, one.pages.end(), 0, 0));
+            let before = self.list.before(&Key { b: 0, ..key });
+            let before = before.filter(|node| node.key.kind == PAGE);
+            let mut within = self.list.from(Key { b: 0, ..key });
+            let within = within
+                .by_ref()
+                .take_while(|node| node.key < last)
+                .find(|node| node.key != key);
+            let mut earlier = owned.clone().take(number);
+            if before.is_some_and(|node| end(node) > one.pages.first)
+                || within.is_some()
+                || earlier.any(|other| overlap(&one, &other))
+            {
+                return Err(ALIASED);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn overlap(one: &Owned, other: &Owned) -> bool {
+    one.pages.first < other.pages.end()
+        && other.pages.first < one.pages.end()
+        && one.page() != other.page()
+}

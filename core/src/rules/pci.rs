@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Is a function the one that was recorded, and how does it go on in the incoming kernel?
+
+use super::facts::facts;
+use crate::record::attachment::DomainKey;
+use crate::record::pci::Identity;
+use crate::record::set::Verdict;
+use crate::refusal::Refusal;
+
+facts! {
+    /// Facts about a device that is probed: `HITLESS_ARRIVES_*`.
+    ArrivalFacts {
+        /// Nobody else is in its IOMMU group.
+        ALONE = 0,
+        /// It is bus master.
+        BUS_MASTER = 1,
+        /// The tables of its unit were refused.
+        BLOCKED = 2,
+    }
+}
+
+/// How a device goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It is a device like any other.
+    Ordinary,
+    /// It keeps running, on the restored domain with this key.
+    Restored(DomainKey),
+    /// It may be running and may not go on: bus mastering is taken away and its entry cleared before it is an
+    /// ordinary device.
+    Stopped(Refusal),
+}
+
+/// How does a device go on of which these facts hold? `keeps` says whether something about it is to be left
+/// alone, as it is for a bridge above a device that goes on.
+///
+/// A device that is not recorded and is bus master behind a blocked unit was left running by the previous
+/// kernel: the default domain of this one could be all of memory.
+#[must_use]
+pub fn arrival(facts: ArrivalFacts, verdict: &Verdict, keeps: bool) -> Arrival {
+    match verdict {
+        Verdict::Refused(refusal) => Arrival::Stopped(*refusal),
+        Verdict::Kept(kept) if kept.adopted && !facts.has(ArrivalFacts::ALONE) => {
+            Arrival::Stopped(Refusal::SharedGroup)
+        }
+        Verdict::Kept(kept) if kept.adopted => Arrival::Restored(kept.attachment.domain),
+        Verdict::Unknown | Verdict::Left(_) | Verdict::Kept(_)
+            if facts.has(ArrivalFacts::BLOCKED)
+                && facts.has(ArrivalFacts::BUS_MASTER)
+                && !keeps =>
+        {
+            Arrival::Stopped(Refusal::UnitRefused)
+        }
+        Verdict::Unknown | Verdict::Left(_) | Verdict::Kept(_) => Arrival::Ordinary,
+    }
+}
+
+/// Is the device that is there the one that was recorded?
+///
+/// # Errors
+///
+/// [`Refusal::OtherDevice`].
+pub fn device(recorded: &Identity, now: &Identity) -> Result<(), Refusal> {
+    (recorded == now).then_some(()).ok_or(Refusal::OtherDevice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: u32 = ArrivalFacts::KNOWN;
+
+    #[test]
+    fn what_cannot_be_trusted_is_stopped_whatever_the_facts() {
+        let verdict = Verdict::Refused(Refusal::OtherDevice);
+        for facts in 0..=ALL {
+            assert_eq!(
+                arrival(ArrivalFacts(facts), &verdict, false),
+                Arrival::Stopped(Refusal::OtherDevice)
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_bus_master_behind_a_blocked_unit_is_stopped() {
+        const BOTH: u32 = ArrivalFacts::BLOCKED | ArrivalFacts::BUS_MASTER;
+        for facts in 0..=ALL {
+            let arrives = |keeps| arrival(ArrivalFacts(facts), &Verdict::Unknown, keeps);
+            let stopped = arrives(false) != Arrival::Ordinary;
+            assert_eq!(stopped, facts & BOTH == BOTH, "{facts:#x}");
+            assert_eq!(arrives(true), Arrival::Ordinary);
+        }
+    }
+
+    #[test]
+    fn another_device_is_refused() {
+        let recorded = Identity {
+            vendor: 0x8086,
+            device: 0x10c9,
+            ..Identity::default()
+        };
+        assert_eq!(device(&recorded, &recorded), Ok(()));
+        assert_eq!(
+            device(&recorded, &Identity::default()),
+            Err(Refusal::OtherDevice)
+        );
+    }
+}
