@@ -125,7 +125,7 @@ pub enum Refusal {
     InterruptsOn,
     /// The device's own translation cache (ATS) is on.
     UsesAts,
-    /// Two devices share a HWPT in scalable mode: neither could be swapped.
+    /// Two devices share a HWPT whose page-table format cannot be swapped then.
     SharedHwpt,
     /// The device is still attached to its restored domain.
     StillRestored,

@@ -293,15 +293,26 @@ fn plans_context(old: legacy::ContextEntry, which: u16, capabilities: Capabiliti
     plan.is_ok()
 }
 
-/// The same for a PASID entry, of which nothing may change but the table.
+/// The same for a PASID entry: in first stage nothing may change but the table.
 fn plans_pasid(old: PasidEntry, which: u16, capabilities: Capabilities) -> bool {
     let new = change(old, &PASID_CHANGES, which);
     let (from, to) = (old.encode(), new.encode());
-    let only_table = which & 0x1ff == 1 && old.page_table().is_some();
+    let has = |bit: u32| which >> bit & 1 == 1;
+    let possible = match old.target {
+        PasidTarget::FirstStage { .. } => which & 0x1ff == 1,
+        PasidTarget::SecondStage { .. } => {
+            let wide = from[1] != to[1];
+            has(0) && !has(4) && (!wide || capabilities.compare_exchange_128)
+        }
+        PasidTarget::PassThrough { .. } => false,
+    };
     let plan = plan_pasid(from, to, 0, capabilities, HostAddressWidth::MAX);
-    assert_eq!(plan.is_ok(), only_table, "{old:?} {which:#b} {plan:?}");
+    assert_eq!(plan.is_ok(), possible, "{old:?} {which:#b} {plan:?}");
     if let Ok(plan) = &plan {
         assert_eq!(writes(plan, from), to);
+        let one_word = from[1] == to[1];
+        let store = matches!(plan.steps().next(), Some(Step::Store64 { .. }));
+        assert_eq!(store, one_word);
     }
     plan.is_ok()
 }

@@ -14,7 +14,9 @@ use hitless_core::iommu::vtd::pasid::PasidEntry;
 use hitless_core::iommu::vtd::pasid::PasidTarget;
 use hitless_core::iommu::vtd::swap::plan_context;
 use hitless_core::iommu::vtd::swap::plan_pasid;
-use hitless_core::iommu::vtd::swap::Capabilities;
+use hitless_core::iommu::vtd::swap::{decide, Capabilities, Decision, NewId, Swap, Words};
+use hitless_core::refusal::Refusal;
+use hitless_core::rules::iommu::{IdUse, SwapFacts};
 use hitless_sim::memory::{table, width};
 
 const CAPABLE: Capabilities = Capabilities {
@@ -65,30 +67,19 @@ fn swap(old: PasidEntry, new: PasidEntry) -> Result<Plan, Flaw> {
 }
 
 #[test]
-fn each_field_of_a_pasid_entry_that_differs_is_named() {
+fn each_field_of_a_pasid_entry_that_cannot_change_is_named() {
     type Change = fn(&mut PasidEntry);
-    let cases: [(Field, PasidEntry, Change); 13] = [
-        (Field::DomainId, second_stage(), |e| e.domain_id.0 += 1),
+    let cases: [(Field, PasidEntry, Change); 10] = [
         (Field::DomainId, first_stage(), |e| e.domain_id.0 += 1),
-        (Field::PageWalkSnoop, second_stage(), |e| {
-            e.page_walk_snoop = false
-        }),
         (Field::PageWalkSnoop, first_stage(), |e| {
             e.page_walk_snoop = false
         }),
         (Field::PageSnoop, first_stage(), |e| e.page_snoop = true),
-        (Field::FaultProcessing, second_stage(), |e| {
+        (Field::FaultProcessing, first_stage(), |e| {
             e.fault_processing_disabled = true
         }),
-        (Field::AddressWidth, second_stage(), |e| {
-            if let PasidTarget::SecondStage { levels, .. } = &mut e.target {
-                *levels = Levels::Five;
-            }
-        }),
-        (Field::AccessedDirty, second_stage(), |e| {
-            if let PasidTarget::SecondStage { accessed_dirty, .. } = &mut e.target {
-                *accessed_dirty = true;
-            }
+        (Field::FaultProcessing, second_stage(), |e| {
+            e.fault_processing_disabled = true
         }),
         (Field::PagingMode, first_stage(), |e| {
             if let PasidTarget::FirstStage { levels, .. } = &mut e.target {
@@ -213,6 +204,51 @@ fn two_words_need_a_compare_exchange() {
     assert!(plan_context(old, new.encode(), CAPABLE, width()).is_ok());
 }
 
+/// In second stage too, and what sits beside the pointer changes with it.
+#[test]
+fn two_words_of_a_pasid_entry_need_a_compare_exchange() {
+    let narrow = Capabilities {
+        compare_exchange_128: false,
+        ..CAPABLE
+    };
+    let plan = |new: PasidEntry, capabilities| {
+        plan_pasid(
+            second_stage().encode(),
+            new.encode(),
+            0,
+            capabilities,
+            width(),
+        )
+    };
+    let mut new = moved(second_stage());
+    if let PasidTarget::SecondStage {
+        levels,
+        accessed_dirty,
+        ..
+    } = &mut new.target
+    {
+        *levels = Levels::Five;
+        *accessed_dirty = true;
+    }
+    assert!(plan(new, narrow).is_ok());
+    let changes: [fn(&mut PasidEntry); 3] = [
+        |entry| entry.domain_id.0 += 1,
+        |entry| entry.page_walk_snoop = false,
+        |entry| entry.page_snoop = true,
+    ];
+    for change in changes {
+        let mut new = new;
+        change(&mut new);
+        assert_eq!(plan(new, narrow), Err(Flaw::NeedsCompareExchange128));
+        let words = new.encode();
+        let step = plan(new, CAPABLE).expect("planned").steps().next();
+        assert!(matches!(
+            step,
+            Some(Step::CompareExchange128 { word: 0, new, .. }) if new == [words[0], words[1]]
+        ));
+    }
+}
+
 /// Translated requests fault under TT 0: only a device that makes none can do without TT 1.
 #[test]
 fn a_device_tlb_in_use_is_not_taken_away() {
@@ -268,4 +304,144 @@ fn the_device_tlb_bit_changes_with_the_pointer() {
             Step::Release
         ]
     );
+}
+
+/// All that a swap of the only device of a restored domain depends on.
+fn restored(words: Words) -> Swap {
+    Swap {
+        facts: SwapFacts(SwapFacts::RESTORED),
+        old_id: DomainId(5),
+        new_id: DomainId(7),
+        id_use: IdUse {
+            users: 1,
+            has_own: false,
+        },
+        capabilities: CAPABLE,
+        words,
+    }
+}
+
+/// A swap in each format; the id in the new entry is any.
+fn swaps() -> [Swap; 3] {
+    let mut legacy = context(0x2000);
+    legacy.domain_id.0 = 0x1234;
+    let pasid = |old: PasidEntry| {
+        let mut new = moved(old);
+        new.domain_id.0 = 0x4321;
+        restored(Words::Pasid {
+            old: old.encode(),
+            new: new.encode(),
+        })
+    };
+    [
+        restored(Words::Context {
+            old: context(0x1000).encode(),
+            new: legacy.encode(),
+        }),
+        pasid(second_stage()),
+        pasid(first_stage()),
+    ]
+}
+
+fn id_of(decision: &Decision) -> Option<NewId> {
+    match decision {
+        Decision::InPlace { id, .. } => Some(*id),
+        Decision::BlockFirst => None,
+    }
+}
+
+/// Whether the device is blocked first if it is not on a restored domain, and what it is refused for if it is.
+fn refusal(swap: &Swap) -> Refusal {
+    let ordinary = Swap {
+        facts: SwapFacts(swap.facts.0 & !SwapFacts::RESTORED),
+        ..*swap
+    };
+    assert_eq!(decide(&ordinary), Ok(Decision::BlockFirst));
+    decide(swap).expect_err("refused")
+}
+
+#[test]
+fn the_last_device_hands_the_id_over() {
+    for swap in swaps() {
+        let decision = decide(&swap).expect("possible");
+        assert_eq!(id_of(&decision), Some(NewId::HandedOver));
+        let Decision::InPlace { plan, .. } = decision else {
+            panic!("in place");
+        };
+        // One word changes, whatever id the caller wrote.
+        assert!(matches!(plan.steps().next(), Some(Step::Store64 { .. })));
+    }
+}
+
+#[test]
+fn others_keep_their_id() {
+    for (users, has_own) in [(2, false), (1, true), (9, true), (0, false)] {
+        let id_use = IdUse { users, has_own };
+        let [legacy, second, first] = swaps().map(|swap| Swap { id_use, ..swap });
+        for swap in [legacy, second] {
+            let decision = decide(&swap).expect("possible");
+            assert_eq!(id_of(&decision), Some(NewId::Own));
+            let narrow = Swap {
+                capabilities: Capabilities {
+                    compare_exchange_128: false,
+                    ..CAPABLE
+                },
+                ..swap
+            };
+            let needs = Refusal::Table(Flaw::NeedsCompareExchange128);
+            assert_eq!(refusal(&narrow), needs);
+            // Two domains under one id.
+            let same = Swap {
+                new_id: swap.old_id,
+                ..swap
+            };
+            assert_eq!(refusal(&same), Refusal::NotReplaceable);
+        }
+        assert_eq!(refusal(&first), Refusal::SharedHwpt);
+    }
+}
+
+#[test]
+fn a_restored_domain_is_never_blocked() {
+    for swap in swaps() {
+        for bit in (0..32).filter(|bit| 1 << bit != SwapFacts::RESTORED) {
+            let facts = SwapFacts(swap.facts.0 | 1 << bit);
+            assert_eq!(refusal(&Swap { facts, ..swap }), Refusal::NotReplaceable);
+        }
+        // The entry has another id than the domain.
+        let other = Swap {
+            old_id: DomainId(6),
+            ..swap
+        };
+        let differs = Refusal::Table(Flaw::Differs(Field::DomainId));
+        assert_eq!(refusal(&other), differs);
+        // There is no entry, and nothing to change to.
+        let (gone, same) = match swap.words {
+            Words::Context { old, new } => (
+                Words::Context { old: [0; 2], new },
+                Words::Context { old, new: old },
+            ),
+            Words::Pasid { old, new } => (
+                Words::Pasid { old: [0; 8], new },
+                Words::Pasid { old, new: old },
+            ),
+        };
+        let gone = Swap {
+            words: gone,
+            ..swap
+        };
+        assert_eq!(refusal(&gone), Refusal::NotReplaceable);
+        let same = Swap {
+            words: same,
+            ..swap
+        };
+        assert_eq!(refusal(&same), Refusal::Table(Flaw::SameTable));
+    }
+    // From one stage to the other.
+    let words = Words::Pasid {
+        old: first_stage().encode(),
+        new: moved(second_stage()).encode(),
+    };
+    let differs = Refusal::Table(Flaw::Differs(Field::TranslationType));
+    assert_eq!(refusal(&restored(words)), differs);
 }

@@ -7,11 +7,14 @@ mod common;
 use std::collections::HashMap;
 
 use common::{
-    alterations, busy, is_caught, legacy_scenarios, scalable_scenarios, scenarios, Alteration,
-    Scenario, Stage, Violation, DEVICE,
+    alterations, busy, is_caught, scalable_scenarios, scenarios, Alteration, Scenario, Stage,
+    Violation, DEVICE,
 };
 use hitless_core::iommu::plan::Step;
+use hitless_core::iommu::pt::format::Format;
 use hitless_core::iommu::vtd::mode::Mode;
+use hitless_core::iommu::vtd::swap::{decide, Decision, NewId};
+use hitless_core::rules::iommu::IdUse;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -73,18 +76,24 @@ proptest! {
         prop_assert!(accepted(&scenario, &alteration) != Some(Err(())));
     }
 
-    /// A PASID entry that is fetched word by word while it is written is still the old or the new one.
+    /// A PASID entry that is fetched in four pieces of 128 bits while it is written is still the old or the new
+    /// one.
     #[test]
-    fn torn_fetches_of_a_pasid_entry_see_one_of_two(scenario in scalable_scenarios(), mix: [bool; 8]) {
+    fn torn_fetches_of_a_pasid_entry_see_one_of_two(scenario in scalable_scenarios(), mix: [bool; 4]) {
         let stage = Stage::new(scenario);
         let old: [u64; 8] = stage.place.read(&stage.memory);
         let mut now = old;
         for step in planned(&stage) {
-            if let Step::Store64 { word, value } = step {
-                now[word] = value;
+            match step {
+                Step::Store64 { word, value } => now[word] = value,
+                Step::CompareExchange128 { word, new, .. } => {
+                    now[word..word + 2].copy_from_slice(&new);
+                }
+                _ => {}
             }
         }
-        let torn: [u64; 8] = std::array::from_fn(|word| if mix[word] { now[word] } else { old[word] });
+        let piece = |word: usize| if mix[word / 2] { now[word] } else { old[word] };
+        let torn: [u64; 8] = std::array::from_fn(piece);
         prop_assert!(torn == old || torn == now);
         prop_assert_eq!(now.to_vec(), stage.new_words);
     }
@@ -139,17 +148,41 @@ proptest! {
     }
 
     /// Twin: two 64-bit stores in place of the compare-exchange are noticed. If only the domain id
-    /// differs beside the pointer, storing the pointer first happens to be harmless here.
+    /// differs beside the pointer's word, storing the pointer first happens to be harmless here.
     #[test]
-    fn two_stores_are_caught(scenario in legacy_scenarios(), low_first: bool) {
-        prop_assume!(scenario.old != scenario.new || !scenario.same_did);
-        let low_first = low_first && scenario.old != scenario.new;
+    fn two_stores_are_caught(scenario in scenarios(), low_first: bool) {
+        let levels_beside = scenario.mode == Mode::Legacy && scenario.old != scenario.new;
+        prop_assume!(levels_beside || !scenario.same_did);
+        let low_first = low_first && levels_beside;
         let order = if low_first { [0, 1] } else { [1, 0] };
         let caught = is_caught(&scenario, |stage| {
             let write = order.map(|word| Step::Store64 { word, value: stage.new_words[word] });
             write.into_iter().chain(planned(stage).into_iter().skip(1)).collect()
         });
         prop_assert!(caught);
+    }
+
+    /// Two devices of one HWPT, each swapped as it is decided: right answers throughout, and each keeps to its own
+    /// side. In first stage the first of them is refused, and nothing happens.
+    #[test]
+    fn devices_that_share_a_hwpt_are_swapped_one_by_one(scenario in scenarios(), evict in 0u8..64) {
+        let first_stage = matches!(scenario.old, Format::X86_64(_));
+        let stage = Stage::new(busy(&scenario, evict));
+        let expected = (!first_stage).then_some([NewId::Own; 2]);
+        prop_assert_eq!(stage.run_decided(), Ok(expected));
+    }
+
+    /// A device that is alone hands its id over, in every format.
+    #[test]
+    fn a_decision_for_one_device_runs(scenario in scenarios()) {
+        let scenario = Scenario { same_did: true, ..scenario };
+        let stage = Stage::new(scenario);
+        let id_use = IdUse { users: 1, has_own: false };
+        let decision = decide(&stage.facts(stage.place, id_use));
+        let Ok(Decision::InPlace { plan, id: NewId::HandedOver }) = decision else {
+            panic!("{decision:?}");
+        };
+        prop_assert_eq!(stage.run(plan.steps().collect()), Ok(()));
     }
 
     /// Two devices of one domain, swapped one after the other: right answers throughout. With TLBs of
@@ -187,8 +220,9 @@ proptest! {
     /// Where only one word differs no compare-exchange is asked for.
     #[test]
     fn a_handed_over_domain_id_needs_one_store(scenario in scenarios()) {
-        let one_word = scenario.mode == Mode::Scalable
-            || scenario.same_did && scenario.old == scenario.new;
+        // Levels are in the pointer's word of a PASID entry.
+        let beside = scenario.mode == Mode::Legacy && scenario.old != scenario.new;
+        let one_word = scenario.same_did && !beside;
         let steps = planned(&Stage::new(scenario));
         let writes: Vec<_> = steps.iter().filter(|step| !is_invalidation(step)).collect();
         prop_assert_eq!(writes.len(), 2, "one write and the release");

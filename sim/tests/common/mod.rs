@@ -10,7 +10,8 @@ use hitless_core::iommu::pt::format::Format;
 use hitless_core::iommu::vtd::mode::Mode;
 use hitless_core::iommu::vtd::swap::plan_context;
 use hitless_core::iommu::vtd::swap::plan_pasid;
-use hitless_core::iommu::vtd::swap::Capabilities;
+use hitless_core::iommu::vtd::swap::{decide, Capabilities, Decision, NewId, Swap, Words};
+use hitless_core::rules::iommu::{IdUse, SwapFacts};
 use hitless_sim::build::{entry, DEVICE_TLB};
 use hitless_sim::memory::width;
 use hitless_sim::unit::Caches;
@@ -91,6 +92,23 @@ const PASID_MEANINGFUL: &[(usize, u32)] = &[
     (2, 7),
 ];
 
+/// Of second stage the planner takes the levels as they are: that the tables have as many the caller answers for.
+const SECOND_STAGE_MEANINGFUL: &[(usize, u32)] = &[
+    (0, 0),
+    (0, 1),
+    (0, 6),
+    (0, 7),
+    (0, 8),
+    (0, 9),
+    (1, 0),
+    (1, 1),
+    (1, 15),
+    (1, 23),
+    (1, 24),
+    (2, 0),
+    (2, 4),
+];
+
 /// Which bits of the entries are other than the builder makes them.
 #[derive(Clone, Debug)]
 pub(crate) struct Alteration {
@@ -158,19 +176,15 @@ fn legacy_formats() -> impl Strategy<Value = (Mode, Format, Format)> {
 }
 
 fn scalable_formats() -> impl Strategy<Value = (Mode, Format, Format)> {
-    let second = (3u32..=5).prop_map(|levels| {
-        let format = Format::vtdss(levels).expect("3 to 5");
-        (Mode::Scalable, format, format)
+    let second = (3u32..=5, 3u32..=5).prop_map(|(old, new)| {
+        let format = |levels| Format::vtdss(levels).expect("3 to 5");
+        (Mode::Scalable, format(old), format(new))
     });
     let first = (4u32..=5).prop_map(|levels| {
         let format = Format::x86_64(levels).expect("4 or 5");
         (Mode::Scalable, format, format)
     });
     prop_oneof![second, first]
-}
-
-pub(crate) fn legacy_scenarios() -> impl Strategy<Value = Scenario> {
-    scenarios_of(legacy_formats())
 }
 
 pub(crate) fn scalable_scenarios() -> impl Strategy<Value = Scenario> {
@@ -197,8 +211,8 @@ fn scenarios_of(
                 mode,
                 old,
                 new,
-                // PASID entries can only be swapped with the domain id handed over.
-                same_did: same_did || mode == Mode::Scalable,
+                // First stage can only be swapped with the domain id handed over.
+                same_did: same_did || matches!(old, Format::X86_64(_)),
                 device_tlb,
                 high: high && old.levels() > 3 && new.levels() > 3,
                 regions,
@@ -249,6 +263,7 @@ pub(crate) struct Stage {
 
 const OLD_DID: DomainId = DomainId(5);
 const NEW_DID: DomainId = DomainId(7);
+const NEIGHBOUR_DID: DomainId = DomainId(6);
 
 impl Stage {
     pub(crate) fn new(scenario: Scenario) -> Self {
@@ -266,7 +281,7 @@ impl Stage {
             new_words[0] |= DEVICE_TLB;
         }
         place.write(&memory, &old_words);
-        let neighbour = entry(scenario.mode, &beside, DomainId(6));
+        let neighbour = entry(scenario.mode, &beside, NEIGHBOUR_DID);
         let neighbour_place = tables.place(&memory, NEIGHBOUR);
         neighbour_place.write(&memory, &neighbour);
         if scenario.device_tlb {
@@ -298,7 +313,7 @@ impl Stage {
         let (harmless, meaningful) = match (self.scenario.mode, self.scenario.old) {
             (Mode::Legacy, _) => (LEGACY_HARMLESS, LEGACY_HARMLESS),
             (Mode::Scalable, Format::X86_64(_)) => (FIRST_STAGE_HARMLESS, PASID_MEANINGFUL),
-            (Mode::Scalable, Format::Vtdss(_)) => (SECOND_STAGE_HARMLESS, PASID_MEANINGFUL),
+            (Mode::Scalable, Format::Vtdss(_)) => (SECOND_STAGE_HARMLESS, SECOND_STAGE_MEANINGFUL),
         };
         for index in &alteration.both {
             let bit = *index.get(harmless);
@@ -307,6 +322,14 @@ impl Stage {
         }
         for index in &alteration.new {
             flip(&mut self.new_words, *index.get(meaningful));
+        }
+        if self.scenario.mode == Mode::Scalable {
+            // The neighbour's id is not given to another domain; the old one may be kept.
+            let id = |words: &[u64]| DomainId((words[1] & 0xffff) as u16);
+            if id(&self.new_words) == NEIGHBOUR_DID {
+                self.new_words[1] ^= u64::from(NEIGHBOUR_DID.0 ^ NEW_DID.0);
+            }
+            self.scenario.same_did = id(&self.new_words) == OLD_DID;
         }
         self.place.write(&self.memory, &self.old_words);
     }
@@ -359,6 +382,73 @@ impl Stage {
             }
         }
         Ok(())
+    }
+
+    /// Everything that the swap of a device depends on, with the id that `decide` has to choose left open.
+    pub(crate) fn facts(&self, place: Place, id_use: IdUse) -> Swap {
+        let new = self.new_words.clone();
+        let words = match self.scenario.mode {
+            Mode::Legacy => Words::Context {
+                old: place.read(&self.memory),
+                new: new.try_into().expect("2 words"),
+            },
+            Mode::Scalable => Words::Pasid {
+                old: place.read(&self.memory),
+                new: new.try_into().expect("8 words"),
+            },
+        };
+        Swap {
+            facts: SwapFacts(SwapFacts::RESTORED),
+            old_id: OLD_DID,
+            new_id: NEW_DID,
+            id_use,
+            capabilities: capabilities(&self.scenario),
+            words,
+        }
+    }
+
+    /// Two devices on one HWPT are swapped one after the other, each as it is decided with the other in mind;
+    /// the ids and the old tables are given up by the last. `None`: it is refused.
+    pub(crate) fn run_decided(mut self) -> Result<Option<[NewId; 2]>, Violation> {
+        let places = [(DEVICE, self.place), (NEIGHBOUR, self.neighbour)];
+        places[1].1.write(&self.memory, &self.old_words);
+        self.gap_shared(&[OLD])?;
+        let mut ids = [NewId::Own; 2];
+        for (number, (bdf, place)) in places.into_iter().enumerate() {
+            let id_use = IdUse {
+                users: 2 - number as u32,
+                has_own: number == 1,
+            };
+            let Ok(Decision::InPlace { plan, id }) = decide(&self.facts(place, id_use)) else {
+                return Ok(None);
+            };
+            ids[number] = id;
+            let mut execution = Execution::new(plan.steps(), place, bdf);
+            while let Some(step) = execution.step(&self.memory, &mut self.unit) {
+                let last = step == Step::Release && number == 1;
+                if last {
+                    self.old_table.free(&self.memory);
+                }
+                // The one that has been swapped never sees the old tables again.
+                let is_done = |other: Bdf| {
+                    other == bdf && step == Step::Release || other == DEVICE && number == 1
+                };
+                let evict = self.scenario.gaps[0].first().map_or(0, |first| first.evict);
+                self.unit.evict(mask(evict));
+                for iova in self.probes() {
+                    for other in [NEIGHBOUR, DEVICE] {
+                        let untouched = other == NEIGHBOUR && number == 0;
+                        let allowed: &[u64] = match (is_done(other), untouched) {
+                            (true, _) => &[NEW],
+                            (false, true) => &[OLD],
+                            (false, false) => &[OLD, NEW],
+                        };
+                        self.expect(other, iova, Access::Read, allowed)?;
+                    }
+                }
+            }
+        }
+        Ok(Some(ids))
     }
 
     /// Two devices on one domain are swapped one after the other, the same way. What they share is

@@ -168,3 +168,10 @@ impl ContextEntry {
         ]
     }
 }
+
+/// The words of a context entry with another domain id.
+pub(super) fn with_domain_id(words: [u64; ENTRY_WORDS], id: DomainId) -> [u64; ENTRY_WORDS] {
+    const DOMAIN_ID: u64 = 0xffff << DOMAIN_ID_SHIFT;
+    let [low, high] = words;
+    [low, high & !DOMAIN_ID | u64::from(id.0) << DOMAIN_ID_SHIFT]
+}

@@ -247,3 +247,10 @@ impl PasidEntry {
         }
     }
 }
+
+/// The words of a PASID entry with another domain id.
+pub(super) fn with_domain_id(mut words: [u64; PASID_WORDS], id: DomainId) -> [u64; PASID_WORDS] {
+    let [_, second, ..] = &mut words;
+    *second = *second & !0xffff | u64::from(id.0);
+    words
+}
