@@ -55,6 +55,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
             ready.images.gen2
         },
         initramfs: ready.initramfs,
+        config: args.config,
     };
     let line = command_line(&profile, format!("{MENU} {}", args.append).trim());
     if args.dry_run {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::artifacts::{self, Config};
+use crate::run::judge::Ending;
+use crate::run::pace::Rate;
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
 use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
@@ -18,15 +20,25 @@ mod figures;
 mod picture;
 mod table;
 
+/// Frames per second unless somebody wants another rate.
+const RATE: u32 = 2000;
+/// The exit status of a run that the host was too slow for. 2 is that of a command line that is none.
+const TOO_SLOW: u8 = 3;
+
 /// Arguments of `cargo lab demo`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if every promise was kept, 1 if not or if something failed, 2 for a wrong command \
+                        line, 3 if nothing went wrong but the host was too slow to tell."
+)]
 pub struct Args {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Frames per second, 10 to 5000: the ring has to hold what comes during a jump.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(10..=5000))]
-    rate: u32,
+    /// Frames per second, 10 to 5000: the ring has to hold what comes during a jump. Without this 2000, or what this
+    /// host can take if that is less.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(10..=5000))]
+    rate: Option<u32>,
     /// Seconds of traffic before the first update and after each one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=3600))]
     seconds: u32,
@@ -74,10 +86,9 @@ pub fn main(args: Args) -> Result<ExitCode> {
     setup::qemu::can_play(&profile, &artifacts::qemu()?)?;
     let parts = Parts::ready(Config::Hitless)?;
     println!(
-        "{}: {} {} frames/s, {} updates{}.",
+        "{}: {} {} updates{}.",
         profile.name,
         profile.about,
-        args.rate,
         args.updates,
         if args.control { ", hitless off" } else { "" }
     );
@@ -88,7 +99,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
     let plan = Plan {
         name: args.name().to_owned(),
         profile,
-        rate: args.rate,
+        rate: args.rate.map_or(Rate::AtMost(RATE), Rate::Exactly),
         words,
         second_goes_on: false,
         talk: true,
@@ -98,7 +109,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         pause: Duration::from_secs(args.seconds.into()),
         control: args.control,
     };
-    let outcome = steps.run(plan, &parts)?;
+    let outcome = steps.play(Scene::boot(plan, &parts)?)?;
     Ok(tell(&args, outcome))
 }
 
@@ -126,10 +137,11 @@ fn tell(args: &Args, mut outcome: Outcome) -> ExitCode {
     for error in &unwritten {
         eprintln!("error: {error:#}");
     }
-    if good && unwritten.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    match outcome.verdict.ending() {
+        _ if !unwritten.is_empty() => ExitCode::FAILURE,
+        Ending::Good => ExitCode::SUCCESS,
+        Ending::Loss => ExitCode::FAILURE,
+        Ending::TooSlow => TOO_SLOW.into(),
     }
 }
 
@@ -153,18 +165,17 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// Runs it; whatever goes wrong once the frames flow is in the verdict.
+    /// Plays it on a machine that has booted; whatever goes wrong once the frames flow is in the verdict.
     ///
     /// # Errors
     ///
-    /// The machine does not come up, or its memory or trace can not be read at the end.
-    pub(crate) fn run(self, plan: Plan, parts: &Parts) -> Result<Outcome> {
-        let mut scene = Scene::boot(plan, parts)?;
-        let ended = self.play(&mut scene);
+    /// The machine's memory or trace can not be read at the end.
+    pub(crate) fn play(self, mut scene: Scene) -> Result<Outcome> {
+        let ended = self.steps(&mut scene);
         scene.end(ended)
     }
 
-    fn play(self, scene: &mut Scene) -> Result<()> {
+    fn steps(self, scene: &mut Scene) -> Result<()> {
         scene.receive_both()?;
         scene.flow(self.pause.max(SETTLE));
         for _ in 0..self.updates {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`profile`], [`qemu`] | what the machine is, as data; the only place that knows QEMU's flags |
 //! | [`machine`] | a running machine: started, watched, never left behind |
+//! | [`pace`] | what this host can take |
 //! | [`priority`] | who goes first on a busy host |
 //! | [`console`], [`markers`] | the kernel's lines with host times, and which of them mean something |
 //! | [`guest`] | orders to the guest program and its reports |
@@ -26,6 +27,7 @@ pub(crate) mod judge;
 pub(crate) mod machine;
 pub(crate) mod markers;
 pub(crate) mod monitor;
+pub(crate) mod pace;
 pub(crate) mod parts;
 pub(crate) mod phases;
 pub(crate) mod priority;

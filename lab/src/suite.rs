@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo lab test`: the host's tests, then the machine's, one machine at a time.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -9,8 +10,10 @@ use std::time::Instant;
 use anyhow::{bail, Result};
 
 use crate::artifacts::Config;
+use crate::run::pace::{TooSlow, LOWEST};
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
+use crate::run::scene::{Plan, Scene};
 use crate::setup;
 
 mod checks;
@@ -60,7 +63,25 @@ pub(crate) struct Bench {
     pub(crate) parts: Parts,
     /// Keep all logs.
     pub(crate) keep: bool,
+    /// The most frames per second that a test may send.
+    pub(crate) most: Cell<u32>,
 }
+
+impl Bench {
+    /// Boots the machine of a test.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scene::boot`].
+    pub(crate) fn boot(&self, plan: Plan) -> Result<Scene> {
+        let rate = plan.rate.capped(self.most.get());
+        Scene::boot(Plan { rate, ..plan }, &self.parts)
+    }
+}
+
+/// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
+/// that show anything.
+const SLOWER: [u32; 2] = [400, LOWEST];
 
 type OnBench = Box<dyn Fn(&Bench) -> Result<End>>;
 
@@ -256,7 +277,11 @@ impl Benches {
         if !self.ready.contains_key(&config) {
             let keep = self.keep;
             let bench = match (self.make)(config) {
-                Ok(parts) => Ok(Bench { parts, keep }),
+                Ok(parts) => Ok(Bench {
+                    parts,
+                    keep,
+                    most: Cell::new(u32::MAX),
+                }),
                 Err(error) => {
                     println!("the tests' kernel ({config}), or what belongs to it, can not be made: {error:#}");
                     Err(format!("there is no kernel ({config}) to test, see above"))
@@ -291,9 +316,29 @@ fn end(test: &Test, benches: &Benches) -> Result<End> {
         Run::Machine(profile, config, run) => {
             let bench = benches.get(*config)?;
             setup::qemu::can_play(&Profile::load(profile)?, &bench.parts.qemu)?;
-            run(bench)
+            at_any_rate(&test.name, bench, run)
         }
     }
+}
+
+/// Runs a test, and again at a lower rate as long as the host is too slow for it.
+fn at_any_rate(name: &str, bench: &Bench, run: &OnBench) -> Result<End> {
+    bench.most.set(u32::MAX);
+    let mut end = run(bench);
+    for most in SLOWER {
+        match &end {
+            Err(error) if error.is::<TooSlow>() => {
+                println!("SLOW {name}: once more with at most {most} frames/s, for {error}");
+                bench.most.set(most);
+                end = run(bench);
+            }
+            _ => break,
+        }
+    }
+    end.map_err(|error| match error.is::<TooSlow>() {
+        true => error.context("this host is too slow for the test even at the lowest rate"),
+        false => error,
+    })
 }
 
 /// A panic is a failure of the test that panics, and of no other: what it has begun ends as the stack unwinds.
@@ -386,6 +431,37 @@ mod tests {
             assert!(error.contains("debug"), "{error}");
         }
         assert_eq!(TRIES.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_test_that_the_host_is_too_slow_for_is_tried_down_to_the_lowest_rate() {
+        let bench = |_| {
+            Ok(Parts {
+                qemu: "q".into(),
+                kernel: "k".into(),
+                initramfs: "i".into(),
+                config: Config::Hitless,
+            })
+        };
+        let mut benches = Benches::new(false, bench);
+        benches.prepare(Config::Hitless);
+        let bench = benches.get(Config::Hitless).unwrap();
+        let needs = |rate: u32| -> OnBench {
+            Box::new(move |bench| match bench.most.get() > rate {
+                true => Err(TooSlow::new("dry").into()),
+                false => Ok(End::Passed),
+            })
+        };
+        assert!(at_any_rate("x", bench, &needs(LOWEST)).is_ok());
+        let error = at_any_rate("x", bench, &needs(LOWEST - 1)).unwrap_err();
+        assert!(format!("{error:#}").contains("even at the lowest rate"));
+        let broken: OnBench = Box::new(|bench| bail!("at {}", bench.most.get()));
+        let error = at_any_rate("x", bench, &broken).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("at {}", u32::MAX),
+            "a loss is not tried again"
+        );
     }
 
     #[test]

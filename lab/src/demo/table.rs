@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::run::clock::as_ms;
-use crate::run::judge::Verdict;
+use crate::run::judge::{Ending, Verdict};
 use crate::run::scene::Outcome;
 
 /// The phases of every update, with their lengths and the frames that landed in them.
@@ -71,15 +71,19 @@ pub(crate) fn closing(verdict: &Verdict) -> String {
     }
     let (mut details, mut faults) = (String::new(), Vec::new());
     for fault in &verdict.faults {
-        let first = fault.lines().next().unwrap_or_default();
+        let first = fault.words.lines().next().unwrap_or_default();
         faults.push(first.trim_end_matches(['.', ':']));
         // What has more to say, such as what to do, says it before.
-        if first != fault {
-            line(&mut details, fault);
+        if first != fault.words {
+            line(&mut details, &fault.words);
         }
     }
+    let head = match verdict.ending() {
+        Ending::TooSlow => "TOO SLOW TO TELL, nothing is known to be lost",
+        _ => "FAILED",
+    };
     format!(
-        "{details}FAILED: {} of {} frames in order and intact; {}.",
+        "{details}{head}: {} of {} frames in order and intact; {}.",
         report.frames_received,
         report.frames_sent,
         faults.join("; ")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Sends numbered frames into a card's wire at a steady rate. It never pauses and never sends again: a frame that the
-//! wire does not take at its moment is lost, and its number with it.
+//! Sends numbered frames into a card's wire at a steady rate. It never pauses and never sends again: what the wire does not
+//! take at its moment was not sent, has no number, and is told apart.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -18,24 +18,24 @@ use crate::run::priority::hurry;
 
 /// The generator's own MAC address: locally administered.
 const SOURCE: [u8; 6] = [0x52, 0x54, 0x00, 0x48, 0x4c, 0xff];
-/// How much of a stream the wire holds.
-const DEPTH: Ns = 500 * MS;
+/// How much of a stream the wire holds on the reference host.
+pub(crate) const DEPTH: Ns = 500 * MS;
 /// What the host's kernel charges a socket for one frame.
 const FRAME_COST: usize = 1280;
 /// How long the last bytes of a frame may take when the generator is stopped.
 const LAST_BYTES: Ns = 200 * MS;
 
-/// When each frame was sent: the index is the sequence number.
+/// When frames were sent, in the run's clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sent {
-    /// Times, in the run's clock.
+    /// Those that the wire took: the index is the sequence number.
     pub(crate) times: Vec<Ns>,
-    /// How many of them the wire did not take.
-    pub(crate) refused: u64,
+    /// When the wire was full: nothing of these has left the generator.
+    pub(crate) refused: Vec<Ns>,
 }
 
 impl Sent {
-    /// Frames sent, refused ones included.
+    /// Frames sent.
     pub(crate) fn count(&self) -> u64 {
         self.times.len() as u64
     }
@@ -63,6 +63,8 @@ pub(crate) struct Stream {
     pub(crate) mac: [u8; 6],
     /// Frames per second, 1 to 20,000.
     pub(crate) rate: u32,
+    /// How much of it the wire holds.
+    pub(crate) depth: Ns,
 }
 
 /// Reads `52:54:00:12:34:56`.
@@ -93,7 +95,7 @@ impl Generator {
     pub(crate) fn start(wire: UnixStream, stream: Stream, clock: Clock) -> Result<Self> {
         wire.set_nonblocking(true)
             .context("the wire can not be made non-blocking")?;
-        deepen(&wire, stream.rate);
+        deepen(&wire, stream);
         let sent = Arc::new(Mutex::new(Sent::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
@@ -143,10 +145,11 @@ impl Drop for Generator {
     }
 }
 
-/// Makes the wire hold what comes in [`DEPTH`]: a busy host does not run QEMU for a tenth of a second now and then, and
-/// that is not the guest's doing. A card that stalls for longer than that costs frames.
-fn deepen(wire: &UnixStream, rate: u32) {
-    let frames = usize::try_from(u64::from(rate) * DEPTH / SECOND).unwrap_or(usize::MAX);
+/// Makes the wire hold what comes in a while: a busy host does not run QEMU for a tenth of a second now and then, and that
+/// is not the guest's doing. A card that stalls for longer than that shows.
+fn deepen(wire: &UnixStream, stream: Stream) {
+    let frames = u64::from(stream.rate) * stream.depth / SECOND;
+    let frames = usize::try_from(frames).unwrap_or(usize::MAX);
     // The kernel doubles what it is told. Without the right to exceed the system's limit the limit has to do.
     let bytes = frames.saturating_mul(FRAME_COST) / 2;
     if sockopt::set_socket_send_buffer_size_force(wire, bytes).is_err() {
@@ -163,8 +166,9 @@ fn send<W: Write>(
 ) {
     let start = clock.now();
     let mut bytes = [0; frame::DEFAULT_LENGTH];
-    for sequence in 0.. {
-        let due = start + sequence * SECOND / u64::from(stream.rate);
+    let mut sequence = 0;
+    for tick in 0.. {
+        let due = start + tick * SECOND / u64::from(stream.rate);
         let mut now = clock.now();
         while now < due && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_nanos((due - now).min(20 * MS)));
@@ -177,9 +181,11 @@ fn send<W: Write>(
         let _ = frame::build(&mut bytes, stream.mac, SOURCE, stream.card, sequence, now);
         let taken = wire.offer(&bytes);
         let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.times.push(now);
-        if !taken {
-            sent.refused += 1;
+        if taken {
+            sent.times.push(now);
+            sequence += 1;
+        } else {
+            sent.refused.push(now);
         }
     }
     // A frame that was begun is ended, so that what went before it is not held up by it.
@@ -298,13 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_in_order_and_in_time_and_a_full_wire_costs_them() {
+    fn frames_come_in_order_and_in_time_and_what_a_full_wire_refuses_has_no_number() {
         let (ours, mut theirs) = UnixStream::pair().expect("sockets");
         let clock = Clock::start();
         let stream = Stream {
             card: 1,
             mac: [2; 6],
             rate: 2000,
+            depth: DEPTH,
         };
         let generator = Generator::start(ours, stream, clock).expect("started");
         for expected in 0..100 {
@@ -314,15 +321,23 @@ mod tests {
             assert_eq!((header.sequence, header.card), (expected, 1));
             assert!(header.sent_ns >= expected * SECOND / 2000);
         }
-        assert_eq!(generator.sent().refused, 0);
-        // Nobody reads any more: what comes in half a second fits, then each further one is lost.
-        while generator.sent().refused == 0 && generator.sent().count() < 10_000 {
+        assert!(generator.sent().refused.is_empty());
+        // Nobody reads any more: what comes in half a second fits, and nothing after that.
+        while generator.sent().refused.len() < 3 && generator.sent().count() < 10_000 {
             std::thread::sleep(Duration::from_millis(5));
         }
+        let held = generator.sent().count();
+        assert!(held > 100, "{held}");
+        let mut packet = [0; 4 + frame::DEFAULT_LENGTH];
+        let mut next = 100;
+        while generator.sent().count() == held {
+            theirs.read_exact(&mut packet).expect("a frame");
+            let header = frame::check(&packet[4..]).expect("ours");
+            assert_eq!(header.sequence, next, "no number is left out");
+            next += 1;
+        }
         let sent = generator.stop();
-        assert!(sent.refused > 0);
-        assert!(sent.count() - sent.refused > 100, "{}", sent.refused);
-        assert!(sent.times.is_sorted());
+        assert!(sent.times.is_sorted() && sent.refused.is_sorted());
     }
 
     #[test]
@@ -340,7 +355,7 @@ mod tests {
     fn the_number_at_a_moment_is_found() {
         let sent = Sent {
             times: vec![10, 20, 30],
-            refused: 0,
+            refused: Vec::new(),
         };
         assert_eq!([5, 10, 11, 31].map(|at| sent.first_after(at)), [0, 0, 1, 3]);
     }

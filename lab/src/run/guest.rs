@@ -17,13 +17,14 @@ use thiserror::Error;
 use crate::run::clock::{as_ms, Clock, Ns};
 use crate::run::console::Console;
 use crate::run::machine::process::{death, Process};
+use crate::run::pace::Pace;
 use crate::run::priority::hurry;
 use crate::trouble::Trouble;
 
 /// How often a wait looks whether the kernel has panicked.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long a kernel may take from start to hello.
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// How long a kernel may take from start to hello: many times as long as the slowest one on the reference host.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// How long the console's last words may come after the machine's end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -96,6 +97,8 @@ pub(crate) struct Guest {
     next: u64,
     log: String,
     patience: Duration,
+    /// What this host does of it.
+    pace: Option<Pace>,
 }
 
 impl Guest {
@@ -138,12 +141,18 @@ impl Guest {
             next: 1,
             log: String::new(),
             patience: Duration::MAX,
+            pace: None,
         })
     }
 
     /// Waits no longer than this for anything from now on.
     pub(crate) fn wait_at_most(&mut self, patience: Duration) {
         self.patience = patience;
+    }
+
+    /// Waits longer for orders, as this host needs it.
+    pub(crate) fn keep_pace(&mut self, pace: Pace) {
+        self.pace = Some(pace);
     }
 
     /// Waits for the guest program of a kernel that is booting.
@@ -301,6 +310,7 @@ impl Guest {
     }
 
     fn receive(&mut self, what: &str, start: Instant, limit: Duration) -> Result<(Ns, Report)> {
+        let limit = self.pace.map_or(limit, |pace| pace.patience(limit));
         let limit = limit.min(self.patience);
         loop {
             match self.reports.recv_timeout(LOOK) {

@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::run::clock::{as_ms, Ns};
 use crate::run::generator::Sent;
 use crate::run::guest::GuestCount;
+use crate::run::pace::TooSlow;
 use crate::run::phases::{frames_between, swaps, Name, Phase};
 use crate::run::trace::{Faults, Harm};
 use crate::run::witness::{Landing, Seen};
-use crate::trouble::Trouble;
 
 /// Everything that was seen.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,10 @@ pub(crate) struct Evidence {
     pub(crate) updates: u32,
     /// Frames per second that were to be sent.
     pub(crate) rate: u32,
+    /// How long the wire's back-pressure may lag behind the ring's state.
+    pub(crate) lag: Ns,
+    /// Descriptors that the guest holds back for the witness.
+    pub(crate) held: u32,
     /// `uname -r -v` of each kernel, in order.
     pub(crate) kernels: Vec<String>,
     /// What the generator sent.
@@ -51,6 +55,8 @@ pub(crate) struct Evidence {
     pub(crate) warnings: Vec<String>,
     /// What else went wrong, in words.
     pub(crate) troubles: Vec<String>,
+    /// What went wrong because the host was too slow, in words.
+    pub(crate) slow: Vec<String>,
 }
 
 /// A phase in the output.
@@ -67,12 +73,22 @@ pub(crate) struct PhaseReport {
 /// The output of `cargo lab demo --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Report {
-    /// Frames sent to the card that is preserved; one that the wire refused counts, for its number is lost.
+    /// `good`, `loss` or `too slow`: the exit status in a word.
+    pub(crate) verdict: Ending,
+    /// Frames sent to the card that is preserved.
     pub(crate) frames_sent: u64,
     /// Different frames that landed with the right content.
     pub(crate) frames_received: u64,
     /// Frames sent that did not.
     pub(crate) lost: u64,
+    /// Frames that were not sent, because the wire was full while the card had descriptors: it stood still.
+    pub(crate) not_taken: u64,
+    /// Frames that were not sent, or still waited at the end, because the card had no descriptor left.
+    pub(crate) held_back: u64,
+    /// How long the card had no descriptor left, milliseconds in all.
+    pub(crate) ring_dry_ms: f64,
+    /// Frames per second.
+    pub(crate) rate: u32,
     /// Frames that landed again.
     pub(crate) duplicated: u64,
     /// Frames that landed behind a later one.
@@ -110,25 +126,141 @@ pub(crate) struct Report {
     pub(crate) phases: Vec<PhaseReport>,
 }
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Ending {
+    /// All promises were kept, and every witness was there to see it.
+    Good,
+    /// Something is wrong.
+    Loss,
+    /// Nothing is wrong but that the host was too slow to tell.
+    #[serde(rename = "too slow")]
+    TooSlow,
+}
+
+/// What kind of thing is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Frames were lost, repeated, mixed up or damaged, or not taken by a card that could have.
+    Frames,
+    /// Frames landed where none may.
+    Strays,
+    /// DMA of the preserved device was blocked, or went untranslated.
+    Translation,
+    /// Something was done to the device.
+    Harm(Harm),
+    /// No frame landed during a jump.
+    SilentJump,
+    /// No frame landed during a swap.
+    SilentSwap,
+    /// No update was done, or into the same kernel.
+    NoUpdate,
+    /// A witness contradicts another, or was not there.
+    Witness,
+    /// The kernel warned.
+    Warning,
+    /// A step failed.
+    Step,
+    /// The host was too slow.
+    Slow,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// What kind of thing.
+    pub(crate) kind: Kind,
+    /// A sentence.
+    pub(crate) words: String,
+}
+
 /// The report, and why it is not good.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdict {
     /// The figures.
     pub(crate) report: Report,
-    /// One sentence for each thing that is wrong; empty when all went well.
-    pub(crate) faults: Vec<String>,
+    /// Each thing that is wrong; empty when all went well.
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Verdict {
+    /// How the run ended.
+    pub(crate) fn ending(&self) -> Ending {
+        ending(&self.faults)
+    }
+
     /// Nothing is wrong.
     pub(crate) fn is_good(&self) -> bool {
-        self.faults.is_empty()
+        self.ending() == Ending::Good
+    }
+
+    /// The host was too slow at some time, whatever else is wrong.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.faults.iter().any(|fault| fault.kind == Kind::Slow)
+    }
+
+    /// Does not mind these kinds.
+    pub(crate) fn forgive(&mut self, forgiven: impl Fn(Kind) -> bool) {
+        self.faults.retain(|fault| !forgiven(fault.kind));
+    }
+
+    /// All that is wrong, in words.
+    pub(crate) fn words(&self) -> String {
+        let words: Vec<&str> = self
+            .faults
+            .iter()
+            .map(|fault| fault.words.as_str())
+            .collect();
+        words.join("; ")
+    }
+}
+
+fn ending(faults: &[Fault]) -> Ending {
+    match faults {
+        [] => Ending::Good,
+        all if all.iter().all(|fault| fault.kind == Kind::Slow) => Ending::TooSlow,
+        _ => Ending::Loss,
+    }
+}
+
+/// Frames that did not land, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Missing {
+    lost: u64,
+    not_taken: u64,
+    held_back: u64,
+}
+
+/// What the wire refused while, or a little after, the ring was dry is the host's doing; so is what still waits in the wire
+/// at the end of a run that ends with a dry ring.
+fn missing(evidence: &Evidence, order: Order) -> Missing {
+    let Evidence { sent, seen, .. } = evidence;
+    let dry = |at: &&Ns| seen.was_dry(at.saturating_sub(evidence.lag), **at);
+    let held = sent.refused.iter().filter(dry).count() as u64;
+    let absent = sent.count().saturating_sub(order.distinct);
+    let newest = seen
+        .landings
+        .iter()
+        .map(|landing| landing.sequence + 1)
+        .max();
+    let behind = sent.count().saturating_sub(newest.unwrap_or(0));
+    let ends_dry = seen
+        .dry
+        .last()
+        .is_some_and(|(_, until)| *until >= evidence.stopped);
+    let waiting = if ends_dry { behind.min(absent) } else { 0 };
+    Missing {
+        lost: absent - waiting,
+        not_taken: sent.refused.len() as u64 - held,
+        held_back: held + waiting,
     }
 }
 
 /// Judges.
 pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     let order = count_order(&evidence.seen.landings, evidence.sent.count());
+    let missing = missing(evidence, order);
     let landings = &evidence.seen.landings;
     let jump = evidence
         .jumps
@@ -144,10 +276,16 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
         .iter()
         .filter(|(_, harm)| harm.is_reset())
         .count() as u64;
-    let report = Report {
+    let dry = evidence.seen.dry.iter().map(|(from, to)| to - from).sum();
+    let mut report = Report {
+        verdict: Ending::Good,
         frames_sent: evidence.sent.count(),
         frames_received: order.distinct,
-        lost: evidence.sent.count().saturating_sub(order.distinct),
+        lost: missing.lost,
+        not_taken: missing.not_taken,
+        held_back: missing.held_back,
+        ring_dry_ms: as_ms(dry),
+        rate: evidence.rate,
         duplicated: order.duplicated,
         reordered: order.reordered,
         corrupt: evidence.seen.corrupt.len() as u64 + evidence.seen.skipped + order.unknown,
@@ -172,6 +310,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
             .collect(),
     };
     let faults = faults(evidence, &report);
+    report.verdict = ending(&faults);
     Verdict { report, faults }
 }
 
@@ -222,53 +361,121 @@ fn longest_gap(evidence: &Evidence) -> Ns {
         .unwrap_or(0)
 }
 
-fn faults(evidence: &Evidence, report: &Report) -> Vec<String> {
+fn faults(evidence: &Evidence, report: &Report) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (count, what) in [
-        (report.lost, "frames lost"),
-        (report.duplicated, "frames duplicated"),
-        (report.reordered, "frames out of order"),
-        (report.corrupt, "frames corrupt"),
-        (report.dmar_faults, "DMAR faults of the preserved device"),
-        (report.stray_writes, "stray writes"),
+    let mut add = |kind, words| faults.push(Fault { kind, words });
+    for (kind, count, what) in [
+        (Kind::Frames, report.lost, "frames lost"),
         (
+            Kind::Frames,
+            report.not_taken,
+            "frames not taken by the card, though it had descriptors",
+        ),
+        (Kind::Frames, report.duplicated, "frames duplicated"),
+        (Kind::Frames, report.reordered, "frames out of order"),
+        (Kind::Frames, report.corrupt, "frames corrupt"),
+        (
+            Kind::Translation,
+            report.dmar_faults,
+            "DMAR faults of the preserved device",
+        ),
+        (Kind::Strays, report.stray_writes, "stray writes"),
+        (
+            Kind::Translation,
             evidence.untranslated,
             "looks at the IOMMU's registers showed translation off",
         ),
     ] {
         if count > 0 {
-            faults.push(format!("{count} {what}"));
+            add(kind, format!("{count} {what}"));
         }
     }
-    faults.extend(ran_dry(evidence, report));
     let mut harms: Vec<Harm> = evidence.harms.iter().map(|(_, harm)| *harm).collect();
     harms.sort_unstable();
     for group in harms.chunk_by(|one, other| one == other) {
-        faults.push(format!("{} ({} times)", group[0].words(), group.len()));
+        let words = format!("{} ({} times)", group[0].words(), group.len());
+        add(Kind::Harm(group[0]), words);
     }
-    let landings = &evidence.seen.landings;
-    let silent = |(from, to): &(Ns, Ns)| frames_between(landings, *from, *to) == 0;
-    // Each of several jumps, not only their sum.
-    if report.frames_during_jump == 0 || evidence.jumps.iter().any(silent) {
-        faults.push("no frame landed during the jump".to_owned());
-    }
-    if report.frames_during_swap == 0 || swaps(&evidence.phases).iter().any(silent) {
-        faults.push("no frame landed during a swap".to_owned());
+    // Each of several, not only their sum.
+    let swaps = swaps(&evidence.phases);
+    for (kind, stretches, what) in [
+        (Kind::SilentJump, &evidence.jumps, "the jump"),
+        (Kind::SilentSwap, &swaps, "a swap"),
+    ] {
+        if let Some(dry) = silence(evidence, stretches) {
+            let kind = if dry { Kind::Slow } else { kind };
+            add(kind, format!("no frame landed during {what}"));
+        }
     }
     if report.updates == 0 {
-        faults.push("no update was done".to_owned());
+        add(Kind::NoUpdate, "no update was done".to_owned());
     }
     for pair in evidence.kernels.windows(2) {
         if pair[0] == pair[1] {
-            faults.push(format!("the kernel did not change: {}", pair[0]));
+            let words = format!("the kernel did not change: {}", pair[0]);
+            add(Kind::NoUpdate, words);
         }
     }
-    faults.extend(evidence.guest.and_then(|guest| disagreement(guest, report)));
-    if let Some(warning) = evidence.warnings.first() {
-        faults.push(format!("the kernel warned: {}", warning.trim()));
+    if let Some(words) = evidence.guest.and_then(|guest| disagreement(guest, report)) {
+        add(Kind::Witness, words);
     }
-    faults.extend(evidence.troubles.iter().cloned());
+    if let Some(warning) = evidence.warnings.first() {
+        let words = format!("the kernel warned: {}", warning.trim());
+        add(Kind::Warning, words);
+    }
+    for words in &evidence.troubles {
+        add(Kind::Step, words.clone());
+    }
+    for words in slowness(evidence, report) {
+        add(Kind::Slow, words);
+    }
     faults
+}
+
+/// Nothing where frames landed in each stretch and there is one; else whether the ring was dry in all silent ones from
+/// start to end.
+fn silence(evidence: &Evidence, stretches: &[(Ns, Ns)]) -> Option<bool> {
+    if stretches.is_empty() {
+        return Some(false);
+    }
+    let landings = &evidence.seen.landings;
+    let mut silent = stretches
+        .iter()
+        .filter(|(from, to)| frames_between(landings, *from, *to) == 0)
+        .peekable();
+    silent.peek()?;
+    let dry = |(from, to): &(Ns, Ns)| {
+        let mut spells = evidence.seen.dry.iter();
+        spells.any(|(since, until)| since <= from && to <= until)
+    };
+    Some(silent.all(dry))
+}
+
+/// What the host was too slow for. A card that met a fault has passed descriptors, and a ring that is dry by that is not the
+/// host's doing.
+fn slowness(evidence: &Evidence, report: &Report) -> Vec<String> {
+    let mut causes = evidence.slow.clone();
+    let rate = evidence.rate;
+    let faulted = report.corrupt > 0 || report.dmar_faults > 0;
+    if report.held_back > 0 && !faulted {
+        causes.push(format!(
+            "the ring ran dry: for {:.0} ms every descriptor was used and the guest had not posted them again, and {} frames \
+             were held back; the host was too slow for {rate} frames/s",
+            report.ring_dry_ms, report.held_back
+        ));
+    }
+    let unread = u128::from(evidence.seen.blind) * u128::from(rate) / 1_000_000_000;
+    let unread = evidence.held > 0 && unread >= u128::from(evidence.held);
+    if unread && report.lost + report.corrupt > 0 {
+        causes.push(format!(
+            "the witness of the memory could not look for {:.0} ms, in which the ring was used and posted again",
+            as_ms(evidence.seen.blind)
+        ));
+    }
+    causes
+        .into_iter()
+        .map(|cause| TooSlow::new(cause).to_string())
+        .collect()
 }
 
 /// The guest counted something else than the memory showed.
@@ -284,25 +491,6 @@ fn disagreement(guest: GuestCount, report: &Report) -> Option<String> {
             "the guest counts {} frames, {} duplicated and {} corrupt, where the memory showed {}, {} and {}",
             theirs.0, theirs.1, theirs.2, ours.0, ours.1, ours.2
         )
-    })
-}
-
-/// Frames were lost for want of descriptors: the host did not run the guest often enough, and no part of the update is to
-/// blame. Not so where the card passed descriptors without filling them: then it met a fault.
-fn ran_dry(evidence: &Evidence, report: &Report) -> Option<String> {
-    let dry = evidence.seen.dry;
-    let only_dry = report.lost > 0 && report.corrupt == 0 && report.dmar_faults == 0;
-    (only_dry && dry > 0).then(|| {
-        Trouble::new(
-            format!(
-                "the ring ran dry: for {:.0} ms every descriptor was used and the guest had not posted them again, so the \
-                 host was too slow for {} frames/s",
-                as_ms(dry),
-                evidence.rate
-            ),
-            "use a lower --rate, or run it when the host has less to do",
-        )
-        .to_string()
     })
 }
 
@@ -327,7 +515,13 @@ mod tests {
             profile: "legacy".to_owned(),
             updates: 1,
             kernels: vec!["7.3.4 #1".to_owned(), "7.3.4 #2".to_owned()],
-            sent: Sent { times, refused: 0 },
+            rate: 1000,
+            lag: 10 * MS,
+            held: 16,
+            sent: Sent {
+                times,
+                refused: Vec::new(),
+            },
             stopped: 100 * MS,
             seen: Seen {
                 landings,
@@ -354,7 +548,7 @@ mod tests {
     #[test]
     fn a_good_run_is_good() {
         let verdict = judge(&good());
-        assert_eq!(verdict.faults, [] as [&str; 0]);
+        assert_eq!(verdict.faults, []);
         let report = verdict.report;
         assert_eq!((report.frames_sent, report.frames_received), (100, 100));
         assert_eq!(
@@ -370,7 +564,10 @@ mod tests {
     /// Each change makes exactly one sentence appear, which has these words.
     #[test]
     fn every_failure_is_noticed() {
-        let changes: [(&str, Change); 16] = [
+        let changes: [(&str, Change); 17] = [
+            ("not taken by the card", |run| {
+                run.sent.refused.push(50 * MS)
+            }),
             ("frames lost", |run| {
                 run.seen.landings.remove(40);
                 run.guest = None;
@@ -415,26 +612,86 @@ mod tests {
         for (words, change) in changes {
             let mut run = good();
             change(&mut run);
-            let faults = judge(&run).faults;
+            let verdict = judge(&run);
+            let faults = &verdict.faults;
             assert_eq!(faults.len(), 1, "{words}: {faults:?}");
-            assert!(faults[0].contains(words), "{words}: {faults:?}");
+            assert!(faults[0].words.contains(words), "{words}: {faults:?}");
+            assert_eq!(verdict.report.verdict, Ending::Loss);
         }
     }
 
     #[test]
-    fn a_dry_ring_is_named_as_the_cause_only_where_it_is() {
+    fn a_dry_ring_is_told_apart_from_a_loss() {
         let mut run = good();
-        run.seen.dry = 700 * MS;
-        assert!(judge(&run).is_good(), "nothing was lost by it");
-        run.seen.landings.truncate(60);
+        run.seen.dry = vec![(60 * MS, 70 * MS)];
+        assert!(judge(&run).is_good(), "nothing was held back by it");
+        // The wire is full a little later than the ring is dry.
+        run.sent.refused = vec![75 * MS];
+        let verdict = judge(&run);
+        assert_eq!(verdict.ending(), Ending::TooSlow);
+        assert_eq!((verdict.report.lost, verdict.report.held_back), (0, 1));
+        assert!(verdict.words().contains("a lower --rate"));
+        // Much later it is not, and the card stood still.
+        run.sent.refused.push(95 * MS);
+        let verdict = judge(&run);
+        assert_eq!(
+            (verdict.report.not_taken, verdict.ending()),
+            (1, Ending::Loss)
+        );
+        run.sent.refused.pop();
+        // What was sent and did not land is lost, dry or not.
+        run.seen.landings.remove(40);
         run.guest = None;
-        let dry = |run: &Evidence| judge(run).faults.join("; ").contains("a lower --rate");
-        assert!(dry(&run));
-        run.seen.skipped = 3;
-        assert!(!dry(&run));
-        run.seen.skipped = 0;
-        run.seen.dry = 0;
-        assert!(!dry(&run));
+        assert_eq!(judge(&run).ending(), Ending::Loss);
+    }
+
+    #[test]
+    fn what_a_fault_has_dried_is_a_loss() {
+        let mut run = good();
+        run.seen.dry = vec![(60 * MS, 70 * MS)];
+        run.sent.refused = vec![65 * MS];
+        run.traced_faults.count = 3;
+        assert_eq!(judge(&run).ending(), Ending::Loss);
+        assert!(!judge(&run).is_slow());
+    }
+
+    #[test]
+    fn what_waits_for_a_dry_ring_at_the_end_is_not_lost() {
+        let mut run = good();
+        run.seen.landings.truncate(90);
+        run.guest = None;
+        assert_eq!(judge(&run).report.lost, 10);
+        run.seen.dry = vec![(90 * MS, 120 * MS)];
+        let verdict = judge(&run);
+        assert_eq!((verdict.report.lost, verdict.report.held_back), (0, 10));
+        assert_eq!(verdict.ending(), Ending::TooSlow);
+    }
+
+    #[test]
+    fn a_jump_in_which_the_ring_was_dry_shows_nothing() {
+        let mut run = good();
+        run.seen
+            .landings
+            .retain(|landing| !(10 * MS..30 * MS).contains(&landing.at));
+        run.sent.times.truncate(80);
+        for (landing, sequence) in run.seen.landings.iter_mut().zip(0..) {
+            landing.sequence = sequence;
+        }
+        run.guest = None;
+        assert_eq!(judge(&run).ending(), Ending::Loss);
+        run.seen.dry = vec![(5 * MS, 31 * MS)];
+        assert_eq!(judge(&run).ending(), Ending::TooSlow);
+    }
+
+    #[test]
+    fn a_witness_that_came_too_late_is_told() {
+        let mut run = good();
+        run.seen.landings.remove(40);
+        run.guest = None;
+        run.seen.blind = 10 * MS;
+        assert!(!judge(&run).is_slow());
+        run.seen.blind = 20 * MS;
+        assert!(judge(&run).words().contains("could not look for 20 ms"));
     }
 
     #[test]
@@ -461,6 +718,11 @@ mod tests {
         let mut names: Vec<_> = value.as_object().expect("an object").keys().collect();
         names.sort();
         let mut expected = [
+            "verdict",
+            "not_taken",
+            "held_back",
+            "ring_dry_ms",
+            "rate",
             "frames_sent",
             "frames_received",
             "lost",

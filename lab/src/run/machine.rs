@@ -5,14 +5,17 @@ use std::fs::{File, OpenOptions};
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{anyhow, Context, Result};
 
+use crate::artifacts::Config;
 use crate::run::clock::Clock;
 use crate::run::console::Console;
 use crate::run::directory::Directory;
 use crate::run::guest::{Guest, Hello};
 use crate::run::monitor::Monitor;
+use crate::run::pace::Pace;
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
 use crate::run::qemu::{self, names};
@@ -61,6 +64,9 @@ pub(crate) struct Machine {
     pub(crate) ram: Ram,
     /// The logs.
     pub(crate) directory: Directory,
+    /// How fast this host is; the reference until the machine has booted.
+    pub(crate) pace: Pace,
+    config: Config,
     monitor: Monitor,
     wires: Vec<Option<UnixStream>>,
     process: Process,
@@ -118,6 +124,8 @@ impl Machine {
             guest,
             ram: Ram::new(ram, profile.machine.memory_mib << 20),
             directory,
+            pace: Pace::of_boot(Duration::ZERO, parts.config),
+            config: parts.config,
             monitor,
             wires,
             process,
@@ -131,12 +139,23 @@ impl Machine {
     /// As [`Guest::wait_hello`].
     pub(crate) fn wait_hello(&mut self) -> Result<Hello> {
         let hello = self.guest.wait_hello();
-        if hello.is_err() {
-            if let Ok(state) = self.monitor.human("info registers -a") {
-                self.directory.write("processors", &state);
+        match &hello {
+            Ok(hello) => {
+                self.pace = Pace::of_boot(Duration::from_nanos(hello.at), self.config);
+                self.guest.keep_pace(self.pace);
+            }
+            Err(_) => {
+                if let Ok(state) = self.monitor.human("info registers -a") {
+                    self.directory.write("processors", &state);
+                }
             }
         }
         hello.with_context(|| format!("the logs are in {}", self.directory.path().display()))
+    }
+
+    /// Whether the kernel says `words` on its console within a time that is the reference host's.
+    pub(crate) fn says(&self, words: &str, limit: Duration) -> bool {
+        self.console.wait_for(words, self.pace.patience(limit))
     }
 
     /// The far end of a card's wire, once.

@@ -28,10 +28,10 @@ impl Monitor {
     ///
     /// # Errors
     ///
-    /// QEMU ended or is silent for 20 s.
+    /// QEMU ended or is silent for 60 s.
     pub(crate) fn new(socket: UnixStream) -> Result<Self> {
         socket
-            .set_read_timeout(Some(Duration::from_secs(20)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .context("the monitor's socket takes no time limit")?;
         let writer = socket
             .try_clone()

@@ -16,6 +16,8 @@ pub(crate) struct Parts {
     pub(crate) kernel: PathBuf,
     /// The guest's root file system; the kernels to jump to are in its `/boot`.
     pub(crate) initramfs: PathBuf,
+    /// The kernel's configuration.
+    pub(crate) config: Config,
 }
 
 /// The two generations of the kernel below `/boot` of the guest.
@@ -33,6 +35,7 @@ impl Parts {
             qemu: made.qemu,
             kernel: made.images.gen1,
             initramfs: made.initramfs,
+            config,
         })
     }
 }

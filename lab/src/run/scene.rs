@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure, Result};
-use hitless_proto::layout::{MAX_RING, MIN_RING};
 use hitless_proto::{Answer, Command};
 use rustix::io::Errno;
 
-use crate::run::clock::{as_ms, Ns, MS, SECOND};
-use crate::run::generator::{parse_mac, Generator, Stream};
+use crate::run::clock::{as_ms, nanoseconds, Ns, MS};
+use crate::run::generator::{parse_mac, Generator, Stream, DEPTH};
 use crate::run::guest::{OrderError, Reply};
 use crate::run::machine::{command_line, Machine};
+use crate::run::pace::{Choice, Rate, TooSlow};
 use crate::run::parts::Parts;
 use crate::run::phases::{Jump, Name, Phase};
 use crate::run::profile::Profile;
@@ -34,14 +34,10 @@ const IOVAS: [u64; 2] = [0x10_0000_0000, 0x20_0000_0000];
 /// Frames per second for the second card, and its ring.
 const SECOND_CARD_RATE: u32 = 200;
 const SECOND_CARD_RING: u32 = 256;
-/// Seconds of frames that the first card's ring holds. From the jump until the new kernel's program serves the ring it
-/// has to last, less what the program holds back; and still descriptors that the new kernel posted are used before the
-/// run ends.
-const RING_SECONDS: u32 = 16;
 /// How long the last frames may be on their way.
 const DRAIN: Duration = Duration::from_secs(3);
-/// Without a frame for so long, a card that should receive does not.
-const STALL: Ns = SECOND;
+/// Without a frame for so long on the reference host, a card that should receive does not.
+const STALL: Duration = Duration::from_secs(1);
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -51,7 +47,7 @@ pub(crate) struct Plan {
     /// The machine.
     pub(crate) profile: Profile,
     /// Frames per second for the first card.
-    pub(crate) rate: u32,
+    pub(crate) rate: Rate,
     /// Words on every kernel's command line.
     pub(crate) words: String,
     /// Nothing switches the second card's bus mastering off at the jump: it may receive until the new kernel's first
@@ -59,11 +55,6 @@ pub(crate) struct Plan {
     pub(crate) second_goes_on: bool,
     /// Whether steps are told on standard error.
     pub(crate) talk: bool,
-}
-
-/// Descriptors in the first card's ring at so many frames per second.
-fn ring_for(rate: u32) -> u32 {
-    (rate.saturating_mul(RING_SECONDS) / 8 * 8).clamp(MIN_RING, MAX_RING)
 }
 
 /// A machine under traffic.
@@ -81,6 +72,9 @@ pub(crate) struct Scene {
     pub(crate) kernels: Vec<String>,
     /// What went wrong and did not end the run.
     pub(crate) troubles: Vec<String>,
+    /// Frames per second for the first card, as this host can take them, and its ring.
+    pub(crate) rate: u32,
+    ring: u32,
     generators: Generators,
     witness: Option<Witness>,
     second_witness: Option<Witness>,
@@ -110,9 +104,15 @@ impl Scene {
         let mut machine = Machine::start(&plan.name, &plan.profile, parts, &line)?;
         let hello = machine.wait_hello()?;
         let registers = Registers::start(machine.monitor(), machine.clock)?;
+        let Choice { rate, ring, remark } = machine.pace.choose(plan.rate);
+        if let Some(remark) = remark {
+            eprintln!("{remark}");
+        }
         let scene = Self {
             machine,
             plan,
+            rate,
+            ring,
             phases: Vec::new(),
             jumps: Vec::new(),
             kernels: vec![hello.kernel],
@@ -174,7 +174,7 @@ impl Scene {
     pub(crate) fn receive(&mut self, slot: Slot) -> Result<()> {
         let first = slot.card == SLOTS[0].card;
         let (ring, rate) = if first {
-            (ring_for(self.plan.rate), self.plan.rate)
+            (self.ring, self.rate)
         } else {
             (SECOND_CARD_RING, SECOND_CARD_RATE)
         };
@@ -203,6 +203,7 @@ impl Scene {
             card: slot.card,
             mac: parse_mac(&mac)?,
             rate,
+            depth: self.depth(),
         };
         let wire = self.machine.wire(slot.card)?;
         let generator = Some(Generator::start(wire, stream, clock)?);
@@ -213,7 +214,8 @@ impl Scene {
         }
         if first {
             ensure!(
-                self.witness()?.wait_for(0, DRAIN),
+                self.witness()?
+                    .wait_for(0, self.machine.pace.patience(DRAIN)),
                 "no frame lands before anything was done: the card is not set up"
             );
         }
@@ -272,22 +274,29 @@ impl Scene {
         }
     }
 
+    /// How much of a stream the wires hold.
+    fn depth(&self) -> Ns {
+        nanoseconds(self.machine.pace.patience(Duration::from_nanos(DEPTH)))
+    }
+
     /// Lets frames flow until descriptors that were posted again have been used.
     pub(crate) fn flow_round_the_ring(&self) -> Result<()> {
-        let wanted = u64::from(ring_for(self.plan.rate)) + u64::from(self.plan.rate) / 2;
-        while self.witness()?.count() < wanted && self.stall()? < STALL {
+        let wanted = u64::from(self.ring) + u64::from(self.rate) / 2;
+        let limit = self.machine.pace.patience(STALL);
+        while self.witness()?.count() < wanted && self.stall()? < limit {
             self.flow(Duration::from_millis(50));
         }
         Ok(())
     }
 
     /// How long nothing has landed.
-    fn stall(&self) -> Result<Ns> {
+    fn stall(&self) -> Result<Duration> {
         let last = self
             .witness()?
             .last()
             .map_or(self.started, |landing| landing.at);
-        Ok(self.machine.clock.now().saturating_sub(last))
+        let now = self.machine.clock.now();
+        Ok(Duration::from_nanos(now.saturating_sub(last)))
     }
 
     /// The check after every action: frames land, all of them and in order, and the guest agrees.
@@ -297,19 +306,23 @@ impl Scene {
     /// Something is wrong.
     pub(crate) fn check(&self, action: &str) -> Result<()> {
         self.flow(Duration::from_millis(50));
-        let witness = self.witness()?;
-        let stall = self.stall()?;
-        ensure!(
-            stall < STALL / 2,
-            "after {action} nothing has landed for {:.0} ms",
-            as_ms(stall)
-        );
+        let (stall, seen) = (self.stall()?, self.witness()?.seen());
+        if stall > self.machine.pace.patience(STALL / 2) {
+            let words = format!(
+                "after {action} nothing has landed for {} ms",
+                stall.as_millis()
+            );
+            let now = self.machine.clock.now();
+            let since = now.saturating_sub(nanoseconds(stall / 2));
+            ensure!(seen.was_dry(since, now), words);
+            return Err(TooSlow::new(format!("{words}: the ring is dry")).into());
+        }
         let Seen {
             landings,
             corrupt,
             skipped,
             ..
-        } = witness.seen();
+        } = seen;
         if let Some((_, what)) = corrupt.first() {
             bail!("after {action} a frame is corrupt: {what}");
         }
@@ -361,17 +374,3 @@ impl Scene {
 
 /// A pause in which frames flow before something is done to them.
 pub(crate) const SETTLE: Duration = Duration::from_nanos(200 * MS);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hitless_proto::layout::ring_is_valid;
-
-    #[test]
-    fn every_rate_has_a_ring() {
-        for rate in [1, 7, 100, 2000, 4000, 20_000] {
-            assert!(ring_is_valid(ring_for(rate)), "{rate}");
-        }
-        assert_eq!(ring_for(2000), 32_000);
-    }
-}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The steps of an update, in the order of the main job.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use hitless_proto::{Answer, Command, What};
@@ -31,6 +31,8 @@ const KEEP_MIB: u64 = 192;
 const FILL_FIRST: u32 = 2500;
 /// Between two looks at how far the guest is behind.
 const CATCH_UP: Duration = Duration::from_millis(50);
+/// How long it may be behind.
+const CAUGHT_UP: Duration = Duration::from_secs(10);
 /// Rounds of forced compaction.
 const COMPACTIONS: u32 = 2;
 /// The swap is over in a few milliseconds, so it is followed by a run of further ones back and forth between two HWPTs,
@@ -56,8 +58,9 @@ impl Scene {
     /// Waits until the guest has taken from the ring what landed while nobody served it: only then are enough
     /// descriptors posted for the next jump.
     fn catch_up(&mut self) -> Result<()> {
-        let close = u64::from(self.plan.rate / 10).max(10);
-        for _ in 0..200 {
+        let close = u64::from(self.rate / 10).max(10);
+        let end = Instant::now() + self.machine.pace.patience(CAUGHT_UP);
+        while Instant::now() < end {
             let landed = self.witness()?.count();
             if self.machine.guest.count(CARD)?.received + close >= landed {
                 break;
@@ -279,7 +282,7 @@ impl Scene {
     /// A step failed.
     pub(crate) fn take_back(&mut self) -> Result<()> {
         // What is not preserved shows earlier when memory is filled first, but at a high rate the ring does not last.
-        if self.plan.rate <= FILL_FIRST {
+        if self.rate <= FILL_FIRST {
             self.fill_memory()?;
             self.retrieve()?;
         } else {

@@ -46,8 +46,19 @@ pub(crate) struct Seen {
     pub(crate) skipped: u64,
     /// How often the ring was gone round.
     pub(crate) laps: u64,
-    /// The longest time for which every descriptor was used and none had been posted again.
-    pub(crate) dry: Ns,
+    /// From when to when every descriptor was used and none had been posted again.
+    pub(crate) dry: Vec<(Ns, Ns)>,
+    /// The longest time between two looks.
+    pub(crate) blind: Ns,
+}
+
+impl Seen {
+    /// Whether the ring was dry at some moment between two.
+    pub(crate) fn was_dry(&self, from: Ns, to: Ns) -> bool {
+        self.dry
+            .iter()
+            .any(|(since, until)| *since <= to && from <= *until)
+    }
 }
 
 /// The ring of one card, looked at step by step.
@@ -60,8 +71,10 @@ pub(crate) struct Watcher {
     pages: Vec<u64>,
     next: u32,
     last: Ns,
-    /// Since when the ring is dry, if it is.
-    dry: Option<Ns>,
+    /// When it last looked.
+    looked: Option<Ns>,
+    /// The ring was dry then.
+    dry: bool,
     seen: Seen,
 }
 
@@ -102,7 +115,8 @@ impl Watcher {
             pages,
             next: 0,
             last: 0,
-            dry: None,
+            looked: None,
+            dry: false,
             seen: Seen::default(),
         })
     }
@@ -132,13 +146,7 @@ impl Watcher {
             self.take(now, landed);
             count += 1;
         }
-        if count > 0 || Some(self.next) != tail {
-            self.dry = None;
-        }
-        if Some(self.next) == tail {
-            let since = *self.dry.get_or_insert(now);
-            self.seen.dry = self.seen.dry.max(now.saturating_sub(since));
-        }
+        self.note(now, count == 0 && Some(self.next) == tail);
         if count > 0 {
             self.last = now;
         } else if now.saturating_sub(self.last) > QUIET {
@@ -146,6 +154,20 @@ impl Watcher {
             self.skip(tail);
         }
         count
+    }
+
+    /// Notes when it looked, and whether no descriptor was left: a ring that was dry at both of two looks between which
+    /// nothing landed was dry all the time.
+    fn note(&mut self, now: Ns, dry: bool) {
+        if let Some(before) = self.looked.replace(now) {
+            self.seen.blind = self.seen.blind.max(now.saturating_sub(before));
+        }
+        match self.seen.dry.last_mut() {
+            Some((_, until)) if dry && self.dry => *until = now,
+            _ if dry => self.seen.dry.push((now, now)),
+            _ => {}
+        }
+        self.dry = dry;
     }
 
     fn tail(&self) -> Option<u32> {
@@ -356,7 +378,8 @@ mod tests {
             watcher.look(now * 1000 * MS);
         }
         assert_eq!(watcher.seen.landings.len(), RING as usize - 1);
-        assert_eq!(watcher.seen.dry, 2000 * MS);
+        assert_eq!(watcher.seen.dry, [(1000 * MS, 2000 * MS)]);
+        assert_eq!(watcher.seen.blind, 1000 * MS);
         // The guest posts some again: the ring goes on.
         card.post(RING - 1);
         card.post(0);
@@ -365,7 +388,8 @@ mod tests {
         card.land(&Pretend::frame(1, 64));
         assert_eq!(watcher.look(9000 * MS), 2);
         assert_eq!((watcher.seen.laps, watcher.seen.skipped), (1, 0));
-        assert_eq!(watcher.seen.dry, 2000 * MS, "it was posted to meanwhile");
+        assert_eq!(watcher.seen.dry.len(), 1, "it was posted to meanwhile");
+        assert!(watcher.seen.was_dry(0, 1000 * MS) && !watcher.seen.was_dry(2001 * MS, 9000 * MS));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use hitless_proto::{Answer, Command};
 use crate::artifacts::Config;
 use crate::run::guest::OrderError;
 use crate::run::machine::{command_line, Machine};
+use crate::run::pace::Rate;
 use crate::run::profile::{Profile, TABLE_FORMATS};
 use crate::run::scene::{Plan, Scene, SETTLE};
 use crate::run::update::SESSION;
@@ -121,7 +122,7 @@ fn tested(machine: &Machine) -> Result<()> {
         Ktap::parse(lines.iter().map(|line| line.text.as_str()))
     };
     let start = Instant::now();
-    while !said().is_complete() && start.elapsed() < CONSOLE {
+    while !said().is_complete() && start.elapsed() < machine.pace.patience(CONSOLE) {
         std::thread::sleep(Duration::from_millis(20));
     }
     said().check(&SUITES)?;
@@ -176,7 +177,7 @@ fn provoke(machine: &mut Machine, faults: &[(&str, &[&str])]) -> Result<()> {
         });
         for words in *reports {
             ensure!(
-                machine.console.wait_for(words, CONSOLE),
+                machine.says(words, CONSOLE),
                 "{fault} does not make the kernel say `{words}`: {ordered:?}"
             );
             minds(machine, words)?;
@@ -218,19 +219,16 @@ fn leak(machine: &mut Machine) -> Result<()> {
         matches!(answer, Err(OrderError::Machine(_))),
         "the guest does not wait at the end of {KERNEL_LOG}: {answer:?}"
     );
-    ensure!(
-        machine.console.wait_for(LEAKS, LEAK_LIMIT),
-        "no leak is reported"
-    );
+    ensure!(machine.says(LEAKS, LEAK_LIMIT), "no leak is reported");
     minds(machine, LEAKS)
 }
 
 fn update(bench: &Bench, profile: &str) -> Result<End> {
     let plan = Plan {
-        rate: RATE,
+        rate: Rate::AtMost(RATE),
         ..plan("debug", profile, WORDS)?
     };
-    let mut scene = Scene::boot(plan, &bench.parts)?;
+    let mut scene = bench.boot(plan)?;
     let ended = play(&mut scene);
     good(scene.end(ended)?, bench)
 }

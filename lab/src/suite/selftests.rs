@@ -17,9 +17,9 @@ const PASSED: &str = "TEST PASSED";
 /// The last words of the tree's init after the jump.
 const COMPLETED: &str = "Stage 2 completed successfully";
 /// How long one may take.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(360);
 /// How long its last reboot may take.
-const REBOOT: Duration = Duration::from_secs(3);
+const REBOOT: Duration = Duration::from_secs(15);
 /// Between two looks at the console.
 const LOOK: Duration = Duration::from_millis(20);
 

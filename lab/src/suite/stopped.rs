@@ -8,6 +8,7 @@ use anyhow::{ensure, Result};
 use hitless_proto::{Command, What};
 use rustix::io::Errno;
 
+use crate::run::pace::Rate;
 use crate::run::profile::TABLE_FORMATS;
 use crate::run::qemu::SLOTS;
 use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
@@ -98,10 +99,10 @@ pub(crate) fn tests() -> Vec<Test> {
 
 fn run(bench: &Bench, cause: Cause, profile: &str) -> Result<End> {
     let plan = Plan {
-        rate: RATE,
+        rate: Rate::AtMost(RATE),
         ..plan(cause.name, profile, "")?
     };
-    let mut scene = Scene::boot(plan, &bench.parts)?;
+    let mut scene = bench.boot(plan)?;
     let played = play(&mut scene, cause);
     let mut outcome = scene.end(Ok(()))?;
     if let Err(why) = played.and_then(|()| stopped_in_time(&outcome)) {
@@ -120,7 +121,7 @@ fn play(scene: &mut Scene, cause: Cause) -> Result<()> {
     scene.jump()?;
     for words in cause.says {
         ensure!(
-            scene.machine.console.wait_for(words, CONSOLE),
+            scene.machine.says(words, CONSOLE),
             "the kernel does not say `{words}`"
         );
     }
@@ -169,7 +170,7 @@ fn nothing_lands(scene: &mut Scene) -> Result<()> {
 /// It is an ordinary device: a driver has reset it and set it up, and it receives.
 fn receives(scene: &mut Scene) -> Result<()> {
     let before = scene.machine.guest.count(CARD)?.received;
-    scene.flow(WATCH);
+    scene.flow(scene.machine.pace.patience(WATCH));
     let received = scene.machine.guest.count(CARD)?.received;
     ensure!(received > before, "set up anew, the card receives nothing");
     Ok(())
@@ -187,10 +188,10 @@ fn retrieve(card: u8, what: What, token: u64) -> Command {
 /// A session without its device is whole: memory and page tables come back, nothing is blocked, and it can be finished.
 fn run_without_device(bench: &Bench) -> Result<End> {
     let plan = Plan {
-        rate: RATE,
+        rate: Rate::AtMost(RATE),
         ..plan("without-device", "legacy", "")?
     };
-    let mut scene = Scene::boot(plan, &bench.parts)?;
+    let mut scene = bench.boot(plan)?;
     let played = play_without_device(&mut scene);
     let mut outcome = scene.end(Ok(()))?;
     if let Err(why) = played {

@@ -5,6 +5,7 @@
 use anyhow::Result;
 
 use crate::run::clock::Ns;
+use crate::run::pace::Rate;
 use crate::run::phases::Name;
 use crate::run::profile::TABLE_FORMATS;
 use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
@@ -202,7 +203,7 @@ fn failed(outcome: &Outcome, words: &str) -> bool {
 
 fn lost(outcome: &Outcome) -> bool {
     let report = &outcome.verdict.report;
-    report.lost + report.corrupt > 0
+    report.lost + report.corrupt + report.not_taken > 0
 }
 
 fn stalled(outcome: &Outcome) -> bool {
@@ -228,10 +229,10 @@ pub(crate) fn tests() -> Vec<Test> {
 fn run(bench: &Bench, twin: &Twin, profile: &str) -> Result<End> {
     let words = format!("hitless.break={}", twin.name);
     let plan = Plan {
-        rate: twin.rate,
+        rate: Rate::AtMost(twin.rate),
         ..plan(twin.name, profile, &words)?
     };
-    let mut scene = Scene::boot(plan, &bench.parts)?;
+    let mut scene = bench.boot(plan)?;
     let left_out = format!("left out on purpose: {}", twin.name);
     let ended = play(&mut scene);
     let known = scene.machine.console.says(&left_out);
@@ -240,11 +241,11 @@ fn run(bench: &Bench, twin: &Twin, profile: &str) -> Result<End> {
         return bad(&outcome, &format!("the kernel does not say `{left_out}`"));
     }
     if !twin.is_reached(&outcome) {
-        let seen = outcome.verdict.faults.join("; ");
+        let seen = outcome.verdict.words();
         return bad(&outcome, &format!("the jump was not reached: {seen}"));
     }
     if !(twin.shows)(&outcome) {
-        let seen = outcome.verdict.faults.join("; ");
+        let seen = outcome.verdict.words();
         let seen = if seen.is_empty() {
             "nothing wrong"
         } else {
@@ -261,8 +262,8 @@ fn play(scene: &mut Scene) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.update()?;
-    // A gap of some ten microseconds is not hit by every swap.
-    scene.swaps(MORE_SWAPS, SWAP_PAUSE_US)?;
+    // A gap of some ten microseconds is not hit by every swap, and by fewer of them at a lower rate.
+    scene.swaps(MORE_SWAPS * RATE.div_ceil(scene.rate), SWAP_PAUSE_US)?;
     // What the update has freed is overwritten: a device that still uses it shows now.
     scene.fill_memory()?;
     scene.flow(SETTLE);

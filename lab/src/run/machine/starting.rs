@@ -12,7 +12,7 @@ use crate::run::qemu::{missing_events, names, SLOTS};
 use crate::trouble::{trouble, Trouble};
 
 /// How long QEMU may take to connect.
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 /// The sockets on which the lab waits for QEMU.
 pub(super) struct Listeners {

@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of a scene: everything that was seen becomes evidence, and evidence a verdict.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use hitless_proto::layout::repost_lag;
 
 use crate::run::clock::Ns;
 use crate::run::directory::Directory;
 use crate::run::generator::{Generator, Sent};
 use crate::run::guest::GuestCount;
 use crate::run::judge::{judge, Evidence, Verdict};
+use crate::run::pace::TooSlow;
 use crate::run::qemu::SLOTS;
 use crate::run::registers::{Looks, Registers};
 use crate::run::scene::{Scene, DRAIN};
 use crate::run::trace::{Findings, Question};
 use crate::run::witness::{Seen, Witness};
 use crate::trouble::Trouble;
+
+/// How long the guest may take to count what has landed.
+const COUNT: Duration = Duration::from_secs(2);
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -47,15 +52,19 @@ impl Scene {
     /// The machine's memory or trace can not be read.
     pub(crate) fn end(mut self, ended: Result<()>) -> Result<Outcome> {
         self.troubles.extend(self.machine.crash());
-        if let Err(error) = ended {
-            self.troubles.push(format!("{error:#}"));
+        let mut slow = Vec::new();
+        match ended.map_err(anyhow::Error::downcast::<TooSlow>) {
+            Ok(()) => {}
+            Err(Ok(TooSlow(trouble))) => slow.push(trouble.cause),
+            Err(Err(error)) => self.troubles.push(format!("{error:#}")),
         }
         let traffic = self.stop_traffic();
         let strays = self.strays()?;
         self.generators.second = None;
         let looks = self.stop_looking(traffic.stopped);
         let trace = self.read_trace(traffic.stopped)?;
-        let evidence = self.evidence(traffic, strays, &looks, trace);
+        let mut evidence = self.evidence(traffic, strays, &looks, trace);
+        evidence.slow = slow;
         self.conclude(evidence)
     }
 
@@ -71,7 +80,7 @@ impl Scene {
         let last = sent.count().checked_sub(1);
         if let (Some(witness), Some(last)) = (&self.witness, last) {
             // It is seen in the figures if it does not come.
-            let _ = witness.wait_for(last, DRAIN);
+            let _ = witness.wait_for(last, self.machine.pace.patience(DRAIN));
         }
         let seen = self.witness.as_ref().map(Witness::seen).unwrap_or_default();
         let guest = self.guest_count(seen.landings.len() as u64);
@@ -143,7 +152,9 @@ impl Scene {
         Evidence {
             profile: self.plan.profile.name.clone(),
             updates: u32::try_from(self.jumps.len()).unwrap_or(u32::MAX),
-            rate: self.plan.rate,
+            rate: self.rate,
+            lag: 2 * self.depth(),
+            held: repost_lag(self.ring),
             jumps: jumps.map(|jump| (jump.leave(&lines), jump.hello)).collect(),
             kernels: std::mem::take(&mut self.kernels),
             sent: traffic.sent,
@@ -159,6 +170,7 @@ impl Scene {
             phases: std::mem::take(&mut self.phases),
             warnings: self.machine.console.warnings(),
             troubles: std::mem::take(&mut self.troubles),
+            slow: Vec::new(),
         }
     }
 
@@ -168,7 +180,7 @@ impl Scene {
         let verdict = judge(&evidence);
         let json = serde_json::to_string_pretty(&verdict.report).context("the report as JSON")?;
         directory.write("report.json", &json);
-        directory.write("faults", &(verdict.faults.join("\n") + "\n"));
+        directory.write("faults", &(verdict.words() + "\n"));
         Ok(Outcome {
             verdict,
             evidence,
@@ -183,7 +195,8 @@ impl Scene {
             return None;
         }
         let mut last = None;
-        for _ in 0..20 {
+        let end = Instant::now() + self.machine.pace.patience(COUNT);
+        while Instant::now() < end || last.is_none() {
             match self.machine.guest.count(SLOTS[0].card) {
                 Ok(count) if count.received < landed => last = Some(count),
                 Ok(count) => return Some(count),
