@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a machine needs to start: QEMU, kernel images, initramfs. Made on demand, reused when nothing changed.
+//! What a machine needs to start beside QEMU: kernel images and an initramfs. Made on demand, reused when nothing changed.
 //!
 //! Each function does whatever set-up and building is missing, with progress on stderr, and costs little when nothing
 //! is. They may be called from several processes at once: a lock makes the second wait.
@@ -21,8 +21,6 @@ pub const SELFTESTS: [&str; 4] = [
 /// Everything for one kind of machine.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
-    /// qemu-system-x86_64, checked for version and devices.
-    pub qemu: PathBuf,
     /// The kernel's images.
     pub images: Images,
     /// Uncompressed cpio: `/init` (the guest), `/boot/gen1`, `/boot/gen2` (the images), `/selftests/luo_*`,
@@ -32,14 +30,9 @@ pub struct Artifacts {
 
 /// Builds or finds everything for machines that run this configuration.
 pub fn ready(config: Config) -> Result<Artifacts> {
-    let qemu = qemu()?;
     let images = images(config)?;
     let initramfs = initramfs(config)?;
-    Ok(Artifacts {
-        qemu,
-        images,
-        initramfs,
-    })
+    Ok(Artifacts { images, initramfs })
 }
 
 /// Builds or finds the two generations of the kernel image.
@@ -57,9 +50,4 @@ pub fn initramfs(config: Config) -> Result<PathBuf> {
 /// The machine jumps once by itself and then reboots (use `-no-reboot`).
 pub fn selftest_initramfs(config: Config, test: &str) -> Result<PathBuf> {
     crate::kernel::selftests::initramfs(config, test)
-}
-
-/// The path of a QEMU that can play the machines. Sets up packages when there is none.
-pub fn qemu() -> Result<PathBuf> {
-    crate::setup::qemu()
 }

@@ -13,7 +13,8 @@ use crate::run::directory::Directory;
 use crate::run::machine::{command_line, memory_directory, with_parent_death};
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
-use crate::run::qemu::{self, names, SLOTS};
+use crate::run::program::Program;
+use crate::run::qemu::{self, names};
 use crate::setup;
 
 /// Makes the guest program show its menu instead of waiting for the lab's orders.
@@ -42,13 +43,13 @@ pub struct Args {
 /// Runs `cargo lab boot`.
 pub fn main(args: Args) -> Result<ExitCode> {
     let profile = Profile::load(&args.profile)?;
-    setup::qemu::can_play(&profile, &artifacts::qemu()?)?;
+    let qemu = Program::for_profile(&profile)?;
     if let Err(error) = setup::shell() {
         eprintln!("the machine will have the menu but no shell: {error:#}");
     }
     let ready = artifacts::ready(args.config)?;
     let parts = Parts {
-        qemu: ready.qemu,
+        qemu,
         kernel: if args.generation == 1 {
             ready.images.gen1
         } else {
@@ -64,7 +65,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
     }
     let sockets = memory_directory(profile.machine.memory_mib)?;
     // QEMU refuses to start when nobody listens; nobody reads either, which is fine for a look around.
-    let _listeners = listen(sockets.path())?;
+    let _listeners = listen(&profile, sockets.path())?;
     let directory = Directory::create("boot")?;
     let flags = qemu::flags(
         &profile,
@@ -82,13 +83,13 @@ pub fn main(args: Args) -> Result<ExitCode> {
         "the menu's `p` powers off; QEMU's trace goes to {}",
         directory.path().join(names::TRACE).display()
     );
-    let status = with_parent_death(&parts.qemu)
+    let status = with_parent_death(&parts.qemu.path)
         .args(&flags)
         .status()
         .with_context(|| {
             format!(
                 "cannot start {}: run `cargo lab setup`",
-                parts.qemu.display()
+                parts.qemu.path.display()
             )
         })?;
     Ok(if status.success() {
@@ -101,7 +102,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
 /// Shows QEMU's command line. Its folders are there only while a machine runs, so they have names to be filled in.
 fn show(profile: &Profile, parts: &Parts, line: &str) {
     let (sockets, logs) = (Path::new("SOCKETS"), Path::new("LOGS"));
-    print!("{}", parts.qemu.display());
+    print!("{}", parts.qemu.path.display());
     for flag in qemu::flags(profile, parts, line, sockets, logs, true) {
         print!(" '{}'", flag.to_string_lossy());
     }
@@ -110,20 +111,20 @@ fn show(profile: &Profile, parts: &Parts, line: &str) {
         "SOCKETS stands for a folder with {} MiB of room, in which somebody has to listen on the sockets {}, and LOGS for \
          one for QEMU's trace. Without --dry-run both are made for the time that the machine runs.",
         profile.machine.memory_mib,
-        socket_names().join(", ")
+        socket_names(profile).join(", ")
     );
 }
 
 /// The sockets that QEMU connects to: the monitor, the control port and the cards' wires.
-fn socket_names() -> Vec<String> {
+fn socket_names(profile: &Profile) -> Vec<String> {
     let mut all = vec![names::CONTROL.to_owned(), names::MONITOR.to_owned()];
-    all.extend(SLOTS.iter().map(|slot| names::net(slot.card)));
+    all.extend(profile.cards.iter().map(|card| names::net(card.number)));
     all
 }
 
 /// Listens where QEMU connects to.
-fn listen(folder: &Path) -> Result<Vec<UnixListener>> {
-    socket_names()
+fn listen(profile: &Profile, folder: &Path) -> Result<Vec<UnixListener>> {
+    socket_names(profile)
         .iter()
         .map(|name| {
             let path = folder.join(name);

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::artifacts::{self, Config};
+use crate::artifacts::Config;
+use crate::paths;
 use crate::run::judge::Ending;
 use crate::run::pace::Rate;
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
-use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
-use crate::{paths, setup};
+use crate::run::program::Program;
+use crate::run::scene::{Outcome, Plan, Scene, CARDS, SETTLE};
 
 mod figures;
 mod picture;
@@ -83,7 +84,8 @@ pub fn main(args: Args) -> Result<ExitCode> {
         figures::check(path)?;
     }
     let profile = Profile::load(&args.profile)?;
-    setup::qemu::can_play(&profile, &artifacts::qemu()?)?;
+    // A profile that QEMU does not know is refused before anything is built.
+    Program::for_profile(&profile)?;
     let parts = Parts::ready(Config::Hitless)?;
     println!(
         "{}: {} {} updates{}.",
@@ -102,6 +104,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         rate: args.rate.map_or(Rate::AtMost(RATE), Rate::Exactly),
         words,
         second_goes_on: false,
+        cards: CARDS,
         talk: true,
     };
     let steps = Steps {

@@ -3,7 +3,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`profile`], [`qemu`] | what the machine is, as data; the only place that knows QEMU's flags |
+//! | [`profile`], [`topology`] | what the machine is, as data, and where its cards are |
+//! | [`program`], [`qemu`] | which QEMU there is; the only place that knows its flags |
 //! | [`machine`] | a running machine: started, watched, never left behind |
 //! | [`pace`] | what this host can take |
 //! | [`priority`] | who goes first on a busy host |
@@ -32,11 +33,13 @@ pub(crate) mod parts;
 pub(crate) mod phases;
 pub(crate) mod priority;
 pub(crate) mod profile;
+pub(crate) mod program;
 pub(crate) mod qemu;
 pub(crate) mod ram;
 pub(crate) mod registers;
 pub(crate) mod scene;
 pub(crate) mod stray;
+pub(crate) mod topology;
 pub(crate) mod trace;
 pub(crate) mod update;
 pub(crate) mod witness;

@@ -14,7 +14,6 @@ use crate::run::pace::{TooSlow, LOWEST};
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
 use crate::run::scene::{Plan, Scene};
-use crate::setup;
 
 mod checks;
 mod debug;
@@ -315,7 +314,7 @@ fn end(test: &Test, benches: &Benches) -> Result<End> {
         Run::Alone(run) => run(),
         Run::Machine(profile, config, run) => {
             let bench = benches.get(*config)?;
-            setup::qemu::can_play(&Profile::load(profile)?, &bench.parts.qemu)?;
+            bench.parts.qemu.check(&Profile::load(profile)?)?;
             at_any_rate(&test.name, bench, run)
         }
     }
@@ -378,6 +377,7 @@ fn run(test: &Test, benches: &Benches, count: &mut Count) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::program::recorded;
     use std::collections::HashSet;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -437,7 +437,7 @@ mod tests {
     fn a_test_that_the_host_is_too_slow_for_is_tried_down_to_the_lowest_rate() {
         let bench = |_| {
             Ok(Parts {
-                qemu: "q".into(),
+                qemu: recorded::program(recorded::NEW),
                 kernel: "k".into(),
                 initramfs: "i".into(),
                 config: Config::Hitless,

@@ -591,7 +591,7 @@ mod tests {
             ("function level reset", |run| {
                 run.harms.push((1, Harm::FunctionReset));
             }),
-            ("root port", |run| {
+            ("bridge above", |run| {
                 run.harms.push((1, Harm::PortBusMasterOff))
             }),
             ("stray writes", |run| run.strays = 1),

@@ -86,7 +86,7 @@ impl Machine {
     ) -> Result<Self> {
         let sockets = memory_directory(profile.machine.memory_mib)?;
         let directory = Directory::create(name)?;
-        let listeners = Listeners::bind(sockets.path())?;
+        let listeners = Listeners::bind(profile, sockets.path())?;
         let clock = Clock::start();
         let flags = qemu::flags(
             profile,
@@ -98,7 +98,7 @@ impl Machine {
         );
         directory.write("command-line", &format!("{flags:#?}\n"));
         let stderr = directory.path().join(STDERR);
-        let process = Process::start(&parts.qemu, &flags, &stderr)?;
+        let process = Process::start(&parts.qemu.path, &flags, &stderr)?;
         // From here on QEMU ends when an error returns.
         let starting = Starting::new(process.clone(), stderr);
         let console = Console::follow(

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::artifacts::{self, Config};
+use crate::run::program::Program;
 
 /// The files a machine is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
-    /// The QEMU program.
-    pub(crate) qemu: PathBuf,
+    /// QEMU.
+    pub(crate) qemu: Program,
     /// The kernel that is booted first.
     pub(crate) kernel: PathBuf,
     /// The guest's root file system; the kernels to jump to are in its `/boot`.
@@ -30,9 +31,10 @@ impl Parts {
     ///
     /// Whatever set-up or build failed.
     pub(crate) fn ready(config: Config) -> Result<Self> {
+        let qemu = Program::for_all()?;
         let made = artifacts::ready(config)?;
         Ok(Self {
-            qemu: made.qemu,
+            qemu,
             kernel: made.images.gen1,
             initramfs: made.initramfs,
             config,

@@ -7,25 +7,27 @@ use std::path::Path;
 use anyhow::{anyhow, Context, Result};
 use serde::Deserialize;
 
+use crate::run::topology::{place, Bridge, Card, Function};
+
+/// A profile that comes with the lab.
+macro_rules! built_in {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../../profiles/", $name, ".toml")),
+        )
+    };
+}
+
 /// The profiles that come with the lab. The first is the default.
-const BUILT_IN: [(&str, &str); 5] = [
-    ("legacy", include_str!("../../profiles/legacy.toml")),
-    (
-        "scalable-second-stage",
-        include_str!("../../profiles/scalable-second-stage.toml"),
-    ),
-    (
-        "scalable-first-stage",
-        include_str!("../../profiles/scalable-first-stage.toml"),
-    ),
-    (
-        "legacy-aw39",
-        include_str!("../../profiles/legacy-aw39.toml"),
-    ),
-    (
-        "legacy-caching-mode",
-        include_str!("../../profiles/legacy-caching-mode.toml"),
-    ),
+const BUILT_IN: [(&str, &str); 7] = [
+    built_in!("legacy"),
+    built_in!("scalable-second-stage"),
+    built_in!("scalable-first-stage"),
+    built_in!("legacy-aw39"),
+    built_in!("legacy-caching-mode"),
+    built_in!("legacy-switch"),
+    built_in!("legacy-functions"),
 ];
 
 /// The profiles with different table formats: what has to work in each of them is tried in each of them.
@@ -43,12 +45,20 @@ pub(crate) struct Profile {
     pub(crate) about: String,
     /// Size.
     pub(crate) machine: Size,
-    /// Properties of the `intel-iommu` device.
-    #[serde(default)]
-    pub(crate) iommu: BTreeMap<String, String>,
+    /// The IOMMU.
+    pub(crate) iommu: Iommu,
     /// Words appended to the kernel's command line.
     #[serde(default)]
     pub(crate) command_line: String,
+    /// What is between the root and the cards.
+    #[serde(default, rename = "bridge")]
+    pub(crate) bridges: Vec<Bridge>,
+    /// The cards as the file has them.
+    #[serde(rename = "card")]
+    pub(crate) functions: Vec<Function>,
+    /// The cards with their places.
+    #[serde(skip)]
+    pub(crate) cards: Vec<Card>,
 }
 
 /// A machine's size.
@@ -59,6 +69,33 @@ pub(crate) struct Size {
     pub(crate) memory_mib: u64,
     /// Virtual processors.
     pub(crate) processors: u32,
+}
+
+/// The IOMMU.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Iommu {
+    /// Which.
+    pub(crate) kind: IommuKind,
+    /// Its properties, by the names that the newest QEMU has for them.
+    #[serde(flatten)]
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+/// The IOMMUs that the lab knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum IommuKind {
+    /// VT-d.
+    #[serde(rename = "intel-iommu")]
+    Intel,
+}
+
+impl IommuKind {
+    /// What QEMU calls it.
+    pub(crate) fn device(self) -> &'static str {
+        match self {
+            Self::Intel => "intel-iommu",
+        }
+    }
 }
 
 impl Profile {
@@ -93,12 +130,30 @@ impl Profile {
     }
 
     fn parse(name: &str, text: &str) -> Result<Self> {
-        let profile: Self = toml::from_str(text).with_context(|| {
-            format!("{name} is not a profile: compare it with lab/profiles/legacy.toml")
-        })?;
+        let wrong = || format!("{name} is not a profile: compare it with lab/profiles/legacy.toml");
+        let profile: Self = toml::from_str(text).with_context(wrong)?;
+        let cards = place(&profile.bridges, &profile.functions).with_context(wrong)?;
         Ok(Self {
             name: name.to_owned(),
+            cards,
             ..profile
+        })
+    }
+
+    /// The card of this name.
+    ///
+    /// # Errors
+    ///
+    /// The profile has none.
+    pub(crate) fn card(&self, name: &str) -> Result<&Card> {
+        let mut cards = self.cards.iter();
+        cards.find(|card| card.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.cards.iter().map(|card| card.name.as_str()).collect();
+            anyhow!(
+                "the profile {} has no card `{name}`, only {}",
+                self.name,
+                names.join(", ")
+            )
         })
     }
 }
@@ -112,8 +167,11 @@ mod tests {
         for name in Profile::names() {
             let profile = Profile::load(name).expect(name);
             assert_eq!(profile.name, name);
-            let scalable = profile.iommu.contains_key("x-scalable-mode");
+            let scalable = profile.iommu.properties.contains_key("scalable-mode");
             assert_eq!(scalable, name.starts_with("scalable"));
+            for card in ["first", "second"] {
+                profile.card(card).expect(name);
+            }
         }
         for name in TABLE_FORMATS {
             Profile::load(name).expect(name);
@@ -124,10 +182,22 @@ mod tests {
     fn an_unknown_name_is_told_with_the_known_ones() {
         let error = Profile::load("lagacy").expect_err("no such profile");
         assert!(error.to_string().contains("legacy, scalable-second-stage"));
+        let legacy = Profile::load("legacy").expect("built in");
+        let error = legacy.card("third").expect_err("no such card").to_string();
+        assert!(error.ends_with("only first, second"), "{error}");
     }
 
     #[test]
     fn a_misspelt_key_is_refused() {
-        assert!(Profile::parse("x", "about = \"\"\n[machine]\nmemory_mb = 1\n").is_err());
+        let (_, legacy) = BUILT_IN[0];
+        for (right, wrong) in [
+            ("memory_mib", "memory_mb"),
+            ("chassis", "chasis"),
+            ("\"pcie-root-port\"", "\"root-port\""),
+            ("on = \"port2\"", "on = \"port3\""),
+        ] {
+            assert!(legacy.contains(right));
+            Profile::parse("x", &legacy.replace(right, wrong)).expect_err(wrong);
+        }
     }
 }

@@ -1,48 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From a profile to QEMU's flags: the only file that knows them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::{Command, Stdio};
-
-use anyhow::{Context, Result};
 
 use crate::run::parts::Parts;
 use crate::run::profile::Profile;
+use crate::run::program::Program;
+use crate::run::topology::{Bridge, ROOT};
 
-/// Where a card is and what it is called, everywhere in the lab.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Slot {
-    /// The card's number in its frames, from 1.
-    pub(crate) card: u8,
-    /// The function's address as the guest names it.
-    pub(crate) bdf: &'static str,
-    /// Bus, device and function in one number: what the IOMMU calls the source id.
-    pub(crate) source_id: u16,
-    /// The same of the root port above it.
-    pub(crate) port_source_id: u16,
-}
-
-/// The two cards of every machine, each behind a root port of its own.
-pub(crate) const SLOTS: [Slot; 2] = [
-    Slot {
-        card: 1,
-        bdf: "0000:01:00.0",
-        source_id: 0x0100,
-        port_source_id: 0x0010,
-    },
-    Slot {
-        card: 2,
-        bdf: "0000:02:00.0",
-        source_id: 0x0200,
-        port_source_id: 0x0018,
-    },
-];
-
-/// Offset of the PCI Express capability's Device Control in QEMU's igb; bit 15 starts a function level reset.
-pub(crate) const IGB_DEVICE_CONTROL: u32 = 0xa8;
-/// Offset of the power management Control/Status in QEMU's igb; bits 1:0 are the power state.
-pub(crate) const IGB_POWER_CONTROL: u32 = 0x44;
 /// Where q35 has its VT-d unit's registers.
 pub(crate) const VTD_REGISTERS: u64 = 0xfed9_0000;
 
@@ -158,30 +125,17 @@ pub(crate) fn flags(
         format!("chardev={},mode=control", names::MONITOR).into(),
     );
 
-    let mut iommu = String::from("intel-iommu");
-    for (property, value) in &profile.iommu {
-        iommu.push_str(&format!(",{property}={value}"));
+    for device in devices(profile, &parts.qemu) {
+        add("-device", device.into());
     }
-    add("-device", iommu.into());
-    for slot in SLOTS {
-        let card = slot.card;
-        let device = slot.port_source_id >> 3;
-        add(
-            "-device",
-            format!("pcie-root-port,id=port{card},chassis={card},bus=pcie.0,addr={device:#x}")
-                .into(),
-        );
+    for card in &profile.cards {
+        let number = card.number;
         add(
             "-netdev",
             with_path(
-                &format!("stream,id=net{card},server=off,addr.type=unix,addr.path="),
-                &sockets.join(names::net(card)),
+                &format!("stream,id=net{number},server=off,addr.type=unix,addr.path="),
+                &sockets.join(names::net(number)),
             ),
-        );
-        add(
-            "-device",
-            format!("igb,id=card{card},bus=port{card},netdev=net{card},mac=52:54:00:48:4c:{card:02x},romfile=")
-                .into(),
         );
     }
 
@@ -193,75 +147,135 @@ pub(crate) fn flags(
     flags
 }
 
-/// A property of the profile's IOMMU that this QEMU does not know.
-///
-/// # Errors
-///
-/// QEMU can not be asked.
-pub(crate) fn missing_property(profile: &Profile, qemu: &Path) -> Result<Option<String>> {
-    let output = Command::new(qemu)
-        .args(["-device", "intel-iommu,help"])
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("{} can not be started", qemu.display()))?;
-    let known = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(unknown(profile, &known))
+/// The values of `-device`: the IOMMU, then bridges, each after the one that it is on, then cards.
+fn devices(profile: &Profile, qemu: &Program) -> Vec<String> {
+    let mut iommu = profile.iommu.kind.device().to_owned();
+    for (property, value) in &profile.iommu.properties {
+        let name = qemu.spelling(property).unwrap_or(property);
+        iommu.push_str(&format!(",{name}={value}"));
+    }
+    let mut devices = vec![iommu];
+    let several = |on: &str, slot: u8| {
+        let bridges = profile
+            .bridges
+            .iter()
+            .map(|one| (&one.on, one.slot, one.function));
+        let cards = profile
+            .functions
+            .iter()
+            .map(|one| (&one.on, one.slot, one.function));
+        bridges
+            .chain(cards)
+            .any(|(other, at, function)| other == on && at == slot && function > 0)
+    };
+    let place = |on: &str, slot: u8, function: u8| {
+        let more = match function == 0 && several(on, slot) {
+            true => ",multifunction=on",
+            false => "",
+        };
+        format!(",bus={on},addr={slot:#x}.{function}{more}")
+    };
+    let options = |options: &BTreeMap<String, String>| -> String {
+        let pairs = options.iter();
+        pairs
+            .map(|(name, value)| format!(",{name}={value}"))
+            .collect()
+    };
+    for bridge in in_order(&profile.bridges) {
+        let Bridge { name, kind, .. } = bridge;
+        let mut text = format!("{},id={name}", kind.device());
+        text.push_str(&place(&bridge.on, bridge.slot, bridge.function));
+        if let Some(chassis) = bridge.chassis {
+            text.push_str(&format!(",chassis={chassis}"));
+        }
+        if let Some(number) = bridge.bus_nr {
+            text.push_str(&format!(",bus_nr={number}"));
+        }
+        devices.push(text + &options(&bridge.options));
+    }
+    for (card, function) in profile.cards.iter().zip(&profile.functions) {
+        devices.push(format!(
+            "{},id={}{},netdev=net{},mac={},romfile={}",
+            card.kind.device(),
+            card.name,
+            place(&function.on, function.slot, function.function),
+            card.number,
+            card.mac(),
+            options(&function.options)
+        ));
+    }
+    devices
 }
 
-/// The first property that is not in QEMU's list, whose lines are such as `  intremap=<OnOffAuto> - ...`.
-fn unknown(profile: &Profile, list: &str) -> Option<String> {
-    let is_known = |property: &str| {
-        list.lines()
-            .filter_map(|line| line.trim_start().split_once('='))
-            .any(|(name, _)| name == property)
-    };
-    profile
-        .iommu
-        .keys()
-        .find(|property| !is_known(property))
-        .cloned()
+/// Bridges in such an order that what one is on comes before it.
+fn in_order(bridges: &[Bridge]) -> Vec<&Bridge> {
+    let mut sorted: Vec<&Bridge> = Vec::new();
+    while let Some(next) = bridges.iter().find(|bridge| {
+        let there = |name: &str| sorted.iter().any(|done| done.name == name);
+        !there(&bridge.name) && (bridge.on == ROOT || there(&bridge.on))
+    }) {
+        sorted.push(next);
+    }
+    sorted
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifacts::Config;
+    use crate::run::program::recorded::{program, NEW, OLD};
+
+    fn text(profile: &Profile, list: &str) -> Vec<String> {
+        let parts = Parts {
+            qemu: program(list),
+            kernel: "k".into(),
+            initramfs: "i".into(),
+            config: Config::Hitless,
+        };
+        let (sockets, logs) = (Path::new("/s"), Path::new("/l"));
+        flags(profile, &parts, "console=ttyS0", sockets, logs, false)
+            .iter()
+            .map(|flag| flag.to_string_lossy().into_owned())
+            .collect()
+    }
 
     #[test]
     fn a_profile_decides_the_iommu_and_the_size() {
         let mut profile = Profile::load("scalable-first-stage").expect("built in");
         profile.machine.memory_mib = 1234;
-        let parts = Parts {
-            qemu: "q".into(),
-            kernel: "k".into(),
-            initramfs: "i".into(),
-            config: crate::artifacts::Config::Hitless,
-        };
-        let flags = flags(
-            &profile,
-            &parts,
-            "console=ttyS0",
-            Path::new("/s"),
-            Path::new("/l"),
-            false,
-        );
-        let text: Vec<_> = flags
-            .iter()
-            .map(|flag| flag.to_string_lossy().into_owned())
-            .collect();
-        assert!(text.contains(&"intel-iommu,intremap=on,x-flts=on,x-scalable-mode=on".to_owned()));
-        assert!(text.contains(
-            &"memory-backend-file,id=ram,size=1234M,share=on,mem-path=/s/ram".to_owned()
-        ));
-        assert!(text.contains(&"socket,id=console,path=/s/console".to_owned()));
+        for (list, iommu) in [
+            (OLD, "intel-iommu,x-flts=on,intremap=on,x-scalable-mode=on"),
+            (NEW, "intel-iommu,fsts=on,intremap=on,scalable-mode=on"),
+        ] {
+            let text = text(&profile, list);
+            for flag in [
+                iommu,
+                "memory-backend-file,id=ram,size=1234M,share=on,mem-path=/s/ram",
+                "socket,id=console,path=/s/console",
+                "pcie-root-port,id=port1,bus=pcie.0,addr=0x2.0,chassis=1",
+                "igb,id=second,bus=port2,addr=0x0.0,netdev=net2,mac=52:54:00:48:4c:02,romfile=",
+            ] {
+                assert!(text.iter().any(|other| other == flag), "{flag}: {text:#?}");
+            }
+        }
     }
 
     #[test]
-    fn a_property_that_qemu_does_not_know_is_named() {
-        let profile = Profile::load("scalable-first-stage").expect("built in");
-        let list = "intel-iommu options:\n  intremap=<OnOffAuto> - x\n  x-scalable-mode=<bool>\n";
-        assert_eq!(unknown(&profile, list).as_deref(), Some("x-flts"));
-        let list = format!("{list}  x-flts=<bool>\n");
-        assert_eq!(unknown(&profile, &list), None);
+    fn bridges_come_after_what_they_are_on_and_functions_are_told() {
+        let profile = Profile::load("legacy-functions").expect("built in");
+        let text = devices(&profile, &program(OLD)).join("\n");
+        assert!(
+            text.contains("addr=0x4.0,multifunction=on,chassis=1"),
+            "{text}"
+        );
+        assert!(text.contains("addr=0x4.3,chassis=2"), "{text}");
+        let mut profile = Profile::load("legacy-switch").expect("built in");
+        profile.bridges.reverse();
+        let names: Vec<_> = in_order(&profile.bridges)
+            .iter()
+            .map(|bridge| bridge.name.as_str())
+            .collect();
+        assert_eq!(names, ["port2", "switch", "down2", "down1", "port1"]);
     }
 
     #[test]
@@ -270,13 +284,5 @@ mod tests {
                     qemu-system-x86_64: warning: something else\n";
         assert_eq!(missing_events(said), ["x"]);
         assert_eq!(missing_events(""), [""; 0]);
-    }
-
-    #[test]
-    fn the_slots_say_one_thing_in_two_ways() {
-        for slot in SLOTS {
-            let bdf: hitless_proto::Bdf = slot.bdf.parse().expect("an address");
-            assert_eq!(bdf.number(), u32::from(slot.source_id));
-        }
     }
 }

@@ -18,9 +18,9 @@ use crate::run::pace::{Choice, Rate, TooSlow};
 use crate::run::parts::Parts;
 use crate::run::phases::{Jump, Name, Phase};
 use crate::run::profile::Profile;
-use crate::run::qemu::{Slot, SLOTS};
 use crate::run::registers::Registers;
 use crate::run::stray::{Search, Stray};
+use crate::run::topology::Card;
 use crate::run::witness::{Seen, Watcher, Witness};
 
 mod end;
@@ -53,9 +53,14 @@ pub(crate) struct Plan {
     /// Nothing switches the second card's bus mastering off at the jump: it may receive until the new kernel's first
     /// line.
     pub(crate) second_goes_on: bool,
+    /// The names of the card that is preserved and of the one that is not.
+    pub(crate) cards: [&'static str; 2],
     /// Whether steps are told on standard error.
     pub(crate) talk: bool,
 }
+
+/// What most profiles call their cards.
+pub(crate) const CARDS: [&str; 2] = ["first", "second"];
 
 /// A machine under traffic.
 #[derive(Debug)]
@@ -75,6 +80,9 @@ pub(crate) struct Scene {
     /// Frames per second for the first card, as this host can take them, and its ring.
     pub(crate) rate: u32,
     ring: u32,
+    /// The card that is preserved, and the other one.
+    pub(crate) first: Card,
+    pub(crate) second: Card,
     generators: Generators,
     witness: Option<Witness>,
     second_witness: Option<Witness>,
@@ -101,6 +109,9 @@ impl Scene {
     /// The machine can not be started, or its guest says nothing.
     pub(crate) fn boot(plan: Plan, parts: &Parts) -> Result<Self> {
         let line = command_line(&plan.profile, &plan.words);
+        let [first, second] = plan.cards;
+        let first = plan.profile.card(first)?.clone();
+        let second = plan.profile.card(second)?.clone();
         let mut machine = Machine::start(&plan.name, &plan.profile, parts, &line)?;
         let hello = machine.wait_hello()?;
         let registers = Registers::start(machine.monitor(), machine.clock)?;
@@ -113,6 +124,8 @@ impl Scene {
             plan,
             rate,
             ring,
+            first,
+            second,
             phases: Vec::new(),
             jumps: Vec::new(),
             kernels: vec![hello.kernel],
@@ -171,27 +184,35 @@ impl Scene {
     /// # Errors
     ///
     /// The guest can not set it up, or nothing lands.
-    pub(crate) fn receive(&mut self, slot: Slot) -> Result<()> {
-        let first = slot.card == SLOTS[0].card;
+    fn receive(&mut self, card: &Card) -> Result<()> {
+        let first = card.number == self.first.number;
         let (ring, rate) = if first {
             (self.ring, self.rate)
         } else {
             (SECOND_CARD_RING, SECOND_CARD_RATE)
         };
         self.order(Command::BindDriver {
-            bdf: slot.bdf.to_owned(),
+            bdf: card.bdf.clone(),
         })?;
         let reply = self.order(Command::Start {
-            card: slot.card,
-            bdf: slot.bdf.to_owned(),
+            card: card.number,
+            bdf: card.bdf.clone(),
             ring,
             iova: IOVAS[usize::from(!first)],
         })?;
         let Answer::Started { mac, index_pages } = reply.answer else {
             bail!("the guest does not say where the card's memory is");
         };
+        ensure!(
+            mac == card.mac(),
+            "at {} is a card with the address {mac}, and not the {} one with {}: the profile's bridges are not what the \
+             guest sees",
+            card.bdf,
+            card.name,
+            card.mac()
+        );
         let clock = self.machine.clock;
-        let watcher = Watcher::new(self.machine.ram.clone(), slot.card, ring, &index_pages)?;
+        let watcher = Watcher::new(self.machine.ram.clone(), card.number, ring, &index_pages)?;
         let witness = Some(Witness::start(watcher, clock)?);
         if first {
             self.witness = witness;
@@ -200,12 +221,12 @@ impl Scene {
             self.second_witness = witness;
         }
         let stream = Stream {
-            card: slot.card,
+            card: card.number,
             mac: parse_mac(&mac)?,
             rate,
             depth: self.depth(),
         };
-        let wire = self.machine.wire(slot.card)?;
+        let wire = self.machine.wire(card.number)?;
         let generator = Some(Generator::start(wire, stream, clock)?);
         if first {
             self.generators.first = generator;
@@ -220,8 +241,8 @@ impl Scene {
             );
         }
         self.tell(&format!(
-            "card {} receives {rate} frames/s into a ring of {ring}",
-            slot.card
+            "the {} card receives {rate} frames/s into a ring of {ring}",
+            card.name
         ));
         Ok(())
     }
@@ -231,13 +252,13 @@ impl Scene {
     /// # Errors
     ///
     /// The guest can not set it up.
-    pub(crate) fn receive_again(&mut self, slot: Slot) -> Result<()> {
+    pub(crate) fn receive_again(&mut self, card: &Card) -> Result<()> {
         self.order(Command::BindDriver {
-            bdf: slot.bdf.to_owned(),
+            bdf: card.bdf.clone(),
         })?;
         self.order(Command::Start {
-            card: slot.card,
-            bdf: slot.bdf.to_owned(),
+            card: card.number,
+            bdf: card.bdf.clone(),
             ring: SECOND_CARD_RING,
             iova: IOVAS[1],
         })?;
@@ -250,8 +271,8 @@ impl Scene {
     ///
     /// As [`Scene::receive`].
     pub(crate) fn receive_both(&mut self) -> Result<()> {
-        self.receive(SLOTS[1])?;
-        self.receive(SLOTS[0])
+        self.receive(&self.second.clone())?;
+        self.receive(&self.first.clone())
     }
 
     /// The witness of the first card.

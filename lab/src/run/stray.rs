@@ -30,6 +30,8 @@ const HEAD: usize = 40;
 /// Where frames may be.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Allowed {
+    /// The numbers of the card that is preserved and of the other one.
+    pub(crate) cards: [u8; 2],
     /// Pages of the first card's memory: its frames may be there and nowhere else.
     pub(crate) pages: HashSet<u64>,
     /// The first sequence number of the second card that may not be anywhere: those before were sent while it was
@@ -137,9 +139,10 @@ fn search(ram: &Ram, allowed: &Allowed) -> Result<BTreeSet<Stray>> {
 }
 
 fn is_stray(stray: &Stray, allowed: &Allowed) -> bool {
+    let [first, second] = allowed.cards;
     match stray.card {
-        1 => !allowed.pages.contains(&(stray.physical / PAGE * PAGE)),
-        2 => stray.sequence >= allowed.second_card_before,
+        card if card == first => !allowed.pages.contains(&(stray.physical / PAGE * PAGE)),
+        card if card == second => stray.sequence >= allowed.second_card_before,
         _ => false,
     }
 }
@@ -153,6 +156,7 @@ mod tests {
     fn found(pretend: &Pretend) -> Vec<(u64, u8, u64)> {
         let ram = Ram::new(pretend.file.try_clone().expect("a duplicate"), SIZE);
         let allowed = Allowed {
+            cards: [1, 2],
             pages: pretend.watcher().pages().iter().copied().collect(),
             second_card_before: 10,
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 
 use crate::run::clock::{Clock, Ns};
-use crate::run::qemu::{Slot, IGB_DEVICE_CONTROL, IGB_POWER_CONTROL};
+use crate::run::topology::Card;
 use crate::trouble::Trouble;
 
 /// Command register, and its bus master bit.
@@ -65,10 +65,10 @@ pub(crate) struct Traced {
 }
 
 /// What a trace is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Question {
     /// The card that is preserved.
-    pub(crate) card: Slot,
+    pub(crate) card: Card,
     /// What the IOMMU calls the other card.
     pub(crate) other: u16,
     /// From when.
@@ -136,7 +136,7 @@ impl Findings {
     }
 
     fn add(&mut self, Traced { at, event }: Traced, question: &Question) {
-        let card = question.card;
+        let card = &question.card;
         match event {
             Event::Config { source_id, .. } if source_id == card.source_id => {
                 self.config_writes += 1;
@@ -311,7 +311,7 @@ fn source_id(text: &str) -> Option<u16> {
 pub(crate) enum Harm {
     /// A function level reset was started.
     FunctionReset,
-    /// The bus behind the root port was reset.
+    /// The bus behind a bridge above the device was reset.
     BusReset,
     /// The card was reset through its registers.
     CardReset,
@@ -319,7 +319,7 @@ pub(crate) enum Harm {
     PowerState,
     /// The device's bus mastering was switched off.
     BusMasterOff,
-    /// The root port's bus mastering was switched off.
+    /// Bus mastering of a bridge above the device was switched off.
     PortBusMasterOff,
     /// Translation was switched off.
     TranslationOff,
@@ -342,30 +342,34 @@ impl Harm {
             Self::CardReset => "reset by the card's own register",
             Self::PowerState => "power state changed",
             Self::BusMasterOff => "bus mastering off",
-            Self::PortBusMasterOff => "bus mastering of the root port off",
+            Self::PortBusMasterOff => "bus mastering of a bridge above it off",
             Self::TranslationOff => "translation off",
         }
     }
 }
 
-/// What an event does to the card in `slot`.
-fn harm(event: Event, slot: Slot) -> Option<Harm> {
+/// What an event does to a card.
+fn harm(event: Event, card: &Card) -> Option<Harm> {
     match event {
         Event::Config {
             source_id,
             offset,
             value,
-        } if source_id == slot.source_id => match offset {
+        } if source_id == card.source_id => match offset {
             COMMAND if value & BUS_MASTER == 0 => Some(Harm::BusMasterOff),
-            IGB_DEVICE_CONTROL if value & FUNCTION_LEVEL_RESET != 0 => Some(Harm::FunctionReset),
-            IGB_POWER_CONTROL if value & POWER_STATE != 0 => Some(Harm::PowerState),
+            _ if offset == card.kind.device_control() && value & FUNCTION_LEVEL_RESET != 0 => {
+                Some(Harm::FunctionReset)
+            }
+            _ if offset == card.kind.power_control() && value & POWER_STATE != 0 => {
+                Some(Harm::PowerState)
+            }
             _ => None,
         },
         Event::Config {
             source_id,
             offset,
             value,
-        } if source_id == slot.port_source_id => match offset {
+        } if card.above.contains(&source_id) => match offset {
             COMMAND if value & BUS_MASTER == 0 => Some(Harm::PortBusMasterOff),
             BRIDGE_CONTROL if value & SECONDARY_BUS_RESET != 0 => Some(Harm::BusReset),
             _ => None,
@@ -404,7 +408,12 @@ impl Faults {
 mod tests {
     use super::*;
     use crate::run::clock::{MS, SECOND};
-    use crate::run::qemu::SLOTS;
+    use crate::run::profile::Profile;
+
+    fn cards() -> [Card; 2] {
+        let profile = Profile::load("legacy").expect("built in");
+        profile.cards.try_into().expect("two cards")
+    }
 
     fn event(rest: &str) -> Parsed {
         parse_line(&format!("77@1700000000.000001:{rest}"), Clock::start())
@@ -476,9 +485,10 @@ mod tests {
             text += &format!("77@{}.{:06}:{line}\n", us / 1_000_000, us % 1_000_000);
         }
         text += end;
+        let [card, other] = cards();
         let question = Question {
-            card: SLOTS[0],
-            other: SLOTS[1].source_id,
+            card,
+            other: other.source_id,
             from: 2000 * MS,
             jumped: 5000 * MS,
             to: 8000 * MS,
@@ -534,8 +544,9 @@ mod tests {
     #[test]
     fn harms_beyond_count_are_counted() {
         let mut findings = Findings::default();
+        let [card, _] = cards();
         let question = Question {
-            card: SLOTS[0],
+            card,
             other: 0,
             from: 0,
             jumped: 0,
@@ -550,7 +561,7 @@ mod tests {
 
     #[test]
     fn each_harm_is_seen_and_ordinary_writes_are_not() {
-        let [one, two] = SLOTS;
+        let [one, two] = cards();
         let config = |source_id, offset, value| Event::Config {
             source_id,
             offset,
@@ -566,13 +577,10 @@ mod tests {
             (config(one.source_id, 0xa8, 0x2810), None),
             (config(one.source_id, 0x44, 3), Some(Harm::PowerState)),
             (config(one.source_id, 0x44, 8), None),
-            (
-                config(one.port_source_id, 4, 0x103),
-                Some(Harm::PortBusMasterOff),
-            ),
-            (config(one.port_source_id, 0x3e, 0x40), Some(Harm::BusReset)),
+            (config(one.above[0], 4, 0x103), Some(Harm::PortBusMasterOff)),
+            (config(one.above[0], 0x3e, 0x40), Some(Harm::BusReset)),
             (config(two.source_id, 4, 0), None),
-            (config(two.port_source_id, 0x3e, 0x40), None),
+            (config(two.above[0], 0x3e, 0x40), None),
             (Event::Translation(false), Some(Harm::TranslationOff)),
             (Event::Translation(true), None),
             (
@@ -592,7 +600,7 @@ mod tests {
             (Event::CardReset, Some(Harm::CardReset)),
         ];
         for (event, expected) in cases {
-            assert_eq!(harm(event, one), expected, "{event:?}");
+            assert_eq!(harm(event, &one), expected, "{event:?}");
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::run::guest::OrderError;
 use crate::run::machine::command_line;
 use crate::run::parts::IMAGES;
 use crate::run::phases::{Jump, Name};
-use crate::run::qemu::SLOTS;
 use crate::run::scene::Scene;
 
 /// The session's name.
@@ -22,8 +21,6 @@ pub(crate) const HWPT_TOKEN: u64 = 0x4857_5054;
 /// What is preserved, in the order that LUO wants, each with its token in the session.
 pub(crate) const FILES: [(What, u64); 3] =
     [(What::Memory, 1), (What::Iommufd, 2), (What::Device, 3)];
-/// The card that is preserved.
-pub(crate) const CARD: u8 = SLOTS[0].card;
 
 /// MiB that the guest leaves free when it fills the memory.
 const KEEP_MIB: u64 = 192;
@@ -49,7 +46,7 @@ impl Scene {
     pub(crate) fn prepare(&mut self) -> Result<()> {
         self.catch_up()?;
         self.order(Command::Mark {
-            card: CARD,
+            card: self.first.number,
             token: HWPT_TOKEN,
         })?;
         self.load()
@@ -62,7 +59,7 @@ impl Scene {
         let end = Instant::now() + self.machine.pace.patience(CAUGHT_UP);
         while Instant::now() < end {
             let landed = self.witness()?.count();
-            if self.machine.guest.count(CARD)?.received + close >= landed {
+            if self.machine.guest.count(self.first.number)?.received + close >= landed {
                 break;
             }
             self.flow(CATCH_UP);
@@ -109,7 +106,7 @@ impl Scene {
     pub(crate) fn preserve_one(&mut self, what: What, token: u64) -> Result<()> {
         self.order(Command::Preserve {
             session: SESSION.to_owned(),
-            card: CARD,
+            card: self.first.number,
             what,
             token,
         })
@@ -161,7 +158,7 @@ impl Scene {
     pub(crate) fn retrieve(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         self.order(Command::BindDriver {
-            bdf: SLOTS[0].bdf.to_owned(),
+            bdf: self.first.bdf.clone(),
         })?;
         self.order(Command::SessionRetrieve {
             session: SESSION.to_owned(),
@@ -169,19 +166,28 @@ impl Scene {
         for (what, token) in FILES {
             self.order(Command::Retrieve {
                 session: SESSION.to_owned(),
-                card: CARD,
+                card: self.first.number,
                 what,
                 token,
             })
             .with_context(|| format!("retrieving the {what:?}"))?;
         }
         self.order(Command::RestoreHwpt {
-            card: CARD,
+            card: self.first.number,
             token: HWPT_TOKEN,
         })?;
-        self.refused(Command::BindDeviceElsewhere { card: CARD }, Errno::PERM)?;
-        self.order(Command::BindDevice { card: CARD })?;
-        self.order(Command::Resume { card: CARD })?;
+        self.refused(
+            Command::BindDeviceElsewhere {
+                card: self.first.number,
+            },
+            Errno::PERM,
+        )?;
+        self.order(Command::BindDevice {
+            card: self.first.number,
+        })?;
+        self.order(Command::Resume {
+            card: self.first.number,
+        })?;
         self.step(Name::Retrieve, from);
         Ok(())
     }
@@ -197,7 +203,9 @@ impl Scene {
             rounds: COMPACTIONS,
         })?;
         self.step(Name::Compaction, from);
-        let reply = self.order(Command::PagesMoved { card: CARD })?;
+        let reply = self.order(Command::PagesMoved {
+            card: self.first.number,
+        })?;
         match reply.answer {
             Answer::Moved { pages, moved: 0 } if pages > 0 => Ok(()),
             Answer::Moved { pages, moved } => {
@@ -214,7 +222,9 @@ impl Scene {
     /// An order failed, or finish was not refused.
     pub(crate) fn rebuild(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
-        self.order(Command::Rebuild { card: CARD })?;
+        self.order(Command::Rebuild {
+            card: self.first.number,
+        })?;
         self.step(Name::Rebuild, from);
         self.refused(
             Command::Finish {
@@ -231,8 +241,12 @@ impl Scene {
     /// An order failed.
     pub(crate) fn swap(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
-        self.order(Command::Swap { card: CARD })?;
-        self.order(Command::DestroyOld { card: CARD })?;
+        self.order(Command::Swap {
+            card: self.first.number,
+        })?;
+        self.order(Command::DestroyOld {
+            card: self.first.number,
+        })?;
         let from = self.step(Name::Swap, from);
         let (count, pause_us) = FURTHER_SWAPS;
         self.swaps(count, pause_us)?;
@@ -247,7 +261,7 @@ impl Scene {
     /// The order failed, or fewer were done.
     pub(crate) fn swaps(&mut self, count: u32, pause_us: u64) -> Result<Ns> {
         let reply = self.order(Command::Swaps {
-            card: CARD,
+            card: self.first.number,
             count,
             pause_us,
         })?;
@@ -318,16 +332,17 @@ impl Scene {
         let mut refused = Vec::new();
         let mut commands = vec![
             Command::Mark {
-                card: CARD,
+                card: self.first.number,
                 token: HWPT_TOKEN,
             },
             Command::SessionCreate {
                 session: SESSION.to_owned(),
             },
         ];
+        let card = self.first.number;
         commands.extend(FILES.map(|(what, token)| Command::Preserve {
             session: SESSION.to_owned(),
-            card: CARD,
+            card,
             what,
             token,
         }));

@@ -9,7 +9,6 @@ use anyhow::{ensure, Result};
 
 use crate::run::judge::Kind;
 use crate::run::profile::TABLE_FORMATS;
-use crate::run::qemu::SLOTS;
 use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
 use crate::run::trace::Harm;
 use crate::suite::updates::{bad, done, good, plan};
@@ -117,7 +116,7 @@ fn play(scene: &mut Scene) -> Result<()> {
     scene.take_back()?;
     scene.flow(SETTLE);
     nothing_strays(scene)?;
-    scene.receive_again(SLOTS[1])?;
+    scene.receive_again(&scene.second.clone())?;
     scene.flow(Duration::from_millis(500));
     Ok(())
 }

@@ -9,9 +9,8 @@ use rustix::io::Errno;
 
 use crate::run::judge::Kind;
 use crate::run::phases::Name;
-use crate::run::qemu::SLOTS;
-use crate::run::scene::{Scene, SETTLE};
-use crate::run::update::{CARD, FILES, SESSION};
+use crate::run::scene::{Plan, Scene, CARDS, SETTLE};
+use crate::run::update::{FILES, SESSION};
 use crate::suite::updates::{good, plan};
 use crate::suite::{Bench, End, Test};
 
@@ -73,6 +72,8 @@ enum Action {
     SwapOneWay,
     /// Swaps on the old kernel, which needs no jump for that.
     SwapHere,
+    /// Memory and iommufd are preserved, the device is refused; the session is closed again.
+    DeviceRefused,
 }
 
 /// What follows the jump when all goes well.
@@ -86,6 +87,7 @@ const TAKE_BACK: [Action; 5] = [
 
 impl Action {
     fn play(self, scene: &mut Scene) -> Result<()> {
+        let card = scene.first.number;
         match self {
             Self::NextKernel(words) => words.clone_into(&mut scene.plan.words),
             Self::Prepare => scene.prepare()?,
@@ -112,31 +114,36 @@ impl Action {
             }
             Self::Load => scene.load()?,
             Self::Interrupts(on) => {
-                scene.order(Command::Interrupts { card: CARD, on })?;
+                scene.order(Command::Interrupts { card, on })?;
             }
             Self::RetrieveMemory => {
                 open(scene)?;
-                scene.order(retrieve(FILES[0]))?;
+                scene.order(retrieve(card, FILES[0]))?;
             }
             Self::RetrieveTooEarly => {
                 open(scene)?;
-                scene.refused(retrieve(FILES[2]), Errno::AGAIN)?;
+                scene.refused(retrieve(card, FILES[2]), Errno::AGAIN)?;
                 says(scene, "refused: vfio-pci is not bound to the device yet")?;
                 close(scene, SESSION)?;
             }
             Self::SwapRefused => {
                 let from = scene.machine.clock.now();
-                scene.refused(Command::Swap { card: CARD }, Errno::INVAL)?;
+                scene.refused(Command::Swap { card }, Errno::INVAL)?;
                 scene.flow(AFTERWARDS);
                 scene.step(Name::Swap, from);
             }
             Self::SwapOneWay => {
                 let from = scene.machine.clock.now();
-                scene.order(Command::Swap { card: CARD })?;
-                scene.refused(Command::SwapBack { card: CARD }, Errno::INVAL)?;
+                scene.order(Command::Swap { card })?;
+                scene.refused(Command::SwapBack { card }, Errno::INVAL)?;
                 scene.flow(AFTERWARDS);
-                scene.order(Command::DestroyOld { card: CARD })?;
+                scene.order(Command::DestroyOld { card })?;
                 scene.step(Name::Swap, from);
+            }
+            Self::DeviceRefused => {
+                preserve_some(scene, 2)?;
+                scene.refused(preserve(SESSION, card, FILES[2]), Errno::OPNOTSUPP)?;
+                close(scene, SESSION)?;
             }
             Self::SwapHere => {
                 scene.swaps(20, 2_000)?;
@@ -155,24 +162,25 @@ fn preserve_some(scene: &mut Scene, count: usize) -> Result<()> {
 }
 
 fn open_refused(scene: &mut Scene) -> Result<()> {
-    let bdf = || SLOTS[0].bdf.to_owned();
-    scene.order(Command::BindDriver { bdf: bdf() })?;
-    scene.refused(Command::OpenDevice { bdf: bdf() }, Errno::BUSY)
+    let bdf = scene.first.bdf.clone();
+    scene.order(Command::BindDriver { bdf: bdf.clone() })?;
+    scene.refused(Command::OpenDevice { bdf }, Errno::BUSY)
 }
 
 fn preserve_refused(scene: &mut Scene, what: What) -> Result<()> {
     let session = "other";
     create(scene, session)?;
-    scene.refused(preserve(session, (what, 9)), Errno::INVAL)?;
+    let card = scene.first.number;
+    scene.refused(preserve(session, card, (what, 9)), Errno::INVAL)?;
     close(scene, session)
 }
 
 fn hole_refused(scene: &mut Scene) -> Result<()> {
-    let session = "hole";
-    scene.order(Command::PunchHole { card: CARD })?;
+    let (session, card) = ("hole", scene.first.number);
+    scene.order(Command::PunchHole { card })?;
     create(scene, session)?;
-    scene.order(preserve(session, (What::Memory, 1)))?;
-    scene.refused(preserve(session, (What::Iommufd, 2)), Errno::INVAL)?;
+    scene.order(preserve(session, card, (What::Memory, 1)))?;
+    scene.refused(preserve(session, card, (What::Iommufd, 2)), Errno::INVAL)?;
     says(scene, "refused: memory was taken out of a file")?;
     close(scene, session)
 }
@@ -195,19 +203,19 @@ fn close(scene: &mut Scene, session: &str) -> Result<()> {
     scene.order(Command::SessionClose { session }).map(|_| ())
 }
 
-fn preserve(session: &str, (what, token): (What, u64)) -> Command {
+fn preserve(session: &str, card: u8, (what, token): (What, u64)) -> Command {
     Command::Preserve {
         session: session.to_owned(),
-        card: CARD,
+        card,
         what,
         token,
     }
 }
 
-fn retrieve((what, token): (What, u64)) -> Command {
+fn retrieve(card: u8, (what, token): (What, u64)) -> Command {
     Command::Retrieve {
         session: SESSION.to_owned(),
-        card: CARD,
+        card,
         what,
         token,
     }
@@ -226,6 +234,9 @@ fn says(scene: &Scene, words: &str) -> Result<()> {
 struct List {
     name: &'static str,
     about: &'static str,
+    /// The machine, and its cards: the one that is preserved and the other one.
+    profile: &'static str,
+    cards: [&'static str; 2],
     /// Words on every kernel's command line.
     words: &'static str,
     actions: Vec<Action>,
@@ -235,12 +246,23 @@ fn list(name: &'static str, about: &'static str, actions: Vec<Action>) -> List {
     List {
         name,
         about,
+        profile: "legacy",
+        cards: CARDS,
         words: "",
         actions,
     }
 }
 
 impl List {
+    /// On another machine, with these cards.
+    fn on(self, profile: &'static str, cards: [&'static str; 2]) -> Self {
+        Self {
+            profile,
+            cards,
+            ..self
+        }
+    }
+
     /// With words on every kernel's command line.
     fn with(self, words: &'static str) -> Self {
         Self { words, ..self }
@@ -253,7 +275,7 @@ pub(crate) fn tests() -> Vec<Test> {
         .map(|list| {
             Test::new(
                 format!("lifecycle::{}", list.name),
-                "legacy",
+                list.profile,
                 list.about,
                 move |bench| run(bench, &list),
             )
@@ -402,6 +424,12 @@ fn lists() -> Vec<List> {
         )
         .with("hitless.break=plan"),
         list(
+            "a_card_that_shares_its_group_is_refused",
+            "a device behind a switch whose ports do not isolate is not preserved, and goes on",
+            vec![Do::Prepare, Do::DeviceRefused, Do::SwapHere],
+        )
+        .on("legacy-switch", ["second", "first"]),
+        list(
             "memory_filled_at_every_step",
             "what is preserved is given to nobody else at any step before finish",
             vec![
@@ -423,7 +451,10 @@ fn lists() -> Vec<List> {
 }
 
 fn run(bench: &Bench, list: &List) -> Result<End> {
-    let mut scene = bench.boot(plan(list.name, "legacy", list.words)?)?;
+    let mut scene = bench.boot(Plan {
+        cards: list.cards,
+        ..plan(list.name, list.profile, list.words)?
+    })?;
     let ended = play(&mut scene, &list.actions);
     let mut outcome = scene.end(ended)?;
     let does = |wanted: fn(&Action) -> bool| list.actions.iter().any(wanted);

@@ -10,10 +10,9 @@ use rustix::io::Errno;
 
 use crate::run::pace::Rate;
 use crate::run::profile::TABLE_FORMATS;
-use crate::run::qemu::SLOTS;
 use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
 use crate::run::trace::Harm;
-use crate::run::update::{CARD, FILES, HWPT_TOKEN, SESSION};
+use crate::run::update::{FILES, HWPT_TOKEN, SESSION};
 use crate::suite::twins::{entry, harm_at, hello};
 use crate::suite::updates::{bad, done, plan};
 use crate::suite::{Bench, End, Test};
@@ -142,12 +141,12 @@ fn play(scene: &mut Scene, cause: Cause) -> Result<()> {
     if cause.finish == Finish::After {
         let [.., (device, token)] = FILES;
         scene.order(Command::BindDriver {
-            bdf: SLOTS[0].bdf.to_owned(),
+            bdf: scene.first.bdf.clone(),
         })?;
         // Under another number: the guest is to set the card up by itself.
         scene.refused(retrieve(NOBODY, device, token), Errno::NODEV)?;
     }
-    scene.receive_again(SLOTS[0])?;
+    scene.receive_again(&scene.first.clone())?;
     receives(scene)?;
     if cause.finish == Finish::After {
         scene.finish()?;
@@ -169,9 +168,9 @@ fn nothing_lands(scene: &mut Scene) -> Result<()> {
 
 /// It is an ordinary device: a driver has reset it and set it up, and it receives.
 fn receives(scene: &mut Scene) -> Result<()> {
-    let before = scene.machine.guest.count(CARD)?.received;
+    let before = scene.machine.guest.count(scene.first.number)?.received;
     scene.flow(scene.machine.pace.patience(WATCH));
-    let received = scene.machine.guest.count(CARD)?.received;
+    let received = scene.machine.guest.count(scene.first.number)?.received;
     ensure!(received > before, "set up anew, the card receives nothing");
     Ok(())
 }
@@ -218,10 +217,10 @@ fn play_without_device(scene: &mut Scene) -> Result<()> {
         session: SESSION.to_owned(),
     })?;
     for (what, token) in [memory, iommufd] {
-        scene.order(retrieve(CARD, what, token))?;
+        scene.order(retrieve(scene.first.number, what, token))?;
     }
     scene.order(Command::RestoreHwpt {
-        card: CARD,
+        card: scene.first.number,
         token: HWPT_TOKEN,
     })?;
     scene.finish()?;

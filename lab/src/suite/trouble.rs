@@ -115,7 +115,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         alone(
             "qemu_without_a_device",
-            "a QEMU that lacks a device is refused by the device's name, and not remembered as good or bad",
+            "a QEMU that lacks a device is refused by the device's name, and one that has it is taken",
             tools::qemu_without_a_device,
         ),
         alone(

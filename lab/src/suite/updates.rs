@@ -9,7 +9,7 @@ use crate::demo::{Steps, OFF};
 use crate::run::pace::{Rate, TooSlow};
 use crate::run::phases::Name;
 use crate::run::profile::{Profile, TABLE_FORMATS};
-use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
+use crate::run::scene::{Outcome, Plan, Scene, CARDS, SETTLE};
 use crate::suite::{Bench, End, Test};
 
 /// Frames per second unless a test wants another rate.
@@ -54,6 +54,7 @@ pub(crate) fn plan(name: &str, profile: &str, words: &str) -> Result<Plan> {
         rate: Rate::AtMost(RATE),
         words: words.to_owned(),
         second_goes_on: false,
+        cards: CARDS,
         talk: false,
     })
 }

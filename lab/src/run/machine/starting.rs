@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::process::Process;
-use crate::run::qemu::{missing_events, names, SLOTS};
+use crate::run::profile::Profile;
+use crate::run::qemu::{missing_events, names};
 use crate::trouble::{trouble, Trouble};
 
 /// How long QEMU may take to connect.
@@ -24,7 +25,7 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// All of them, in a folder.
-    pub(super) fn bind(folder: &Path) -> Result<Self> {
+    pub(super) fn bind(profile: &Profile, folder: &Path) -> Result<Self> {
         let listen = |name: &str| -> Result<UnixListener> {
             let path = folder.join(name);
             let listener = UnixListener::bind(&path)
@@ -34,7 +35,10 @@ impl Listeners {
                 .context("a socket does not wait")?;
             Ok(listener)
         };
-        let nets = SLOTS.iter().map(|slot| listen(&names::net(slot.card)));
+        let nets = profile
+            .cards
+            .iter()
+            .map(|card| listen(&names::net(card.number)));
         Ok(Self {
             console: listen(names::CONSOLE)?,
             control: listen(names::CONTROL)?,

@@ -12,7 +12,6 @@ use crate::run::generator::{Generator, Sent};
 use crate::run::guest::GuestCount;
 use crate::run::judge::{judge, Evidence, Verdict};
 use crate::run::pace::TooSlow;
-use crate::run::qemu::SLOTS;
 use crate::run::registers::{Looks, Registers};
 use crate::run::scene::{Scene, DRAIN};
 use crate::run::trace::{Findings, Question};
@@ -116,8 +115,8 @@ impl Scene {
             .first()
             .map_or(stopped, |jump| jump.leave(&lines));
         let question = Question {
-            card: SLOTS[0],
-            other: SLOTS[1].source_id,
+            card: self.first.clone(),
+            other: self.second.source_id,
             from: self.started,
             jumped,
             to: stopped,
@@ -161,7 +160,7 @@ impl Scene {
             stopped: traffic.stopped,
             seen: traffic.seen,
             guest: traffic.guest,
-            recorded_faults: looks.faults(SLOTS[0].source_id, from, to),
+            recorded_faults: looks.faults(self.first.source_id, from, to),
             untranslated: looks.untranslated(ordered, to),
             traced_faults: trace.faults,
             second_card_faults: trace.other_faults,
@@ -197,7 +196,7 @@ impl Scene {
         let mut last = None;
         let end = Instant::now() + self.machine.pace.patience(COUNT);
         while Instant::now() < end || last.is_none() {
-            match self.machine.guest.count(SLOTS[0].card) {
+            match self.machine.guest.count(self.first.number) {
                 Ok(count) if count.received < landed => last = Some(count),
                 Ok(count) => return Some(count),
                 Err(error) => {

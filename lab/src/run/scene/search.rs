@@ -32,6 +32,7 @@ impl Scene {
         };
         let pages = self.witness.as_ref().map(Witness::pages);
         Allowed {
+            cards: [self.first.number, self.second.number],
             pages: pages.unwrap_or_default().into_iter().collect(),
             second_card_before,
         }

@@ -36,10 +36,10 @@ pub(super) fn qemu_without_a_device() -> Result<()> {
 pub(super) fn qemu_without_a_property() -> Result<()> {
     let world = World::new()?;
     let real = world.qemu.display();
-    let programs = world.program(QEMU, &format!("{real} \"$@\" | grep -v x-flts"))?;
+    let programs = world.program(QEMU, &format!("{real} \"$@\" | grep -v -e x-flts -e fsts"))?;
     let path = programs.join(QEMU).display().to_string();
     world.lab(&["setup"]).with_programs(&programs)?.run()?.fails(&[
-        &format!("{path}: the device intel-iommu has no property `x-flts`, which the profile scalable-first-stage needs"),
+        &format!("{path}: the device intel-iommu has no property `fsts`, which the profile scalable-first-stage needs"),
         "what to do: use another QEMU: Debian's qemu-system-x86 10.0.0 or newer",
     ])
 }
