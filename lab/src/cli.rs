@@ -10,7 +10,8 @@ use clap::{Parser, Subcommand};
 /// Every verb does the set-up it needs by itself; a second run reuses everything.
 ///
 /// Environment: HITLESS_CACHE names the folder for what is fetched (default: $XDG_CACHE_HOME/hitless or
-/// ~/.cache/hitless). HITLESS_LINUX names an unpacked Linux tree or a tarball to use instead of the Debian package.
+/// ~/.cache/hitless). HITLESS_LINUX names an unpacked Linux tree or a tarball to use instead of the Debian package,
+/// HITLESS_QEMU a QEMU to use instead of the one on PATH.
 #[derive(Debug, Parser)]
 #[command(name = "cargo lab", bin_name = "cargo lab", version)]
 struct Arguments {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
+use std::time::UNIX_EPOCH;
 
 use crate::run::clock::{Clock, Ns};
 use crate::run::topology::Card;
@@ -237,13 +238,25 @@ fn parse_line(line: &str, clock: Clock) -> Parsed {
 
 /// The stamp in microseconds since 1970, the event's name, and its words.
 fn split(line: &str) -> Option<(u64, &str, Vec<&str>)> {
+    let (us, rest) = stamped(line)?;
+    let mut words = rest.split_whitespace();
+    let name = words.next()?;
+    Some((us, name, words.collect()))
+}
+
+/// A stamp and what is behind it: `1234@1700000000.123456:` until QEMU 10, `2026-11-25T21:56:48.939929Z ` since 11.
+fn stamped(line: &str) -> Option<(u64, &str)> {
+    if let Some((date, rest)) = line.split_once("Z ") {
+        if let Ok(time) = humantime::parse_rfc3339(&format!("{date}Z")) {
+            let since = time.duration_since(UNIX_EPOCH).ok()?;
+            return Some((u64::try_from(since.as_micros()).ok()?, rest));
+        }
+    }
     let (stamp, rest) = line.split_once(':')?;
     let (_, time) = stamp.split_once('@')?;
     let (seconds, micros) = time.split_once('.')?;
     let us = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
-    let mut words = rest.split_whitespace();
-    let name = words.next()?;
-    Some((us, name, words.collect()))
+    Some((us, rest))
 }
 
 /// Events of [`TRACE_EVENTS`](crate::run::qemu::TRACE_EVENTS) that mean something to the judge.
@@ -449,6 +462,15 @@ mod tests {
                 panic!("{line} is not read");
             };
             assert_eq!(event, expected);
+        }
+    }
+
+    #[test]
+    fn stamps_of_every_qemu_are_read() {
+        let event = "vtd_dmar_enable enable 0";
+        for stamp in ["77@1700000000.250001:", "2023-11-14T22:13:20.250001Z "] {
+            let line = format!("{stamp}{event}");
+            assert_eq!(stamped(&line), Some((1_700_000_000_250_001, event)));
         }
     }
 
