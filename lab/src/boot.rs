@@ -7,15 +7,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::artifacts;
-use crate::kernel::Config;
-use crate::run::directory::Directory;
-use crate::run::machine::{command_line, memory_directory, with_parent_death};
-use crate::run::parts::Parts;
-use crate::run::profile::Profile;
-use crate::run::program::Program;
-use crate::run::qemu::{self, names};
-use crate::setup;
+use crate::build::kernel::build::images;
+use crate::build::kernel::config::Config;
+use crate::build::sources::tools::shell;
+use crate::machine::directory::Directory;
+use crate::machine::parts::Parts;
+use crate::machine::process::with_parent_death;
+use crate::machine::profile::Profile;
+use crate::machine::program::Program;
+use crate::machine::qemu::{self, names};
+use crate::machine::room::memory_directory;
+use crate::machine::running::command_line;
 
 /// Makes the guest program show its menu instead of waiting for the lab's orders.
 const MENU: &str = "lab=menu";
@@ -44,20 +46,13 @@ pub struct Args {
 pub fn main(args: Args) -> Result<ExitCode> {
     let profile = Profile::load(&args.profile)?;
     let qemu = Program::for_profile(&profile)?;
-    if let Err(error) = setup::shell() {
+    if let Err(error) = shell() {
         eprintln!("the machine will have the menu but no shell: {error:#}");
     }
-    let ready = artifacts::ready(args.config)?;
-    let parts = Parts {
-        qemu,
-        kernel: if args.generation == 1 {
-            ready.images.gen1
-        } else {
-            ready.images.gen2
-        },
-        initramfs: ready.initramfs,
-        config: args.config,
-    };
+    let mut parts = Parts::with_qemu(qemu, args.config)?;
+    if args.generation == 2 {
+        parts.kernel = images(args.config)?.gen2;
+    }
     let line = command_line(&profile, format!("{MENU} {}", args.append).trim());
     if args.dry_run {
         show(&profile, &parts, &line);

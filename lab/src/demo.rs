@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::artifacts::Config;
+use crate::build::kernel::config::Config;
+use crate::evidence::judge::Ending;
+use crate::machine::pace::Rate;
+use crate::machine::parts::Parts;
+use crate::machine::profile::Profile;
+use crate::machine::program::Program;
 use crate::paths;
-use crate::run::judge::Ending;
-use crate::run::pace::Rate;
-use crate::run::parts::Parts;
-use crate::run::profile::Profile;
-use crate::run::program::Program;
-use crate::run::scene::{Outcome, Plan, Scene, CARDS, SETTLE};
+use crate::play::end::Outcome;
+use crate::play::scene::{Plan, Scene, CARDS};
+use crate::play::steps::{Steps, OFF};
 
 mod figures;
 mod picture;
@@ -71,9 +73,6 @@ impl Args {
     }
 }
 
-/// Kernel parameter that switches hitless off.
-pub(crate) const OFF: &str = "hitless=off";
-
 /// Runs the demo; the status is 0 only if every promise was kept.
 ///
 /// # Errors
@@ -85,8 +84,8 @@ pub fn main(args: Args) -> Result<ExitCode> {
     }
     let profile = Profile::load(&args.profile)?;
     // A profile that QEMU does not know is refused before anything is built.
-    Program::for_profile(&profile)?;
-    let parts = Parts::ready(Config::Hitless)?;
+    let qemu = Program::for_profile(&profile)?;
+    let parts = Parts::with_qemu(qemu, Config::Hitless)?;
     println!(
         "{}: {} {} updates{}.",
         profile.name,
@@ -154,44 +153,4 @@ fn draw(args: &Args, outcome: &Outcome) -> Result<PathBuf> {
     let picture = paths::output()?.join(format!("{}-{profile}.svg", args.name()));
     picture::draw(outcome, &picture)?;
     Ok(picture)
-}
-
-/// What a run does.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Steps {
-    /// Updates in a row.
-    pub(crate) updates: u32,
-    /// Traffic before the first update and after each one.
-    pub(crate) pause: Duration,
-    /// Without hitless.
-    pub(crate) control: bool,
-}
-
-impl Steps {
-    /// Plays it on a machine that has booted; whatever goes wrong once the frames flow is in the verdict.
-    ///
-    /// # Errors
-    ///
-    /// The machine's memory or trace can not be read at the end.
-    pub(crate) fn play(self, mut scene: Scene) -> Result<Outcome> {
-        let ended = self.steps(&mut scene);
-        scene.end(ended)
-    }
-
-    fn steps(self, scene: &mut Scene) -> Result<()> {
-        scene.receive_both()?;
-        scene.flow(self.pause.max(SETTLE));
-        for _ in 0..self.updates {
-            if self.control {
-                scene.update_without()?;
-            } else {
-                scene.update()?;
-            }
-            scene.flow(self.pause.max(SETTLE));
-        }
-        if !self.control {
-            scene.flow_round_the_ring()?;
-        }
-        Ok(())
-    }
 }
