@@ -7,14 +7,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::artifacts;
-use crate::kernel::Config;
-use crate::run::directory::Directory;
-use crate::run::machine::{command_line, memory_directory, with_parent_death};
-use crate::run::parts::Parts;
-use crate::run::profile::Profile;
-use crate::run::qemu::{self, names, SLOTS};
-use crate::setup;
+use crate::build::kernel::build::images;
+use crate::build::kernel::config::Config;
+use crate::build::sources::tools::shell;
+use crate::machine::directory::Directory;
+use crate::machine::parts::Parts;
+use crate::machine::process::with_parent_death;
+use crate::machine::profile::Profile;
+use crate::machine::program::Program;
+use crate::machine::qemu::{self, names};
+use crate::machine::room::memory_directory;
+use crate::machine::running::command_line;
 
 /// Makes the guest program show its menu instead of waiting for the lab's orders.
 const MENU: &str = "lab=menu";
@@ -42,20 +45,14 @@ pub struct Args {
 /// Runs `cargo lab boot`.
 pub fn main(args: Args) -> Result<ExitCode> {
     let profile = Profile::load(&args.profile)?;
-    setup::qemu::can_play(&profile, &artifacts::qemu()?)?;
-    if let Err(error) = setup::shell() {
+    let qemu = Program::for_profile(&profile)?;
+    if let Err(error) = shell() {
         eprintln!("the machine will have the menu but no shell: {error:#}");
     }
-    let ready = artifacts::ready(args.config)?;
-    let parts = Parts {
-        qemu: ready.qemu,
-        kernel: if args.generation == 1 {
-            ready.images.gen1
-        } else {
-            ready.images.gen2
-        },
-        initramfs: ready.initramfs,
-    };
+    let mut parts = Parts::with_qemu(qemu, args.config)?;
+    if args.generation == 2 {
+        parts.kernel = images(args.config)?.gen2;
+    }
     let line = command_line(&profile, format!("{MENU} {}", args.append).trim());
     if args.dry_run {
         show(&profile, &parts, &line);
@@ -63,7 +60,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
     }
     let sockets = memory_directory(profile.machine.memory_mib)?;
     // QEMU refuses to start when nobody listens; nobody reads either, which is fine for a look around.
-    let _listeners = listen(sockets.path())?;
+    let _listeners = listen(&profile, sockets.path())?;
     let directory = Directory::create("boot")?;
     let flags = qemu::flags(
         &profile,
@@ -81,13 +78,13 @@ pub fn main(args: Args) -> Result<ExitCode> {
         "the menu's `p` powers off; QEMU's trace goes to {}",
         directory.path().join(names::TRACE).display()
     );
-    let status = with_parent_death(&parts.qemu)
+    let status = with_parent_death(&parts.qemu.path)
         .args(&flags)
         .status()
         .with_context(|| {
             format!(
                 "cannot start {}: run `cargo lab setup`",
-                parts.qemu.display()
+                parts.qemu.path.display()
             )
         })?;
     Ok(if status.success() {
@@ -100,7 +97,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
 /// Shows QEMU's command line. Its folders are there only while a machine runs, so they have names to be filled in.
 fn show(profile: &Profile, parts: &Parts, line: &str) {
     let (sockets, logs) = (Path::new("SOCKETS"), Path::new("LOGS"));
-    print!("{}", parts.qemu.display());
+    print!("{}", parts.qemu.path.display());
     for flag in qemu::flags(profile, parts, line, sockets, logs, true) {
         print!(" '{}'", flag.to_string_lossy());
     }
@@ -109,20 +106,20 @@ fn show(profile: &Profile, parts: &Parts, line: &str) {
         "SOCKETS stands for a folder with {} MiB of room, in which somebody has to listen on the sockets {}, and LOGS for \
          one for QEMU's trace. Without --dry-run both are made for the time that the machine runs.",
         profile.machine.memory_mib,
-        socket_names().join(", ")
+        socket_names(profile).join(", ")
     );
 }
 
 /// The sockets that QEMU connects to: the monitor, the control port and the cards' wires.
-fn socket_names() -> Vec<String> {
+fn socket_names(profile: &Profile) -> Vec<String> {
     let mut all = vec![names::CONTROL.to_owned(), names::MONITOR.to_owned()];
-    all.extend(SLOTS.iter().map(|slot| names::net(slot.card)));
+    all.extend(profile.cards.iter().map(|card| names::net(card.number)));
     all
 }
 
 /// Listens where QEMU connects to.
-fn listen(folder: &Path) -> Result<Vec<UnixListener>> {
-    socket_names()
+fn listen(profile: &Profile, folder: &Path) -> Result<Vec<UnixListener>> {
+    socket_names(profile)
         .iter()
         .map(|name| {
             let path = folder.join(name);

@@ -149,12 +149,12 @@ pub fn main(args: Args) -> Result<ExitCode> {
 }
 
 /// The names of all checks, and what each is about.
-pub(crate) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     CHECKS.iter().map(|check| (check.name, check.about))
 }
 
 /// Runs one check; its problems are the error.
-pub(crate) fn passes(name: &str) -> Result<()> {
+pub fn passes(name: &str) -> Result<()> {
     let repository = Repository::read()?;
     for check in choose(&[name.to_owned()])? {
         let problems = check.outcome(&repository).problems;

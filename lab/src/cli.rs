@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Build, boot and test kernels whose devices keep running while the kernel is replaced.
@@ -10,7 +11,8 @@ use clap::{Parser, Subcommand};
 /// Every verb does the set-up it needs by itself; a second run reuses everything.
 ///
 /// Environment: HITLESS_CACHE names the folder for what is fetched (default: $XDG_CACHE_HOME/hitless or
-/// ~/.cache/hitless). HITLESS_LINUX names an unpacked Linux tree or a tarball to use instead of the Debian package.
+/// ~/.cache/hitless). HITLESS_LINUX names an unpacked Linux tree or a tarball to use instead of the Debian package,
+/// HITLESS_QEMU a QEMU to use instead of the one on PATH.
 #[derive(Debug, Parser)]
 #[command(name = "cargo lab", bin_name = "cargo lab", version)]
 struct Arguments {
@@ -29,22 +31,23 @@ enum Verb {
     /// The main job: replace the kernel beneath a receiving network card, and account for every frame.
     Demo(crate::demo::Args),
     /// Run the host tests, then the machine tests.
-    Test(crate::suite::Args),
+    Test(crate::test::Args),
     /// Formatting, lints, layering rules, unsafe inventory, size of the C seams.
     Check(crate::check::Args),
     /// Write a plain patch series against the pinned Linux release.
     Export(crate::export::Args),
 }
 
-/// Parses the command line and runs the verb. Errors end on stderr, with a status other than 0.
-pub fn main() -> ExitCode {
+/// Parses the command line and runs the verb; `test` is what runs the tests. Errors end on stderr, with a status other
+/// than 0.
+pub fn main(test: fn(crate::test::Args) -> Result<ExitCode>) -> ExitCode {
     end_quietly_without_a_reader();
     let outcome = match Arguments::parse().verb {
         Verb::Setup(args) => crate::setup::main(args),
         Verb::Kernel(args) => crate::kernel::main(args),
         Verb::Boot(args) => crate::boot::main(args),
         Verb::Demo(args) => crate::demo::main(args),
-        Verb::Test(args) => crate::suite::main(args),
+        Verb::Test(args) => test(args),
         Verb::Check(args) => crate::check::main(args),
         Verb::Export(args) => crate::export::main(args),
     };

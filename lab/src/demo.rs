@@ -8,25 +8,40 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::artifacts::{self, Config};
-use crate::run::parts::Parts;
-use crate::run::profile::Profile;
-use crate::run::scene::{Outcome, Plan, Scene, SETTLE};
-use crate::{paths, setup};
+use crate::build::kernel::config::Config;
+use crate::evidence::judge::Ending;
+use crate::machine::pace::Rate;
+use crate::machine::parts::Parts;
+use crate::machine::profile::Profile;
+use crate::machine::program::Program;
+use crate::paths;
+use crate::play::end::Outcome;
+use crate::play::scene::{Plan, Scene, CARDS};
+use crate::play::steps::{Steps, OFF};
 
 mod figures;
 mod picture;
 mod table;
 
+/// Frames per second unless somebody wants another rate.
+const RATE: u32 = 2000;
+/// The exit status of a run that the host was too slow for. 2 is that of a command line that is none.
+const TOO_SLOW: u8 = 3;
+
 /// Arguments of `cargo lab demo`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if every promise was kept, 1 if not or if something failed, 2 for a wrong command \
+                        line, 3 if nothing went wrong but the host was too slow to tell."
+)]
 pub struct Args {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Frames per second, 10 to 5000: the ring has to hold what comes during a jump.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(10..=5000))]
-    rate: u32,
+    /// Frames per second, 10 to 5000: the ring has to hold what comes during a jump. Without this 2000, or what this
+    /// host can take if that is less.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(10..=5000))]
+    rate: Option<u32>,
     /// Seconds of traffic before the first update and after each one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=3600))]
     seconds: u32,
@@ -58,9 +73,6 @@ impl Args {
     }
 }
 
-/// Kernel parameter that switches hitless off.
-pub(crate) const OFF: &str = "hitless=off";
-
 /// Runs the demo; the status is 0 only if every promise was kept.
 ///
 /// # Errors
@@ -71,13 +83,13 @@ pub fn main(args: Args) -> Result<ExitCode> {
         figures::check(path)?;
     }
     let profile = Profile::load(&args.profile)?;
-    setup::qemu::can_play(&profile, &artifacts::qemu()?)?;
-    let parts = Parts::ready(Config::Hitless)?;
+    // A profile that QEMU does not know is refused before anything is built.
+    let qemu = Program::for_profile(&profile)?;
+    let parts = Parts::with_qemu(qemu, Config::Hitless)?;
     println!(
-        "{}: {} {} frames/s, {} updates{}.",
+        "{}: {} {} updates{}.",
         profile.name,
         profile.about,
-        args.rate,
         args.updates,
         if args.control { ", hitless off" } else { "" }
     );
@@ -88,9 +100,10 @@ pub fn main(args: Args) -> Result<ExitCode> {
     let plan = Plan {
         name: args.name().to_owned(),
         profile,
-        rate: args.rate,
+        rate: args.rate.map_or(Rate::AtMost(RATE), Rate::Exactly),
         words,
         second_goes_on: false,
+        cards: CARDS,
         talk: true,
     };
     let steps = Steps {
@@ -98,7 +111,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         pause: Duration::from_secs(args.seconds.into()),
         control: args.control,
     };
-    let outcome = steps.run(plan, &parts)?;
+    let outcome = steps.play(Scene::boot(plan, &parts)?)?;
     Ok(tell(&args, outcome))
 }
 
@@ -126,10 +139,11 @@ fn tell(args: &Args, mut outcome: Outcome) -> ExitCode {
     for error in &unwritten {
         eprintln!("error: {error:#}");
     }
-    if good && unwritten.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    match outcome.verdict.ending() {
+        _ if !unwritten.is_empty() => ExitCode::FAILURE,
+        Ending::Good => ExitCode::SUCCESS,
+        Ending::Loss => ExitCode::FAILURE,
+        Ending::TooSlow => TOO_SLOW.into(),
     }
 }
 
@@ -139,45 +153,4 @@ fn draw(args: &Args, outcome: &Outcome) -> Result<PathBuf> {
     let picture = paths::output()?.join(format!("{}-{profile}.svg", args.name()));
     picture::draw(outcome, &picture)?;
     Ok(picture)
-}
-
-/// What a run does.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Steps {
-    /// Updates in a row.
-    pub(crate) updates: u32,
-    /// Traffic before the first update and after each one.
-    pub(crate) pause: Duration,
-    /// Without hitless.
-    pub(crate) control: bool,
-}
-
-impl Steps {
-    /// Runs it; whatever goes wrong once the frames flow is in the verdict.
-    ///
-    /// # Errors
-    ///
-    /// The machine does not come up, or its memory or trace can not be read at the end.
-    pub(crate) fn run(self, plan: Plan, parts: &Parts) -> Result<Outcome> {
-        let mut scene = Scene::boot(plan, parts)?;
-        let ended = self.play(&mut scene);
-        scene.end(ended)
-    }
-
-    fn play(self, scene: &mut Scene) -> Result<()> {
-        scene.receive_both()?;
-        scene.flow(self.pause.max(SETTLE));
-        for _ in 0..self.updates {
-            if self.control {
-                scene.update_without()?;
-            } else {
-                scene.update()?;
-            }
-            scene.flow(self.pause.max(SETTLE));
-        }
-        if !self.control {
-            scene.flow_round_the_ring()?;
-        }
-        Ok(())
-    }
 }

@@ -10,12 +10,13 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+use crate::build::kernel::patches;
+use crate::build::kernel::tree::CORE;
+use crate::build::sources::tools::linux_source;
 use crate::fingerprint::files;
-use crate::kernel::patches;
-use crate::kernel::tree::CORE;
 use crate::trouble::trouble;
 use crate::upstream::Upstream;
-use crate::{command, paths, setup};
+use crate::{command, paths};
 
 mod format;
 
@@ -248,7 +249,7 @@ fn check_folder(folder: &Path, replace: bool) -> Result<()> {
 
 /// Applies the series to the pinned release, in a folder that is thrown away.
 fn try_series(series: &[Patch]) -> Result<()> {
-    let source = setup::linux_source()?;
+    let source = linux_source()?;
     let work = tempfile::tempdir()?;
     let folder = work.path().join("series");
     write(&folder, series)?;
@@ -285,8 +286,8 @@ fn write(folder: &Path, series: &[Patch]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::kernel::tree::pretend_source;
     use crate::command::output;
-    use crate::kernel::tree::pretend_source;
 
     const PATCH: &str = "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001\nFrom: A B <a@b.example>\nDate: Fri, 20 Nov 2026 21:37:59 +0000\nSubject: [PATCH] dir: change a word\n\nWhy.\n\nSigned-off-by: A B <a@b.example>\n---\n\ndiff --git a/dir/a.c b/dir/a.c\n--- a/dir/a.c\n+++ b/dir/a.c\n@@ -1,3 +1,3 @@\n one\n-two\n+zwei\n three\n";
 

@@ -229,7 +229,7 @@ impl Command {
     /// The longest it may take in the guest, also on a slow machine that emulates every instruction. The guest gives up
     /// after that and says so; the lab waits [`MARGIN`] longer, for the guest to say it.
     pub fn limit(&self) -> Duration {
-        let ordinary = Duration::from_secs(30);
+        let ordinary = Duration::from_secs(60);
         match self {
             Self::FillMemory { .. }
             | Self::LoadKernel { .. }

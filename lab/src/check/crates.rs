@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("user/uapi", &[]),
     ("lab", &["hitless_proto"]),
     ("lab/proto", &[]),
+    ("tests", &["hitless_lab", "hitless_proto"]),
     ("lab/guest", &["hitless_proto", "hitless_uapi"]),
 ];
 

@@ -7,14 +7,14 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::{Outcome, Repository};
-use crate::kernel::patches as series;
-use crate::setup;
+use crate::build::kernel::patches as series;
+use crate::build::sources::tools::linux_source;
 
 /// Kinds that do not apply: sums of the patches are no commits of a kernel tree.
 const IGNORED: &str = "FILE_PATH_CHANGES";
 
 pub(super) fn patches(repository: &Repository) -> Result<Outcome> {
-    let source = setup::linux_source()?;
+    let source = linux_source()?;
     let staging = tempfile::tempdir()?;
     let list = series::list(&repository.root)?;
     let touched = series::stage(&source.path, &list, staging.path())?;
@@ -30,7 +30,7 @@ pub(super) fn patches(repository: &Repository) -> Result<Outcome> {
 }
 
 pub(super) fn checkpatch(repository: &Repository) -> Result<Outcome> {
-    let source = setup::linux_source()?;
+    let source = linux_source()?;
     let mut outcome = Outcome::default();
     let (mut count, mut warnings) = (0, 0);
     let mut one = |path: &Path, as_file: bool| -> Result<()> {

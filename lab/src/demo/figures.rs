@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
-use crate::run::judge::Report;
+use crate::evidence::judge::Report;
 use crate::trouble::Trouble;
 
 /// Refuses a file that can not be written, before a run that would end with it. Nothing is left of the try.
@@ -17,7 +17,7 @@ use crate::trouble::Trouble;
 /// # Errors
 ///
 /// [`Trouble`] that names the file.
-pub(crate) fn check(path: &Path) -> Result<()> {
+pub(super) fn check(path: &Path) -> Result<()> {
     if is_stream(path) {
         let opened = OpenOptions::new().write(true).open(path);
         return opened.map(drop).map_err(|error| no(path, &error));
@@ -30,7 +30,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
 /// # Errors
 ///
 /// It can not be written; then it is as it was.
-pub(crate) fn write(report: &Report, path: &Path) -> Result<()> {
+pub(super) fn write(report: &Report, path: &Path) -> Result<()> {
     let text = serde_json::to_string_pretty(report).context("the figures as JSON")? + "\n";
     put(&text, path)
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{anyhow, Result};
 use plotters::prelude::*;
 
-use crate::run::clock::{as_ms, Ns, MS};
-use crate::run::phases::Name;
-use crate::run::scene::Outcome;
-use crate::run::witness::Landing;
+use crate::evidence::phases::Name;
+use crate::evidence::witness::Landing;
+use crate::machine::clock::{as_ms, Ns, MS};
+use crate::play::end::Outcome;
 
 /// Width of one bar.
 const BIN: Ns = 100 * MS;
@@ -70,7 +70,7 @@ fn bins(landings: &[Landing], from: Ns, to: Ns) -> Vec<(f64, f64)> {
 /// # Errors
 ///
 /// The file can not be written.
-pub(crate) fn draw(outcome: &Outcome, path: &Path) -> Result<()> {
+pub(super) fn draw(outcome: &Outcome, path: &Path) -> Result<()> {
     try_draw(outcome, path).map_err(|error| {
         anyhow!(
             "the picture can not be written to {}: {error}",

@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
-use crate::run::clock::as_ms;
-use crate::run::judge::Verdict;
-use crate::run::scene::Outcome;
+use crate::evidence::judge::{Ending, Verdict};
+use crate::machine::clock::as_ms;
+use crate::play::end::Outcome;
 
 /// The phases of every update, with their lengths and the frames that landed in them.
-pub(crate) fn timeline(outcome: &Outcome) -> String {
+pub(super) fn timeline(outcome: &Outcome) -> String {
     let evidence = &outcome.evidence;
     let mut text = String::new();
     let mut update = 0;
@@ -55,7 +55,7 @@ fn line(text: &mut String, line: &str) {
 }
 
 /// One line that says how it went; before it, if it went wrong, what is to be done about that.
-pub(crate) fn closing(verdict: &Verdict) -> String {
+pub(super) fn closing(verdict: &Verdict) -> String {
     let report = &verdict.report;
     if verdict.is_good() {
         return format!(
@@ -71,15 +71,19 @@ pub(crate) fn closing(verdict: &Verdict) -> String {
     }
     let (mut details, mut faults) = (String::new(), Vec::new());
     for fault in &verdict.faults {
-        let first = fault.lines().next().unwrap_or_default();
+        let first = fault.words.lines().next().unwrap_or_default();
         faults.push(first.trim_end_matches(['.', ':']));
         // What has more to say, such as what to do, says it before.
-        if first != fault {
-            line(&mut details, fault);
+        if first != fault.words {
+            line(&mut details, &fault.words);
         }
     }
+    let head = match verdict.ending() {
+        Ending::TooSlow => "TOO SLOW TO TELL, nothing is known to be lost",
+        _ => "FAILED",
+    };
     format!(
-        "{details}FAILED: {} of {} frames in order and intact; {}.",
+        "{details}{head}: {} of {} frames in order and intact; {}.",
         report.frames_received,
         report.frames_sent,
         faults.join("; ")

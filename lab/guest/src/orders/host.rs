@@ -18,7 +18,7 @@ const OUTPUT: u64 = 16 << 10;
 /// How much of a file is answered.
 const TEXT: u64 = 64 << 10;
 /// vfio-pci makes its device file a moment after the bind.
-const DEVICE_FILE: Duration = Duration::from_secs(2);
+const DEVICE_FILE: Duration = Duration::from_secs(20);
 
 /// Binds a function to vfio-pci; nothing to do where it is bound.
 pub(super) fn bind_driver(bdf: Bdf) -> Result<()> {

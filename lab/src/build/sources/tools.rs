@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Everything together: gets or finds what a build or a machine needs.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::work::sweep_work;
+use super::{bindgen, linux, packages, qemu, rust};
+use crate::lock::lock;
+use crate::paths;
+use crate::upstream::Upstream;
+
+/// What kbuild needs beyond the programs on PATH.
+#[derive(Clone, Debug)]
+pub struct KernelTools {
+    /// The Linux release.
+    pub source: linux::Source,
+    /// `library` of the Rust source, of rustc's own version.
+    pub rust_library: PathBuf,
+    /// The bindgen program.
+    pub bindgen: PathBuf,
+    /// The folder with libclang, for bindgen.
+    pub libclang: PathBuf,
+    /// One line per tool with its version: another line, another kernel.
+    pub versions: String,
+}
+
+/// Gets or finds the Linux source alone.
+pub fn linux_source() -> Result<linux::Source> {
+    let cache = paths::cache()?;
+    let upstream = Upstream::read(&paths::repository()?)?;
+    let _lock = lock(&cache)?;
+    sweep_work(&cache);
+    linux::source(&cache, &upstream)
+}
+
+/// Gets or finds everything a kernel build needs.
+pub fn kernel_tools() -> Result<KernelTools> {
+    let cache = paths::cache()?;
+    let upstream = Upstream::read(&paths::repository()?)?;
+    let rustc = rust::compiler()?;
+    let _lock = lock(&cache)?;
+    sweep_work(&cache);
+    packages::ensure(&cache, packages::BUILD)?;
+    let source = linux::source(&cache, &upstream)?;
+    let rust_library = rust::library(&cache, &rustc)?;
+    let libclang = packages::libclang()?;
+    let bindgen = bindgen::ensure(&cache, &libclang)?;
+    let versions = format!(
+        "rustc {}\ngcc {}\nbindgen {}\nlibclang {}\n",
+        rustc.full,
+        packages::gcc_version()?,
+        bindgen::VERSION,
+        libclang.display()
+    );
+    Ok(KernelTools {
+        source,
+        rust_library,
+        bindgen,
+        libclang,
+        versions,
+    })
+}
+
+/// Gets or finds QEMU.
+pub fn emulator() -> Result<PathBuf> {
+    if let Some(path) = qemu::found()? {
+        return Ok(path);
+    }
+    let cache = paths::cache()?;
+    let _lock = lock(&cache)?;
+    qemu::install(&cache)
+}
+
+/// Gets or finds a shell for the machine's initramfs (package busybox-static).
+pub fn shell() -> Result<()> {
+    let cache = paths::cache()?;
+    let _lock = lock(&cache)?;
+    packages::ensure(&cache, packages::SHELL)
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What happened to a card, seen from outside, and the verdict on it. Nothing here believes the guest: frames are counted in
+//! the machine's memory by the lab itself, and the guest's own count must agree.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`generator`] | the frames, sent from outside |
+//! | [`witness`], [`stray`] | what landed where it should, and where it should not |
+//! | [`trace`], [`registers`] | what QEMU's VT-d and PCI say: faults, resets, translation and bus mastering switched off |
+//! | [`markers`], [`phases`] | which of the kernel's lines mean something, and the timeline |
+//! | [`judge`] | the verdict |
+
+pub mod generator;
+pub mod judge;
+pub mod markers;
+pub mod phases;
+#[cfg(test)]
+pub(crate) mod pretend;
+pub mod registers;
+pub mod stray;
+pub mod trace;
+pub mod witness;

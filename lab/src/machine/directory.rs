@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A run's directory: its logs, kept when something went wrong.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use rustix::fs::{flock, FlockOperation};
+
+/// So many directories of earlier labs are kept: a trace may have a gigabyte.
+const KEPT: usize = 20;
+
+/// A directory `target/lab/runs/<time>-<name>`. It is removed when dropped unless it is to be kept; of those that are, the
+/// next labs remove the oldest.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    keep: bool,
+    /// Locked, so that no other lab removes what this one uses.
+    lock: Option<Arc<File>>,
+}
+
+impl Directory {
+    /// Makes the directory. It is kept until [`Directory::discard`].
+    ///
+    /// # Errors
+    ///
+    /// The directory can not be made.
+    pub fn create(name: &str) -> Result<Self> {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let runs = crate::paths::output()?.join("runs");
+        let plain: String = name
+            .chars()
+            .map(|letter| {
+                if letter.is_alphanumeric() {
+                    letter
+                } else {
+                    '-'
+                }
+            })
+            .collect();
+        let stem = format!("{}-{plain}", time.replace(':', ""));
+        std::fs::create_dir_all(&runs).with_context(|| {
+            format!("{} can not be made: check space and rights", runs.display())
+        })?;
+        // What this lab keeps is its own affair: a test of everything keeps more.
+        static PRUNED: Once = Once::new();
+        PRUNED.call_once(|| prune(&runs, KEPT));
+        for attempt in 0_u32.. {
+            let path = match attempt {
+                0 => runs.join(&stem),
+                again => runs.join(format!("{stem}-{again}")),
+            };
+            match std::fs::create_dir(&path) {
+                Ok(()) => {
+                    return Ok(Self {
+                        lock: lock(&path).map(Arc::new),
+                        path,
+                        keep: true,
+                    })
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("{} can not be made", path.display()))
+                }
+            }
+        }
+        unreachable!("every number was taken")
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Nobody needs the logs: remove them when dropped.
+    pub fn discard(&mut self) {
+        self.keep = false;
+    }
+
+    /// The same directory for somebody else to keep or discard.
+    pub fn take(&mut self) -> Self {
+        let keep = std::mem::replace(&mut self.keep, true);
+        Self {
+            path: self.path.clone(),
+            keep,
+            lock: self.lock.clone(),
+        }
+    }
+
+    /// Writes a file into the directory; a failure to do so is no reason to end a run.
+    pub fn write(&self, name: &str, content: &str) {
+        if let Err(error) = std::fs::write(self.path.join(name), content) {
+            eprintln!(
+                "warning: {name} was not written to {}: {error}",
+                self.path.display()
+            );
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.keep {
+            // A directory that stays behind does no harm.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// The lock of a directory that nobody uses.
+fn lock(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
+}
+
+/// Removes all but the newest directories of runs. What cannot be removed only takes space.
+fn prune(runs: &Path, keep: usize) {
+    let Ok(entries) = std::fs::read_dir(runs) else {
+        return;
+    };
+    // Nothing but runs has a name that begins with a year.
+    let is_run = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.is_dir() && name.starts_with(|letter: char| letter.is_ascii_digit())
+    };
+    let mut all: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(is_run)
+        .collect();
+    // A name begins with its time.
+    all.sort_unstable();
+    all.truncate(all.len().saturating_sub(keep));
+    for path in all {
+        if let Some(_lock) = lock(&path) {
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_unless_they_are_used() {
+        let runs = tempfile::tempdir().expect("a folder");
+        let make = |name: &str| {
+            let path = runs.path().join(name);
+            std::fs::create_dir(&path).expect("made");
+            path
+        };
+        let [used, old, new, newest] =
+            ["1", "2", "3", "4"].map(|day| make(&format!("2026-01-0{day}T-x")));
+        let other = make("notes");
+        let _used = lock(&used).expect("nobody uses it");
+        prune(runs.path(), 2);
+        assert!(!old.exists());
+        assert!([used, new, newest, other].iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn it_stays_until_it_is_discarded() {
+        let kept = Directory::create("unit test").expect("made");
+        let path = kept.path().to_owned();
+        drop(kept);
+        assert!(path.is_dir());
+        let mut again = Directory {
+            path: path.clone(),
+            keep: true,
+            lock: None,
+        };
+        again.write("log", "x");
+        again.discard();
+        drop(again);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! QEMU and the threads that watch it go before whatever else the host does: frames are counted, and those that a busy
+//! host delays may not look like those that the guest loses. Without the right to do so it is done without.
+
+use rustix::process::{getpriority_process, setpriority_process};
+
+/// The nice value of a machine and of what watches it.
+const PRIORITY: i32 = -15;
+
+/// Puts the calling thread first for good: for one that does nothing but watch. Linux has a nice value for each thread.
+pub fn hurry() {
+    let _ = setpriority_process(None, PRIORITY);
+}
+
+/// Puts the calling thread first as long as this lives: what it starts meanwhile inherits that and keeps it.
+#[derive(Debug)]
+pub struct Hurried(Option<i32>);
+
+impl Hurried {
+    /// Begins.
+    pub fn begin() -> Self {
+        let before = getpriority_process(None).ok();
+        hurry();
+        Self(before)
+    }
+}
+
+impl Drop for Hurried {
+    fn drop(&mut self) {
+        if let Some(before) = self.0 {
+            // To go back is always allowed.
+            let _ = setpriority_process(None, before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_started_meanwhile_keeps_the_priority() {
+        let own = || getpriority_process(None).expect("a nice value");
+        let before = own();
+        let hurried = Hurried::begin();
+        let meanwhile = own();
+        let started = std::thread::spawn(own).join().expect("no panic");
+        drop(hurried);
+        assert_eq!(started, meanwhile);
+        assert_eq!(own(), before);
+        let later = std::thread::spawn(own).join().expect("no panic");
+        assert_eq!(later, before);
+    }
+}

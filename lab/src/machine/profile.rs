@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Machines as data: the TOML files in `lab/profiles`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{anyhow, Context, Result};
+use serde::Deserialize;
+
+use crate::machine::topology::{place, Bridge, Card, Function};
+
+/// A profile that comes with the lab.
+macro_rules! built_in {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../../profiles/", $name, ".toml")),
+        )
+    };
+}
+
+/// The profiles that come with the lab. The first is the default.
+const BUILT_IN: [(&str, &str); 7] = [
+    built_in!("legacy"),
+    built_in!("scalable-second-stage"),
+    built_in!("scalable-first-stage"),
+    built_in!("legacy-aw39"),
+    built_in!("legacy-caching-mode"),
+    built_in!("legacy-switch"),
+    built_in!("legacy-functions"),
+];
+
+/// The profiles with different table formats: what has to work in each of them is tried in each of them.
+pub const TABLE_FORMATS: [&str; 3] = ["legacy", "scalable-second-stage", "scalable-first-stage"];
+
+/// A machine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// The file's name without its ending.
+    #[serde(skip)]
+    pub name: String,
+    /// One sentence.
+    pub about: String,
+    /// Size.
+    pub machine: Size,
+    /// The IOMMU.
+    pub iommu: Iommu,
+    /// Words appended to the kernel's command line.
+    #[serde(default)]
+    pub command_line: String,
+    /// What is between the root and the cards.
+    #[serde(default, rename = "bridge")]
+    pub bridges: Vec<Bridge>,
+    /// The cards as the file has them.
+    #[serde(rename = "card")]
+    pub functions: Vec<Function>,
+    /// The cards with their places.
+    #[serde(skip)]
+    pub cards: Vec<Card>,
+}
+
+/// A machine's size.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Size {
+    /// MiB of memory.
+    pub memory_mib: u64,
+    /// Virtual processors.
+    pub processors: u32,
+}
+
+/// The IOMMU.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Iommu {
+    /// Which.
+    pub kind: IommuKind,
+    /// Its properties, by the names that the newest QEMU has for them.
+    #[serde(flatten)]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// The IOMMUs that the lab knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum IommuKind {
+    /// VT-d.
+    #[serde(rename = "intel-iommu")]
+    Intel,
+}
+
+impl IommuKind {
+    /// What QEMU calls it.
+    pub fn device(self) -> &'static str {
+        match self {
+            Self::Intel => "intel-iommu",
+        }
+    }
+}
+
+impl Profile {
+    /// The names of the built-in profiles, the default first.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
+    /// A built-in profile by its name, or any other by the path of its file.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name, an unreadable file, or TOML that is not a profile.
+    pub fn load(name: &str) -> Result<Self> {
+        if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+            return Self::parse(name, text);
+        }
+        let path = Path::new(name);
+        if path.extension().is_none_or(|ending| ending != "toml") {
+            let known: Vec<_> = Self::names().collect();
+            return Err(anyhow!(
+                "there is no profile `{name}`: use one of {} or the path of a .toml file like those in lab/profiles",
+                known.join(", ")
+            ));
+        }
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the profile {name} can not be read"))?;
+        let stem = path
+            .file_stem()
+            .map_or_else(|| name.into(), |stem| stem.to_string_lossy());
+        Self::parse(&stem, &text)
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self> {
+        let wrong = || format!("{name} is not a profile: compare it with lab/profiles/legacy.toml");
+        let profile: Self = toml::from_str(text).with_context(wrong)?;
+        let cards = place(&profile.bridges, &profile.functions).with_context(wrong)?;
+        Ok(Self {
+            name: name.to_owned(),
+            cards,
+            ..profile
+        })
+    }
+
+    /// The card of this name.
+    ///
+    /// # Errors
+    ///
+    /// The profile has none.
+    pub fn card(&self, name: &str) -> Result<&Card> {
+        let mut cards = self.cards.iter();
+        cards.find(|card| card.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.cards.iter().map(|card| card.name.as_str()).collect();
+            anyhow!(
+                "the profile {} has no card `{name}`, only {}",
+                self.name,
+                names.join(", ")
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_profile_loads() {
+        for name in Profile::names() {
+            let profile = Profile::load(name).expect(name);
+            assert_eq!(profile.name, name);
+            let scalable = profile.iommu.properties.contains_key("scalable-mode");
+            assert_eq!(scalable, name.starts_with("scalable"));
+            for card in ["first", "second"] {
+                profile.card(card).expect(name);
+            }
+        }
+        for name in TABLE_FORMATS {
+            Profile::load(name).expect(name);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_with_the_known_ones() {
+        let error = Profile::load("lagacy").expect_err("no such profile");
+        assert!(error.to_string().contains("legacy, scalable-second-stage"));
+        let legacy = Profile::load("legacy").expect("built in");
+        let error = legacy.card("third").expect_err("no such card").to_string();
+        assert!(error.ends_with("only first, second"), "{error}");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused() {
+        let (_, legacy) = BUILT_IN[0];
+        for (right, wrong) in [
+            ("memory_mib", "memory_mb"),
+            ("chassis", "chasis"),
+            ("\"pcie-root-port\"", "\"root-port\""),
+            ("on = \"port2\"", "on = \"port3\""),
+        ] {
+            assert!(legacy.contains(right));
+            Profile::parse("x", &legacy.replace(right, wrong)).expect_err(wrong);
+        }
+    }
+}

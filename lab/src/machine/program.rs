@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The QEMU that plays the machines: asked what it has, and what it calls it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::build::sources::qemu::{ask, OLDEST, PACKAGE, PROGRAM};
+use crate::build::sources::tools::emulator;
+use crate::machine::profile::Profile;
+use crate::trouble::trouble;
+
+/// Properties that have another name in older releases than in the newest, which is what profiles call them by: VT-d's
+/// lost their marks of the experimental in 11.1.
+const OLDER_NAMES: [(&str, &str); 2] = [("scalable-mode", "x-scalable-mode"), ("fsts", "x-flts")];
+
+/// A QEMU that is recent enough.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The program.
+    pub path: PathBuf,
+    /// The devices it has.
+    devices: BTreeSet<String>,
+    /// The properties of the profile's IOMMU.
+    properties: BTreeSet<String>,
+}
+
+impl Program {
+    /// Finds or installs one, and asks it for what this profile needs.
+    ///
+    /// # Errors
+    ///
+    /// There is none to be had, or it lacks something.
+    pub fn for_profile(profile: &Profile) -> Result<Self> {
+        let path = emulator()?;
+        let program = Self {
+            devices: devices(&ask(&path, &["-device", "help"])?),
+            properties: properties(&ask(
+                &path,
+                &["-device", &format!("{},help", profile.iommu.kind.device())],
+            )?),
+            path,
+        };
+        program.check(profile)?;
+        Ok(program)
+    }
+
+    /// Finds or installs one that can play all built-in profiles.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::for_profile`].
+    pub fn for_all() -> Result<Self> {
+        let mut names = Profile::names();
+        let first = names.next().unwrap_or_default();
+        let program = Self::for_profile(&Profile::load(first)?)?;
+        for name in names {
+            program.check(&Profile::load(name)?)?;
+        }
+        Ok(program)
+    }
+
+    /// What this QEMU calls a property of the IOMMU.
+    pub fn spelling<'a>(&self, property: &'a str) -> Option<&'a str> {
+        let older = OLDER_NAMES
+            .iter()
+            .find(|(newest, _)| *newest == property)
+            .map(|(_, older)| *older);
+        [Some(property), older]
+            .into_iter()
+            .flatten()
+            .find(|name| self.properties.contains(*name))
+    }
+
+    /// Refuses a profile that this QEMU can not play.
+    ///
+    /// # Errors
+    ///
+    /// It lacks a device, or a property of the IOMMU.
+    pub fn check(&self, profile: &Profile) -> Result<()> {
+        let iommu = profile.iommu.kind.device();
+        let bridges = profile.bridges.iter().map(|bridge| bridge.kind.device());
+        let cards = profile.cards.iter().map(|card| card.kind.device());
+        let mut needed = bridges.chain(cards).chain([iommu]);
+        if let Some(device) = needed.find(|device| !self.devices.contains(*device)) {
+            return trouble(
+                format!("{} has no device {device}", self.path.display()),
+                format!("use a QEMU that was built with it: Debian's {PACKAGE} {OLDEST} or newer"),
+            );
+        }
+        let mut wanted = profile.iommu.properties.keys();
+        let Some(property) = wanted.find(|name| self.spelling(name).is_none()) else {
+            return Ok(());
+        };
+        let remedy = match Profile::names().any(|name| name == profile.name) {
+            true => format!("use another QEMU: Debian's {PACKAGE} {OLDEST} or newer"),
+            false => format!(
+                "correct the profile's [iommu]: `{PROGRAM} -device {iommu},help` lists what there is"
+            ),
+        };
+        trouble(
+            format!(
+                "{}: the device {iommu} has no property `{property}`, which the profile {} needs",
+                self.path.display(),
+                profile.name
+            ),
+            remedy,
+        )
+    }
+}
+
+/// From lines such as `name "igb", bus PCI, desc "..."`.
+fn devices(help: &str) -> BTreeSet<String> {
+    help.lines()
+        .filter_map(|line| line.strip_prefix("name \"")?.split_once('"'))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+/// From lines such as `  intremap=<OnOffAuto> - on/off/auto`.
+fn properties(help: &str) -> BTreeSet<String> {
+    help.lines()
+        .filter_map(|line| line.trim_start().split_once('='))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+/// A program for tests of what stands on it.
+#[cfg(test)]
+pub mod recorded {
+    use super::*;
+
+    /// What QEMU 10.0.2 says of its VT-d, shortened.
+    pub const OLD: &str = "intel-iommu options:\n  aw-bits=<uint8>        -  (default: 48)\n  \
+        caching-mode=<bool>    - on/off (default: off)\n  intremap=<OnOffAuto>   - on/off/auto (default: auto)\n  \
+        x-flts=<bool>          - on/off (default: off)\n  x-pasid-mode=<bool>    - on/off (default: off)\n  \
+        x-scalable-mode=<bool> - on/off (default: off)\n";
+    /// And QEMU 11.1.3.
+    pub const NEW: &str = "intel-iommu options:\n  aw-bits=<uint8>        -  (default: 48)\n  \
+        caching-mode=<bool>    - on/off (default: off)\n  fsts=<bool>            - on/off (default: off)\n  \
+        intremap=<OnOffAuto>   - on/off/auto (default: auto)\n  pasid-bits=<uint8>     -  (default: 0)\n  \
+        scalable-mode=<bool>   - on/off (default: off)\n  svm=<bool>             - on/off (default: off)\n";
+
+    /// A program that has all devices, and these properties.
+    pub fn program(list: &str) -> Program {
+        let all = ["igb", "intel-iommu", "pcie-root-port", "x3130-upstream"];
+        let help: String = all
+            .iter()
+            .chain(&["xio3130-downstream"])
+            .map(|name| format!("name \"{name}\", bus PCI\n"))
+            .collect();
+        Program {
+            path: "/x/qemu".into(),
+            devices: devices(&help),
+            properties: properties(list),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recorded::{program, NEW, OLD};
+    use super::*;
+
+    #[test]
+    fn a_property_is_called_what_this_qemu_calls_it() {
+        for (list, mode, first_stage) in [
+            (OLD, "x-scalable-mode", "x-flts"),
+            (NEW, "scalable-mode", "fsts"),
+        ] {
+            let qemu = program(list);
+            assert_eq!(qemu.spelling("scalable-mode"), Some(mode));
+            assert_eq!(qemu.spelling("fsts"), Some(first_stage));
+            assert_eq!(qemu.spelling("intremap"), Some("intremap"));
+            assert_eq!(qemu.spelling("magic"), None);
+            for name in Profile::names() {
+                qemu.check(&Profile::load(name).unwrap()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_it_lacks_is_named() {
+        let profile = Profile::load("scalable-first-stage").unwrap();
+        let qemu = program(&OLD.replace("x-flts", "x-other"));
+        let error = qemu.check(&profile).unwrap_err().to_string();
+        assert!(
+            error.contains("no property `fsts`") && error.contains("Debian's"),
+            "{error}"
+        );
+        let mut qemu = program(NEW);
+        qemu.devices.remove("igb");
+        let error = qemu.check(&profile).unwrap_err().to_string();
+        assert!(error.contains("/x/qemu has no device igb\n"), "{error}");
+        let mut own = profile;
+        own.name = "mine".to_owned();
+        own.iommu
+            .properties
+            .insert("magic".to_owned(), "on".to_owned());
+        let error = program(NEW).check(&own).unwrap_err().to_string();
+        assert!(error.contains("correct the profile's [iommu]"), "{error}");
+    }
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `cargo lab`: the lab's verbs, and the tests that run on machines, by subject.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`updates`], [`lifecycle`] | the main job in each table format; lists of actions |
+//! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
+//! | [`twins`] | each part left out shows the loss that it prevents |
+//! | [`debug`], [`selftests`] | a kernel that watches itself; the kernel tree's own tests |
+//! | [`checks`], [`trouble`] | `cargo lab check`; what goes wrong in set-up and running |
+//! | [`host`] | `cargo test` over the workspace |
+//! | [`test`], [`outcome`], [`runner`] | what a test is, what its run has to be, and who runs them |
+
+use std::process::ExitCode;
+
+mod checks;
+mod debug;
+mod host;
+mod isolation;
+mod lifecycle;
+mod outcome;
+mod runner;
+mod selftests;
+mod stopped;
+mod test;
+mod trouble;
+mod twins;
+mod updates;
+
+fn main() -> ExitCode {
+    hitless_lab::cli::main(runner::main)
+}

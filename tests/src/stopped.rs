@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A device that arrives running and that the new kernel does not take over is stopped before it is an ordinary device:
+//! nothing of it lands any more, what it used is free, and a driver can set it up anew.
+
+use std::time::Duration;
+
+use anyhow::{ensure, Result};
+use hitless_proto::{Command, What};
+use rustix::io::Errno;
+
+use crate::outcome::{bad, done, plan};
+use crate::test::{Bench, End, Test};
+use crate::twins::{entry, harm_at, hello};
+use hitless_lab::evidence::trace::Harm;
+use hitless_lab::machine::pace::Rate;
+use hitless_lab::machine::profile::TABLE_FORMATS;
+use hitless_lab::play::end::Outcome;
+use hitless_lab::play::scene::{Plan, Scene, SETTLE};
+use hitless_lab::play::update::{FILES, HWPT_TOKEN, SESSION};
+
+/// Few frames: each of them burns a whole ring of descriptors in faults.
+const RATE: u32 = 100;
+/// How long a line of the kernel may take to the console.
+const CONSOLE: Duration = Duration::from_secs(5);
+/// A card that there is not.
+const NOBODY: u8 = 9;
+/// How long frames flow that must not land.
+const WATCH: Duration = Duration::from_millis(500);
+
+/// Why the new kernel does not take the device over.
+#[derive(Clone, Copy)]
+struct Cause {
+    name: &'static str,
+    about: &'static str,
+    /// Words on the new kernel's command line.
+    words: &'static str,
+    /// What it says.
+    says: [&'static str; 2],
+    /// When the session is finished: there is nothing to wait for.
+    finish: Finish,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    /// This kernel knows nothing of sessions with such files.
+    Never,
+    /// Before the device is used again.
+    Before,
+    /// While it is in use, which does not disturb it.
+    After,
+}
+
+const CAUSES: [Cause; 3] = [
+    Cause {
+        name: "records_that_disagree",
+        about: "IOMMU records without the record of devices are refused: the device is stopped, finish accepted",
+        words: "hitless.break=pci_record",
+        says: ["is blocked", "were refused: stopped"],
+        finish: Finish::Before,
+    },
+    Cause {
+        name: "a_unit_that_is_refused",
+        about: "records that agree, of a unit that does not fit: the device is stopped and free, its file refused",
+        words: "hitless.break=unit",
+        says: [
+            "unit's capabilities are not the recorded ones",
+            "were refused: stopped",
+        ],
+        finish: Finish::After,
+    },
+    Cause {
+        name: "hitless_off_and_pass_through",
+        about: "a new kernel with hitless=off and iommu=pt does not let the device loose on all memory",
+        words: "hitless=off iommu=pt",
+        says: ["for unknown devices: it is blocked", "were refused: stopped"],
+        finish: Finish::Never,
+    },
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    CAUSES
+        .into_iter()
+        .flat_map(|cause| {
+            TABLE_FORMATS.into_iter().map(move |profile| {
+                let name = format!("stopped::{}::{profile}", cause.name);
+                Test::new(name, profile, cause.about, move |bench| {
+                    run(bench, cause, profile)
+                })
+            })
+        })
+        .chain([Test::new(
+            "lifecycle::a_session_without_its_device",
+            "legacy",
+            "memory and iommufd alone are handed over, retrieved and finished; the device is not preserved and stops",
+            run_without_device,
+        )])
+        .collect()
+}
+
+fn run(bench: &Bench, cause: Cause, profile: &str) -> Result<End> {
+    let plan = Plan {
+        rate: Rate::AtMost(RATE),
+        ..plan(cause.name, profile, "")?
+    };
+    let mut scene = bench.boot(plan)?;
+    let played = play(&mut scene, cause);
+    let mut outcome = scene.end(Ok(()))?;
+    if let Err(why) = played.and_then(|()| stopped_in_time(&outcome)) {
+        return bad(&outcome, &format!("{why:#}"));
+    }
+    done(&mut outcome, bench);
+    Ok(End::Passed)
+}
+
+fn play(scene: &mut Scene, cause: Cause) -> Result<()> {
+    scene.receive_both()?;
+    scene.flow(SETTLE);
+    cause.words.clone_into(&mut scene.plan.words);
+    scene.prepare()?;
+    scene.preserve()?;
+    scene.jump()?;
+    for words in cause.says {
+        ensure!(
+            scene.machine.says(words, CONSOLE),
+            "the kernel does not say `{words}`"
+        );
+    }
+    nothing_lands(scene)?;
+    if cause.finish != Finish::Never {
+        scene.order(Command::SessionRetrieve {
+            session: SESSION.to_owned(),
+        })?;
+    }
+    if cause.finish == Finish::Before {
+        scene.finish()?;
+    }
+    scene.fill_memory()?;
+    nothing_lands(scene)?;
+    if let Some(warning) = scene.machine.console.warnings().first() {
+        anyhow::bail!("the kernel warns: {warning}");
+    }
+    if cause.finish == Finish::After {
+        let [.., (device, token)] = FILES;
+        scene.order(Command::BindDriver {
+            bdf: scene.first.bdf.clone(),
+        })?;
+        // Under another number: the guest is to set the card up by itself.
+        scene.refused(retrieve(NOBODY, device, token), Errno::NODEV)?;
+    }
+    scene.receive_again(&scene.first.clone())?;
+    receives(scene)?;
+    if cause.finish == Finish::After {
+        scene.finish()?;
+        receives(scene)?;
+    }
+    Ok(())
+}
+
+/// Frames are sent, and none of them lands, neither where they used to nor elsewhere.
+fn nothing_lands(scene: &mut Scene) -> Result<()> {
+    let before = scene.witness()?.count();
+    scene.flow(WATCH);
+    let landed = scene.witness()?.count() - before;
+    ensure!(landed == 0, "{landed} frames landed in the old memory");
+    let strays = scene.strays()?;
+    ensure!(strays == 0, "{strays} frames landed where none may be");
+    Ok(())
+}
+
+/// It is an ordinary device: a driver has reset it and set it up, and it receives.
+fn receives(scene: &mut Scene) -> Result<()> {
+    let before = scene.machine.guest.count(scene.first.number)?.received;
+    scene.flow(scene.machine.pace.patience(WATCH));
+    let received = scene.machine.guest.count(scene.first.number)?.received;
+    ensure!(received > before, "set up anew, the card receives nothing");
+    Ok(())
+}
+
+fn retrieve(card: u8, what: What, token: u64) -> Command {
+    Command::Retrieve {
+        session: SESSION.to_owned(),
+        card,
+        what,
+        token,
+    }
+}
+
+/// A session without its device is whole: memory and page tables come back, nothing is blocked, and it can be finished.
+fn run_without_device(bench: &Bench) -> Result<End> {
+    let plan = Plan {
+        rate: Rate::AtMost(RATE),
+        ..plan("without-device", "legacy", "")?
+    };
+    let mut scene = bench.boot(plan)?;
+    let played = play_without_device(&mut scene);
+    let mut outcome = scene.end(Ok(()))?;
+    if let Err(why) = played {
+        return bad(&outcome, &format!("{why:#}"));
+    }
+    done(&mut outcome, bench);
+    Ok(End::Passed)
+}
+
+fn play_without_device(scene: &mut Scene) -> Result<()> {
+    scene.receive_both()?;
+    scene.flow(SETTLE);
+    scene.prepare()?;
+    scene.order(Command::SessionCreate {
+        session: SESSION.to_owned(),
+    })?;
+    let [memory, iommufd, _] = FILES;
+    for (what, token) in [memory, iommufd] {
+        scene.preserve_one(what, token)?;
+    }
+    scene.jump()?;
+    nothing_lands(scene)?;
+    scene.order(Command::SessionRetrieve {
+        session: SESSION.to_owned(),
+    })?;
+    for (what, token) in [memory, iommufd] {
+        scene.order(retrieve(scene.first.number, what, token))?;
+    }
+    scene.order(Command::RestoreHwpt {
+        card: scene.first.number,
+        token: HWPT_TOKEN,
+    })?;
+    scene.finish()?;
+    ensure!(
+        !scene.machine.console.says("is blocked"),
+        "a unit is blocked though no device was preserved"
+    );
+    if let Some(warning) = scene.machine.console.warnings().first() {
+        anyhow::bail!("the kernel warns: {warning}");
+    }
+    Ok(())
+}
+
+/// Bus mastering was switched off after the new kernel had begun, and before its user space had.
+fn stopped_in_time(outcome: &Outcome) -> Result<()> {
+    let off = harm_at(outcome, Harm::BusMasterOff);
+    ensure!(
+        off.is_some() && off > entry(outcome) && off < hello(outcome),
+        "bus mastering was not switched off by the new kernel before its user space began"
+    );
+    Ok(())
+}

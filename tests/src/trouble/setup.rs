@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Troubles of set-up: rights, network, room, Linux, QEMU.
+
+use anyhow::{ensure, Context, Result};
+use hitless_lab::build::sources::qemu::PROGRAM as QEMU;
+use hitless_lab::build::sources::tools::kernel_tools;
+use hitless_lab::command::find;
+
+use super::lab::World;
+use crate::test::{End, Test};
+
+/// A package's file that is a sign of it.
+const HEADER: &str = "/usr/include/libelf.h";
+
+/// What a trouble takes to be provoked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Root,
+}
+
+pub(crate) fn tests() -> Vec<Test> {
+    type Trouble = (&'static str, &'static str, Needs, fn() -> Result<()>);
+    let tests: [Trouble; 5] = [
+        (
+            "missing_packages_without_root",
+            "set-up names the packages that are missing and the apt-get command, and goes on once they are there",
+            Needs::Root,
+            packages_without_root,
+        ),
+        (
+            "no_network",
+            "without network set-up says so after one try",
+            Needs::Root,
+            network,
+        ),
+        (
+            "no_space_for_linux",
+            "a full disk is told with what is needed and what is free, before anything is fetched",
+            Needs::Root,
+            space,
+        ),
+        (
+            "other_linux_version",
+            "HITLESS_LINUX of another release is refused with both versions",
+            Needs::Nothing,
+            other_version,
+        ),
+        (
+            "qemu_too_old",
+            "an old QEMU first on PATH is named with its version and the oldest that will do",
+            Needs::Nothing,
+            qemu_too_old,
+        ),
+    ];
+    tests
+        .into_iter()
+        .map(|(name, about, needs, run)| {
+            Test::alone(format!("trouble::{name}"), about, move || {
+                if needs == Needs::Root && !rustix::process::geteuid().is_root() {
+                    let why = "only root may give a program other mounts or another network";
+                    return Ok(End::Skipped(why.to_owned()));
+                }
+                run().map(|()| End::Passed)
+            })
+        })
+        .collect()
+}
+
+/// The release that is wanted.
+fn wanted() -> Result<String> {
+    Ok(kernel_tools()?.source.release.to_string())
+}
+
+fn packages_without_root() -> Result<()> {
+    let wanted = wanted()?;
+    let flex = find("flex").context("the host has flex: it is set up")?;
+    let hidden = [flex.display().to_string(), HEADER.to_owned()]
+        .map(|place| format!("mount --bind /dev/null {place}"));
+    let world = World::with_linux(&wanted)?.after(&hidden.join(" && "));
+    world.setup_by_nobody()?.fails(&[
+        "these packages are missing and only root may install them: flex libelf-dev\n",
+        "what to do: run `cargo lab setup` as root once, or `apt-get install flex libelf-dev` as root\n",
+    ])?;
+    let world = world.after("true");
+    world
+        .setup_by_nobody()?
+        .succeeds(&[&format!("linux     {wanted} at ")])
+}
+
+fn network() -> Result<()> {
+    let said = World::new()?.without_network().setup()?;
+    said.fails(&[
+        "from the Debian mirror: ",
+        "what to do: check the network (and a proxy's setting in /etc/apt/apt.conf.d)",
+    ])?;
+    let tries = said.all.matches("Reading the package lists").count();
+    ensure!(
+        tries == 1,
+        "the mirror was tried {tries} times:\n{}",
+        said.all
+    );
+    Ok(())
+}
+
+fn space() -> Result<()> {
+    let world = World::new()?;
+    let cache = world.path("cache").display().to_string();
+    let said = world
+        .after(&format!(
+            "mount -t tmpfs -o size=16m,mode=1777 trouble {cache}"
+        ))
+        .setup()?;
+    said.fails(&[
+        &format!("fetching and unpacking Linux needs 2500 MiB at {cache}, but only 1"),
+        " MiB are free there",
+        "what to do: free some space; HITLESS_CACHE moves downloads",
+    ])?;
+    ensure!(
+        !said.all.contains("Reading the package lists"),
+        "something was fetched first:\n{}",
+        said.all
+    );
+    Ok(())
+}
+
+fn other_version() -> Result<()> {
+    let wanted = wanted()?;
+    World::with_linux("6.12.9")?.setup()?.fails(&[
+        &format!("is Linux 6.12.9, but hitless is made for Linux {wanted}"),
+        &format!("what to do: use a Linux {wanted} tree (HITLESS_LINUX=PATH takes"),
+        "or unset HITLESS_LINUX",
+    ])?;
+    let good = World::with_linux(&wanted)?;
+    good.setup()?
+        .succeeds(&[&format!("linux     {wanted} at ")])
+}
+
+fn qemu_too_old() -> Result<()> {
+    let words = "echo 'QEMU emulator version 7.2.17 (Debian 1:7.2+dfsg-7+deb12u13)'";
+    let world = World::new()?.with_program(QEMU, words)?;
+    // As root it would install the right one.
+    world.setup_by_nobody()?.fails(&[
+        "is QEMU 7.2.17, the machines need 10.0.0 or newer, and only root may install it",
+        "what to do: run `cargo lab setup` as root once, or `apt-get install ",
+        "qemu-system-x86` as root",
+    ])
+}
