@@ -3,8 +3,9 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`sources`] | the files of the repository |
+//! | [`repository`] | the files of the repository, and what a check finds |
 //! | [`tokens`] | Rust files as tokens, so that comments and strings are never mistaken for code |
+//! | [`modules`], [`circles`] | which file uses which, and that none does so in a circle |
 //! | [`layers`], [`crates`] | who may import what |
 //! | [`unsafety`] | where unsafe code may be |
 //! | [`seams`] | how much of the kernel's C is changed |
@@ -12,19 +13,20 @@
 //! | [`tools`] | rustfmt, clippy |
 //! | [`kernel`] | do the patches apply, does checkpatch accept them? |
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::paths;
 use crate::trouble::trouble;
+use repository::{Outcome, Repository};
 
+mod circles;
 mod crates;
 mod kernel;
 mod layers;
+mod modules;
+mod repository;
 mod seams;
-mod sources;
 mod text;
 mod tokens;
 mod tools;
@@ -38,23 +40,6 @@ pub struct Args {
     /// List the checks and stop.
     #[arg(long)]
     list: bool,
-}
-
-/// What the checks look at.
-#[derive(Debug)]
-struct Repository {
-    root: PathBuf,
-    /// Paths relative to `root`, sorted.
-    files: Vec<String>,
-}
-
-/// The result of a check: it passed when there is no problem.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Outcome {
-    /// Shown in any case: figures, an inventory.
-    notes: Vec<String>,
-    /// Each with its place, and what to do.
-    problems: Vec<String>,
 }
 
 struct Check {
@@ -79,6 +64,11 @@ const CHECKS: &[Check] = &[
         name: "layers",
         about: "modules of core, glue and C seams import what they may",
         run: layers::run,
+    },
+    Check {
+        name: "circles",
+        about: "no files of a crate use each other in a circle, and glue uses no higher floor",
+        run: circles::run,
     },
     Check {
         name: "crates",
@@ -163,16 +153,6 @@ pub(crate) fn passes(name: &str) -> Result<()> {
     Ok(())
 }
 
-impl Repository {
-    fn read() -> Result<Self> {
-        let root = paths::repository()?;
-        Ok(Self {
-            files: sources::list(&root)?,
-            root,
-        })
-    }
-}
-
 impl Check {
     /// What it found; what keeps it from looking is a problem too.
     fn outcome(&self, repository: &Repository) -> Outcome {
@@ -198,22 +178,6 @@ fn choose(names: &[String]) -> Result<Vec<&'static Check>> {
         .iter()
         .filter(|check| names.is_empty() || names.iter().any(|name| name == check.name))
         .collect())
-}
-
-/// A repository of these files in a folder of its own.
-#[cfg(test)]
-fn pretend(files: &[(&str, &str)]) -> (tempfile::TempDir, Repository) {
-    let dir = tempfile::tempdir().unwrap();
-    for (path, content) in files {
-        let path = dir.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    }
-    let repository = Repository {
-        root: dir.path().to_path_buf(),
-        files: files.iter().map(|(path, _)| (*path).to_owned()).collect(),
-    };
-    (dir, repository)
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 
 use anyhow::Result;
 
-use super::tokens::{paths, words, Path};
-use super::{Outcome, Repository};
+use super::modules::Crate;
+use super::repository::{Outcome, Repository};
+use super::tokens::{code, words};
 
 /// A module of core, and the other modules of core which it may use.
 const CORE: &[(&str, &[&str])] = &[
@@ -24,8 +25,8 @@ const SEAMS: &str = "kernel/tree/";
 
 pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     let mut problems = Vec::new();
-    for (path, text) in repository.rust("core/src/")? {
-        problems.extend(core(path, &text)?);
+    if repository.files.iter().any(|path| path == CORE_ROOT) {
+        problems.extend(core(repository)?);
     }
     for (path, text) in repository.rust(GLUE)? {
         problems.extend(glue(path, &text)?);
@@ -44,59 +45,46 @@ pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     })
 }
 
-fn core(path: &str, text: &str) -> Result<Vec<String>> {
-    let relative = path.trim_start_matches("core/src/").trim_end_matches(".rs");
-    let own: Vec<&str> = relative.split('/').collect();
-    let module = own[0];
-    let words = words(path, text)?;
+fn core(repository: &Repository) -> Result<Vec<String>> {
     let mut problems = Vec::new();
-    if path == CORE_ROOT {
-        return Ok(problems);
-    }
-    let Some((_, allowed)) = CORE.iter().find(|(name, _)| *name == module) else {
-        return Ok(vec![format!(
-            "{path}: core has no layer for `{module}`: give it one in lab/src/check/layers.rs"
-        )]);
-    };
-    for used in paths(&words) {
-        let Some(target) = core_module(&used, own.len()) else {
-            continue;
-        };
-        let known = CORE.iter().any(|(name, _)| *name == target);
-        if known && target != module && !allowed.contains(&target) {
-            let may = if allowed.is_empty() {
-                "no other module".to_owned()
-            } else {
-                allowed.join(", ")
-            };
+    let found = Crate::read(repository, CORE_ROOT)?;
+    for file in found.files.iter().filter(|file| *file != CORE_ROOT) {
+        if !CORE.iter().any(|(name, _)| *name == module(file)) {
             problems.push(format!(
-                "{path}:{}: `{module}` uses `{target}`, but may use {may}",
-                used.line
+                "{file}: core has no layer for `{}`: give it one in lab/src/check/layers.rs",
+                module(file)
             ));
         }
+        for word in words(file, &repository.text(file)?)? {
+            if word.text.starts_with("CONFIG_") {
+                problems.push(format!(
+                    "{file}:{}: {} is asked outside the crate root: core is the same in every build",
+                    word.line, word.text
+                ));
+            }
+        }
     }
-    for word in words.iter().filter(|word| word.text.starts_with("CONFIG_")) {
-        problems.push(format!(
-            "{path}:{}: {} is asked outside the crate root: core is the same in every build",
-            word.line, word.text
-        ));
+    for arrow in &found.arrows {
+        let (from, to) = (module(&arrow.from), module(&arrow.by_way_of));
+        let layer = CORE.iter().find(|(name, _)| *name == from);
+        let known = CORE.iter().any(|(name, _)| *name == to);
+        if let Some((_, allowed)) =
+            layer.filter(|(_, allowed)| known && from != to && !allowed.contains(&to))
+        {
+            let may = match allowed {
+                [] => "no other module".to_owned(),
+                _ => allowed.join(", "),
+            };
+            problems.push(format!("{arrow}: `{from}` uses `{to}`, but may use {may}"));
+        }
     }
     Ok(problems)
 }
 
-/// The module of core that a path leads to, when it starts at the root: by `crate`, or by as many `super` as the
-/// file and the inline modules around it are deep.
-fn core_module(path: &Path, depth: usize) -> Option<&str> {
-    let first = path.segments.first()?;
-    if first == "crate" || first == "hitless_core" {
-        return path.segments.get(1).map(String::as_str);
-    }
-    let ups = path
-        .segments
-        .iter()
-        .take_while(|segment| *segment == "super")
-        .count();
-    (ups > 0 && ups >= depth + path.modules).then(|| path.segments.get(ups).map(String::as_str))?
+/// The module of core right below the root that a file belongs to.
+fn module(path: &str) -> &str {
+    let relative = path.trim_start_matches("core/src/");
+    relative.split(['/', '.']).next().unwrap_or(relative)
 }
 
 fn glue(path: &str, text: &str) -> Result<Vec<String>> {
@@ -105,7 +93,8 @@ fn glue(path: &str, text: &str) -> Result<Vec<String>> {
     if rest == "entry.rs" || rest.starts_with("entry/") || rest.starts_with("core/") {
         return Ok(Vec::new());
     }
-    Ok(paths(&words(path, text)?)
+    Ok(code(path, text)?
+        .paths
         .into_iter()
         .filter(|used| {
             used.segments
@@ -159,75 +148,64 @@ fn seam(path: &str, text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::repository::pretend;
 
+    /// How many problems there are when one file of core has this text.
     fn core_problems(path: &str, text: &str) -> usize {
-        core(path, text).unwrap().len()
+        let names = ["abi", "model", "refusal", "vtd", "wire", "rules", "other"];
+        let mut files = vec![(
+            CORE_ROOT.to_owned(),
+            "#![cfg_attr(not(CONFIG_RUST), no_std)]".to_owned(),
+        )];
+        for name in names {
+            if name != "other" || path.contains("other") {
+                files[0].1 += &format!("mod {name};");
+                files.push((
+                    format!("core/src/{name}.rs"),
+                    "mod pci; pub struct X;".to_owned(),
+                ));
+                files.push((
+                    format!("core/src/{name}/pci.rs"),
+                    "pub struct X;".to_owned(),
+                ));
+            }
+        }
+        for file in files.iter_mut().filter(|(known, _)| known == path) {
+            text.clone_into(&mut file.1);
+        }
+        let files: Vec<(&str, &str)> = files
+            .iter()
+            .map(|(path, text)| (path.as_str(), text.as_str()))
+            .collect();
+        let (_dir, repository) = pretend(&files);
+        core(&repository).unwrap().len()
     }
 
     #[test]
     fn core_imports_downward_only() {
-        assert_eq!(
-            core_problems(
+        let problems = [
+            (
                 "core/src/wire/pci.rs",
-                "use crate::abi::pci::X; use crate::model::Y;"
+                "use crate::abi::pci::X; use crate::model::X as Y;",
+                0,
             ),
-            0
-        );
-        assert_eq!(
-            core_problems("core/src/wire/pci.rs", "use crate::{abi::X, rules::Y};"),
-            1
-        );
-        assert_eq!(
-            core_problems("core/src/abi.rs", "fn f(x: crate::model::X) {}"),
-            1
-        );
-        assert_eq!(
-            core_problems("core/src/model/pci.rs", "// use crate::wire::X;"),
-            0
-        );
-        assert_eq!(
-            core_problems("core/src/vtd/swap.rs", "use crate::vtd::bits;"),
-            0
-        );
-        assert_eq!(
-            core_problems("core/src/vtd/swap.rs", "use crate::model::pci::Bdf;"),
-            1
-        );
-    }
-
-    #[test]
-    fn a_way_up_is_an_import_too() {
-        assert_eq!(
-            core_problems("core/src/abi/pci.rs", "use super::header::H;"),
-            0
-        );
-        assert_eq!(
-            core_problems("core/src/abi/pci.rs", "use super::super::model::H;"),
-            1
-        );
-        assert_eq!(
-            core_problems("core/src/abi.rs", "mod tests { use super::model::X; }"),
-            0
-        );
-        assert_eq!(
-            core_problems(
-                "core/src/abi.rs",
-                "mod tests { use super::super::model::X; }"
-            ),
-            1
-        );
+            ("core/src/wire/pci.rs", "use crate::{abi::X, rules::Y};", 1),
+            ("core/src/abi.rs", "fn f(x: crate::model::X) {}", 1),
+            ("core/src/abi/pci.rs", "use super::super::model::H;", 1),
+            ("core/src/model/pci.rs", "// use crate::wire::X;", 0),
+            ("core/src/vtd/pci.rs", "use crate::vtd::X;", 0),
+        ];
+        for (path, text, count) in problems {
+            assert_eq!(core_problems(path, text), count, "{path}: {text}");
+        }
     }
 
     #[test]
     fn core_has_a_layer_for_each_module_and_no_configuration() {
-        assert_eq!(core_problems("core/src/other.rs", ""), 1);
+        assert_eq!(core_problems("core/src/other/pci.rs", ""), 2);
         assert_eq!(
             core_problems("core/src/abi.rs", "#[cfg(CONFIG_SMP)] fn f() {}"),
             1
-        );
-        assert_eq!(
-            core_problems(CORE_ROOT, "#![cfg_attr(not(CONFIG_RUST), no_std)]"),
-            0
         );
     }
 

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::{Outcome, Repository};
+use super::repository::{Outcome, Repository};
 
 /// Changed lines (added and removed) of existing C files in all patches together stay below this.
 const LINES: usize = 600;
@@ -136,7 +136,7 @@ fn functions(text: &str) -> Vec<Function> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::pretend;
+    use crate::check::repository::pretend;
 
     const PATCH: &str = "From x\n---\n a.c | 2 +-\n\ndiff --git a/a.c b/a.c\n--- a/a.c\n+++ b/a.c\n@@ -1,3 +1,4 @@ f\n one\n-two\n+zwei\n+-- b/x.c\n three\n\
         diff --git a/new.c b/new.c\n--- /dev/null\n+++ b/new.c\n@@ -0,0 +1,2 @@\n+a\n+b\n\

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use super::repository::{Outcome, Repository};
 use super::tokens::{words, Word};
-use super::{Outcome, Repository};
 
 /// The files in which unsafe code may be: each is a part of a border that nobody else has to cross. One is added here on
 /// purpose, with a reviewer who looks, or not at all.
@@ -75,7 +75,7 @@ fn is_promise(after: &[Word]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::pretend;
+    use crate::check::repository::pretend;
 
     #[test]
     fn unsafe_code_is_counted_where_it_may_be_and_refused_elsewhere() {
