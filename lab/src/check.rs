@@ -8,7 +8,8 @@
 //! | [`modules`], [`circles`] | which file uses which, and that none does so in a circle |
 //! | [`layers`], [`crates`] | who may import what |
 //! | [`unsafety`] | where unsafe code may be |
-//! | [`seams`] | how much of the kernel's C is changed |
+//! | [`c`], [`seams`] | how much C there is of ours |
+//! | [`hardware`] | where the words of one kind of IOMMU may stand |
 //! | [`text`] | licences, left-overs |
 //! | [`tools`] | rustfmt, clippy |
 //! | [`kernel`] | do the patches apply, does checkpatch accept them? |
@@ -20,8 +21,10 @@ use anyhow::Result;
 use crate::trouble::trouble;
 use repository::{Outcome, Repository};
 
+mod c;
 mod circles;
 mod crates;
+mod hardware;
 mod kernel;
 mod layers;
 mod modules;
@@ -82,8 +85,13 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "seams",
-        about: "the kernel's own C is changed in fewer than 600 lines",
+        about: "there is little C: in existing files, in seam files, in one function",
         run: seams::run,
+    },
+    Check {
+        name: "hardware",
+        about: "words of one kind of IOMMU stand in its own places",
+        run: hardware::run,
     },
     Check {
         name: "format",
