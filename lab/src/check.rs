@@ -10,6 +10,7 @@
 //! | [`unsafety`] | where unsafe code may be |
 //! | [`c`], [`seams`] | how much C there is of ours |
 //! | [`hardware`] | where the words of one kind of IOMMU may stand |
+//! | [`documents`] | documents whose tables are made from the sources |
 //! | [`text`] | licences, left-overs |
 //! | [`tools`] | rustfmt, clippy |
 //! | [`kernel`] | do the patches apply, does checkpatch accept them? |
@@ -24,6 +25,7 @@ use repository::{Outcome, Repository};
 mod c;
 mod circles;
 mod crates;
+mod documents;
 mod hardware;
 mod kernel;
 mod layers;
@@ -43,6 +45,9 @@ pub struct Args {
     /// List the checks and stop.
     #[arg(long)]
     list: bool,
+    /// Write the documents anew whose tables are made from the sources, and stop.
+    #[arg(long, conflicts_with_all = ["names", "list"])]
+    write: bool,
 }
 
 struct Check {
@@ -94,6 +99,11 @@ const CHECKS: &[Check] = &[
         run: hardware::run,
     },
     Check {
+        name: "documents",
+        about: "tables in documents are what the sources say, and each word is explained once",
+        run: documents::run,
+    },
+    Check {
         name: "format",
         about: "cargo fmt has nothing to do",
         run: tools::format,
@@ -123,27 +133,43 @@ pub fn main(args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = choose(&args.names)?;
     let repository = Repository::read()?;
-    let mut failed = 0;
-    for check in chosen {
-        let outcome = check.outcome(&repository);
-        let verdict = if outcome.problems.is_empty() {
-            "ok"
+    if args.write {
+        let written = documents::write(&repository)?;
+        let good = show(
+            "written",
+            "documents whose tables are made from the sources",
+            &written,
+        );
+        return Ok(if good {
+            ExitCode::SUCCESS
         } else {
-            "FAILED"
-        };
-        println!("{:12} {verdict:6}  {}", check.name, check.about);
-        for line in outcome.notes.iter().chain(&outcome.problems) {
-            println!("    {}", line.replace('\n', "\n    "));
-        }
-        failed += usize::from(!outcome.problems.is_empty());
+            ExitCode::FAILURE
+        });
+    }
+    let mut failed = 0;
+    for check in choose(&args.names)? {
+        let outcome = check.outcome(&repository);
+        failed += usize::from(!show(check.name, check.about, &outcome));
     }
     if failed > 0 {
         println!("{failed} failed");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints an outcome; whether it is good.
+fn show(name: &str, about: &str, outcome: &Outcome) -> bool {
+    let good = outcome.problems.is_empty();
+    println!(
+        "{name:12} {:6}  {about}",
+        if good { "ok" } else { "FAILED" }
+    );
+    for line in outcome.notes.iter().chain(&outcome.problems) {
+        println!("    {}", line.replace('\n', "\n    "));
+    }
+    good
 }
 
 /// The names of all checks, and what each is about.
