@@ -6,7 +6,7 @@
 //! | [`repository`] | the files of the repository, and what a check finds |
 //! | [`tokens`] | Rust files as tokens, so that comments and strings are never mistaken for code |
 //! | [`modules`], [`circles`] | which file uses which, and that none does so in a circle |
-//! | [`layers`], [`crates`] | who may import what |
+//! | [`layers`], [`crates`] | the border between glue and C, and which crate depends on which |
 //! | [`unsafety`] | where unsafe code may be |
 //! | [`c`], [`seams`] | how much C there is of ours |
 //! | [`hardware`] | where the words of one kind of IOMMU may stand |
@@ -70,7 +70,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "layers",
-        about: "modules of core, glue and C seams import what they may",
+        about: "glue and C meet at their border only",
         run: layers::run,
     },
     Check {

@@ -17,8 +17,6 @@ use super::tokens::{self, Code};
 pub(super) struct Arrow {
     pub(super) from: String,
     pub(super) to: String,
-    /// The file of the module that the path names; it is not `to` if that one has the item from there.
-    pub(super) by_way_of: String,
     /// The first line of `from` that makes the arrow.
     pub(super) line: usize,
     /// The path in that line.
@@ -39,7 +37,7 @@ impl fmt::Display for Arrow {
 #[derive(Debug, Default)]
 pub(super) struct Crate {
     pub(super) files: Vec<String>,
-    /// One for each pair of files, and for each file by way of which one uses the other.
+    /// One for each pair of files.
     pub(super) arrows: Vec<Arrow>,
 }
 
@@ -156,16 +154,11 @@ fn named(modules: &Modules, here: &Place, name: &String, steps: usize) -> Option
         .or_else(|| globs().find_map(|glob| named(modules, glob, name, steps.checked_sub(1)?)))
 }
 
-/// How many segments of a path from the root name modules; the root itself is always one.
-fn depth(modules: &Modules, path: &[String]) -> usize {
-    let is_module = |depth: &usize| modules.contains_key(&path[..*depth]);
-    (0..=path.len()).rev().find(is_module).unwrap_or_default()
-}
-
 /// The module that has the item at a path from the root, and whether the path names an item and not the module itself.
 fn owner(modules: &Modules, mut path: Place) -> Option<(&Module, bool)> {
     for _ in 0..STEPS {
-        let (here, rest) = path.split_at(depth(modules, &path));
+        let is_module = |depth: &usize| modules.contains_key(&path[..*depth]);
+        let (here, rest) = path.split_at((0..=path.len()).rev().find(is_module)?);
         let here = here.to_vec();
         let Some(name) = rest.first() else {
             return Some((&modules[&here], false));
@@ -189,17 +182,15 @@ fn arrows(modules: &Modules, file: &str, place: &Place, code: &Code) -> Vec<Arro
         let Some(start) = start(modules, &here, segments) else {
             continue;
         };
-        let by_way_of = &modules[&start[..depth(modules, &start)]].file;
-        let Some((module, is_item)) = owner(modules, start.clone()) else {
+        let Some((module, is_item)) = owner(modules, start) else {
             continue;
         };
         // To bring a module's name in uses nothing of it yet; the paths that begin with the name do.
         let to = &module.file;
-        if (is_item || glob) && to != file && known.insert((to, by_way_of)) {
+        if (is_item || glob) && to != file && known.insert(to) {
             found.push(Arrow {
                 from: file.to_owned(),
                 to: to.clone(),
-                by_way_of: by_way_of.clone(),
                 line: path.line,
                 path: path.segments.join("::"),
             });

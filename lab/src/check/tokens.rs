@@ -9,15 +9,6 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::trouble::Trouble;
 
-/// A piece of code, with what is needed to say where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Word {
-    /// An identifier, or one other character. Literals are `"`.
-    pub(super) text: String,
-    /// From 1.
-    pub(super) line: usize,
-}
-
 /// A path of at least two segments, or whatever a `use` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Path {
@@ -49,37 +40,24 @@ fn parse(path: &str, text: &str) -> Result<TokenStream> {
     })
 }
 
-/// All words of a file in order, brackets included.
-pub(super) fn words(path: &str, text: &str) -> Result<Vec<Word>> {
-    let mut found = Vec::new();
-    flatten(parse(path, text)?, &mut found);
-    Ok(found)
-}
-
-fn flatten(stream: TokenStream, found: &mut Vec<Word>) {
-    for tree in stream {
-        let line = tree.span().start().line;
-        let mut push = |text: String, line| found.push(Word { text, line });
-        match tree {
-            TokenTree::Ident(ident) => push(ident.to_string(), line),
-            TokenTree::Literal(_) => push("\"".to_owned(), line),
-            TokenTree::Punct(punct) => push(punct.as_char().to_string(), line),
-            TokenTree::Group(group) => {
-                let (open, close) = match group.delimiter() {
-                    Delimiter::Parenthesis => ("(", ")"),
-                    Delimiter::Brace => ("{", "}"),
-                    Delimiter::Bracket => ("[", "]"),
-                    Delimiter::None => ("", ""),
-                };
-                push(open.to_owned(), line);
-                flatten(group.stream(), found);
-                found.push(Word {
-                    text: close.to_owned(),
-                    line: group.span_close().start().line,
-                });
+/// The lines with a word in them, each with the token that follows the word there. Code of tests counts.
+pub(super) fn lines_with(path: &str, text: &str, word: &str) -> Result<Vec<(usize, String)>> {
+    fn search(stream: TokenStream, word: &str, found: &mut Vec<(usize, String)>) {
+        let mut trees = stream.into_iter().peekable();
+        while let Some(tree) = trees.next() {
+            match tree {
+                TokenTree::Group(group) => search(group.stream(), word, found),
+                TokenTree::Ident(ident) if ident == word => {
+                    let next = trees.peek().map(ToString::to_string);
+                    found.push((ident.span().start().line, next.unwrap_or_default()));
+                }
+                _ => {}
             }
         }
     }
+    let mut found = Vec::new();
+    search(parse(path, text)?, word, &mut found);
+    Ok(found)
 }
 
 /// The paths and modules of a file.
@@ -205,13 +183,10 @@ fn is(tree: Option<&TokenTree>, sign: char) -> bool {
 
 /// Is this the bracket of `#[cfg(test)]` or `#[cfg(all(test, ...))]`?
 fn is_for_tests(attribute: Option<&TokenTree>) -> bool {
-    let mut words = Vec::new();
-    match attribute {
-        Some(TokenTree::Group(group)) => flatten(group.stream(), &mut words),
-        _ => return false,
-    }
-    let said = |wanted: &str| words.iter().any(|word| word.text == wanted);
-    words.first().is_some_and(|first| first.text == "cfg") && said("test") && !said("not")
+    let text = attribute.map(ToString::to_string).unwrap_or_default();
+    let inner = text.trim_start_matches('[').trim_start();
+    let mut words = inner.split(|sign: char| !sign.is_alphanumeric() && sign != '_');
+    inner.starts_with("cfg") && !inner.contains("not") && words.any(|word| word == "test")
 }
 
 /// Where the item ends whose first token is at `at`: after its body, or after the sign that ends it.
@@ -252,18 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_strings_are_no_code() {
-        let text =
-            "// unsafe\n/* unsafe */ /// unsafe\nfn f() { \"unsafe\"; r#\"unsafe\"#; '\\''; }";
-        let words = words("x.rs", text).unwrap();
-        assert!(!words.iter().any(|word| word.text == "unsafe"));
-    }
-
-    #[test]
-    fn lines_are_counted_from_one() {
-        let words = words("x.rs", "\n\nfn f() {\n unsafe {}\n}\n").unwrap();
-        let word = words.iter().find(|word| word.text == "unsafe").unwrap();
-        assert_eq!(word.line, 4);
+    fn words_are_found_with_their_lines_and_not_in_comments_and_strings() {
+        let text = "// unsafe\n/* unsafe */ /// unsafe\nfn f() { \"unsafe\"; r#\"unsafe\"#; '\\''; }\nfn g() { unsafe {} }";
+        assert_eq!(
+            lines_with("x.rs", text, "unsafe").unwrap(),
+            [(4, "{ }".to_owned())]
+        );
     }
 
     #[test]
@@ -304,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_is_no_rust_is_an_error_with_its_place() {
-        let error = words("x.rs", "fn f() {\n\n").unwrap_err().to_string();
+        let error = code("x.rs", "fn f() {\n\n").unwrap_err().to_string();
         assert!(error.contains("x.rs:"), "{error}");
     }
 }

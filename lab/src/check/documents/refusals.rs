@@ -23,6 +23,8 @@ struct Variant {
     name: String,
     meaning: String,
     remedy: Option<String>,
+    /// The type of its one field.
+    takes: Option<String>,
     /// The comment that begins a section with this variant.
     section: Option<String>,
 }
@@ -37,7 +39,7 @@ pub(super) fn render(repository: &Repository) -> Result<Rendered> {
                 .unwrap_or_default(),
         );
     }
-    let core = Source::read(SOURCE, &repository.text(SOURCE)?)?;
+    let core = Source::read(SOURCE, &repository.text(SOURCE)?, "Refusal")?;
     rendered.text += &core.italics;
     for (index, variant) in core.variants.iter().enumerate() {
         let name = &variant.name;
@@ -70,33 +72,44 @@ pub(super) fn render(repository: &Repository) -> Result<Rendered> {
             "| {text} | `{number}` | {meaning} | {remedy} | `{name}` |"
         )?;
     }
-    // What `Refusal` takes over from the code of one kind of hardware has no error number of its own.
-    let others = |path: &str| {
-        path.starts_with("core/src/") && path.ends_with("/refusal.rs") && path != SOURCE
-    };
-    for (path, source) in repository.texts(others)? {
-        let source = Source::read(path, &source)?;
-        let module = path
-            .trim_start_matches("core/src/")
-            .trim_end_matches("/refusal.rs");
-        let begin = "| log line | what it means | name |\n|---|---|---|";
-        write!(
-            rendered.text,
-            "\n## What stands in a table of `{module}`\n\n{}\n{begin}\n",
-            source.italics
-        )?;
-        for variant in &source.variants {
-            let text = source.texts.get(&variant.name).map_or("?", String::as_str);
-            writeln!(
+    for variant in &core.variants {
+        let text = core.texts.get(&variant.name).map_or("", String::as_str);
+        let Some((kind, _)) = variant.takes.as_ref().zip(whole(text)) else {
+            continue;
+        };
+        // The text is that of another type, which has no error numbers of its own.
+        let is_source =
+            |path: &str| path.starts_with("core/src/") && path.ends_with(".rs") && path != SOURCE;
+        for (path, source) in repository.texts(is_source)? {
+            if !source.contains(&format!("pub enum {kind} {{")) {
+                continue;
+            }
+            let source = Source::read(path, &source, kind)?;
+            let begin = "| log line | what it means | name |\n|---|---|---|";
+            write!(
                 rendered.text,
-                "| {} | {} | `{}` |",
-                cell(text),
-                cell(&variant.meaning),
-                variant.name
+                "\n## Texts that stand for {text}\n\n{}\n{begin}\n",
+                source.italics
             )?;
+            for variant in &source.variants {
+                let text = source.texts.get(&variant.name).map_or("?", String::as_str);
+                writeln!(
+                    rendered.text,
+                    "| {} | {} | `{}` |",
+                    cell(text),
+                    cell(&variant.meaning),
+                    variant.name
+                )?;
+            }
         }
     }
     Ok(rendered)
+}
+
+/// The word in italics that a text consists of, if it does.
+fn whole(text: &str) -> Option<&str> {
+    let word = text.strip_prefix('*')?.strip_suffix('*')?;
+    (!word.contains('*')).then_some(word)
 }
 
 fn parse(path: &str, source: &str) -> Result<syn::File> {
@@ -104,7 +117,7 @@ fn parse(path: &str, source: &str) -> Result<syn::File> {
         .map_err(|error| anyhow!("{path}:{}: {error}", error.span().start().line))
 }
 
-/// What a file says that has an enum `Refusal`.
+/// What a file says about an enum.
 struct Source {
     variants: Vec<Variant>,
     /// The text of each variant.
@@ -114,16 +127,16 @@ struct Source {
 }
 
 impl Source {
-    fn read(path: &str, source: &str) -> Result<Self> {
+    fn read(path: &str, source: &str, name: &str) -> Result<Self> {
         let file = parse(path, source)?;
         let lines: Vec<&str> = source.lines().map(str::trim).collect();
         let found = file.items.iter().find_map(|item| match item {
-            Item::Enum(item) if item.ident == "Refusal" => Some(item),
+            Item::Enum(item) if item.ident == name => Some(item),
             _ => None,
         });
-        let found = found.with_context(|| format!("{path} has no enum `Refusal`"))?;
+        let found = found.with_context(|| format!("{path} has no enum `{name}`"))?;
         let mut displays = Arms::of(&file);
-        let texts = displays.remove("Refusal").unwrap_or_default();
+        let texts = displays.remove(name).unwrap_or_default();
         let mut italics = String::new();
         for (name, texts) in displays {
             let texts: Vec<String> = texts.into_values().collect();
@@ -175,6 +188,14 @@ impl Variant {
             name: variant.ident.to_string(),
             meaning,
             remedy,
+            takes: variant
+                .fields
+                .iter()
+                .next()
+                .and_then(|field| match &field.ty {
+                    syn::Type::Path(of) => Some(last(&of.path)),
+                    _ => None,
+                }),
             section: comment.map(|comment| comment.trim_end_matches('.').to_owned()),
         }
     }
@@ -286,16 +307,25 @@ mod tests {
             ///
             /// Remedy: wait.
             NothingMarked,
+            /// A table is wrong.
+            ///
+            /// Remedy: report it.
+            Table(pt::Flaw),
         }
         impl fmt::Display for Refusal { fn fmt(&self) { f.write_str(match self {
             Self::NotARecord(family) => { return write!(f, \"{family}: none\") }
             Self::NothingMarked => \"nothing is marked\",
+            Self::Table(flaw) => return write!(f, \"{flaw}\"),
         }) } }";
-    const ERRNO: &str = "fn errno(refusal: Refusal) -> Error { match refusal { Refusal::NotARecord(_) | Refusal::NothingMarked => EIO } }";
+    const ERRNO: &str = "fn errno(refusal: Refusal) -> Error { match refusal { Refusal::NotARecord(_) | Refusal::NothingMarked | Refusal::Table(_) => EIO } }";
+
+    const FLAW: &str = "pub enum Flaw {\n/// A bit is set.\nReserved }
+        impl fmt::Display for Flaw { fn fmt(&self) { match self { Self::Reserved => write!(f, \"reserved bit\") } } }";
 
     fn rendered(source: &str, errno: &str) -> Rendered {
         let (_dir, repository) = pretend(&[
             (SOURCE, source),
+            ("core/src/iommu/flaw.rs", FLAW),
             ("kernel/tree/drivers/hitless/failure.rs", errno),
         ]);
         render(&repository).unwrap()
@@ -310,6 +340,8 @@ mod tests {
             "## At any time\n",
             "| *family*: none | `EIO` | The record is none. | update the kernel. | `NotARecord` |\n",
             "## At the jump\n",
+            "## Texts that stand for *flaw*\n",
+            "| reserved bit | A bit is set. | `Reserved` |\n",
             "| nothing is marked | `EIO` | No \\| nothing. | wait. | `NothingMarked` |\n",
         ] {
             assert!(found.text.contains(line), "{line}: {}", found.text);
