@@ -13,6 +13,8 @@ use super::repository::{Outcome, Repository};
 use crate::trouble::trouble;
 use rendered::Rendered;
 
+mod calls;
+mod enums;
 mod headers;
 mod refusals;
 mod rendered;
