@@ -37,6 +37,11 @@ const FLOORS: &[(&str, &[Floor])] = &[
 pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for (folder, roots) in crates(repository)? {
+        if roots.is_empty() {
+            outcome.problems.push(format!(
+                "{folder}: which file is the root of this crate? Its Cargo.toml does not say"
+            ));
+        }
         let (mut files, mut arrows) = (0, 0);
         for root in roots {
             let found = Crate::read(repository, &root)?;
@@ -80,9 +85,8 @@ fn crates(repository: &Repository) -> Result<BTreeMap<String, Vec<String>>> {
         roots.dedup();
         found.insert(folder.to_owned(), roots);
     }
-    let glue = format!("{GLUE}/{GLUE_ROOT}");
-    if repository.files.contains(&glue) {
-        found.insert(GLUE.to_owned(), vec![glue]);
+    if repository.files.iter().any(|path| path.starts_with(GLUE)) {
+        found.insert(GLUE.to_owned(), vec![format!("{GLUE}/{GLUE_ROOT}")]);
     }
     Ok(found)
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::repository::Repository;
 use super::tokens::{self, Code};
@@ -75,13 +75,13 @@ impl Crate {
             for child in &code.files {
                 let below = format!("{folder}/{}", child.join("/"));
                 let beside = [format!("{below}.rs"), format!("{below}/mod.rs")];
-                let known = beside
+                let path = beside
                     .into_iter()
                     .find(|path| repository.files.contains(path));
-                // A module of another crate that is linked in, or made by the build, is none of our files.
-                if let Some(path) = known {
-                    waiting.push((path, [&place[..], child].concat(), below));
-                }
+                let path = path.with_context(|| {
+                    format!("{file} declares the module {below}, which has no file")
+                })?;
+                waiting.push((path, [&place[..], child].concat(), below));
             }
             codes.push((file, place, code));
         }
