@@ -108,11 +108,12 @@ fn circles(graph: &Graph<'_>) -> Vec<String> {
         .map(|mut circle| {
             circle.sort_unstable();
             let inside = |from, to| circle.contains(&from) && circle.contains(&to);
-            let lines: Vec<String> = graph
+            let mut lines: Vec<String> = graph
                 .all_edges()
                 .filter(|(from, to, _)| inside(from, to))
                 .map(|(.., arrow)| format!("\n  {arrow}"))
                 .collect();
+            lines.sort();
             format!(
                 "{} files use each other in a circle: {}; move what they share into a file below them{}",
                 circle.len(),
