@@ -237,8 +237,8 @@ pub enum Refusal {
     OtherSegment,
     /// The unit is used in the other mode.
     ///
-    /// Remedy: The unit is blocked: it translates with an empty root table. Boot with the same `intel_iommu=` parameters
-    /// as the kernel before.
+    /// Remedy: The unit is blocked: it translates with an empty root table. Boot with the same parameters
+    /// for the IOMMU as the kernel before.
     OtherMode,
     /// The unit's root table is not the recorded one.
     ///

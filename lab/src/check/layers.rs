@@ -71,10 +71,10 @@ mod tests {
     fn glue_reaches_c_at_its_border_only() {
         let text = "use kernel::bindings; fn f() { unsafe { bindings::x() } } use kernel::{bindings::y, prelude::*};";
         let count = |file: &str, text| glue(&format!("{GLUE}{file}"), text).unwrap().len();
-        assert_eq!(count("vtd.rs", text), 3);
+        assert_eq!(count("tables.rs", text), 3);
         assert_eq!(count("entry.rs", text), 0);
         assert_eq!(count("entry/pci.rs", text), 0);
-        assert_eq!(count("vtd.rs", "use kernel::prelude::*;"), 0);
+        assert_eq!(count("tables.rs", "use kernel::prelude::*;"), 0);
     }
 
     #[test]
