@@ -32,7 +32,11 @@ impl fmt::Display for Family {
 /// Why something is not preserved, not adopted or not given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
+    // About the records, whatever is done with them.
     /// The page does not begin with the magic number of its family.
+    ///
+    /// Remedy: The records are not used, and the devices that they may speak of are stopped; a driver that resets such a
+    /// device can use it again. Please report it.
     NotARecord(Family),
     /// A page of the records is not what was written: its checksum is wrong.
     ///
@@ -40,37 +44,79 @@ pub enum Refusal {
     /// if it happens again, suspect the machine's memory, or another driver of either kernel.
     Damaged(Family),
     /// The records have a version that this kernel does not know.
+    ///
+    /// Remedy: Jump to a kernel whose hitless knows the version that the kernel before it writes; the changelog names the
+    /// versions. The devices that the records may speak of are stopped.
     UnknownVersion(Family),
     /// The records need a feature that this kernel does not know.
+    ///
+    /// Remedy: Jump to a kernel whose hitless is at least as new as that of the kernel before it. The devices that the
+    /// records may speak of are stopped.
     UnknownFeature(Family),
     /// A field has a value that it cannot have.
+    ///
+    /// Remedy: The records are not used, and the devices that they may speak of are stopped; a driver that resets such a
+    /// device can use it again. Please report it.
     Malformed(Family),
     /// Two entries speak of the same thing.
+    ///
+    /// Remedy: The records are not used, and the devices that they may speak of are stopped; a driver that resets such a
+    /// device can use it again. Please report it.
     Duplicate(Family),
     /// Two entries that have to agree do not.
+    ///
+    /// Remedy: At preserve nothing has changed: the next kernel would not believe the records. After the jump the records
+    /// are not used, and the devices that they may speak of are stopped. Please report it in either case.
     Contradictory(Family),
     /// One page is said to have two uses.
+    ///
+    /// Remedy: At preserve nothing has changed: the next kernel would not believe the records. After the jump the records
+    /// are not used, and the devices that they may speak of are stopped. Please report it in either case.
     Aliased(Family),
     /// There is no room for another entry.
+    ///
+    /// Remedy: None: records have room for as much as there is memory. Please report it.
     Full(Family),
     /// The page that a record names was not handed over.
+    ///
+    /// Remedy: The page did not come with this kernel, or was taken already. The records are not used, and the devices
+    /// that they may speak of are stopped. Please report it.
     NotHandedOver(Family),
     /// There is no entry of that name.
+    ///
+    /// Remedy: What is asked for was not preserved by the kernel before this one. Compare the tokens with those used
+    /// there.
     NotRecorded(Family),
 
+    // When an iommufd is preserved.
     /// No HWPT of the iommufd is marked for preservation.
+    ///
+    /// Remedy: Mark the HWPTs that shall go on with `IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE` before the iommufd is
+    /// preserved.
     NothingMarked,
     /// A marked HWPT tracks dirty pages.
+    ///
+    /// Remedy: Allocate the HWPT without `IOMMU_HWPT_ALLOC_DIRTY_TRACKING`.
     DirtyTracking,
     /// A marked HWPT is the parent of nested ones.
+    ///
+    /// Remedy: Allocate the HWPT without `IOMMU_HWPT_ALLOC_NEST_PARENT`.
     NestParent,
     /// A marked HWPT delivers page faults to user space.
+    ///
+    /// Remedy: Allocate the HWPT without `IOMMU_HWPT_FAULT_ID_VALID`.
     PageFaults,
     /// A marked HWPT is for PASIDs.
+    ///
+    /// Remedy: Allocate the HWPT without `IOMMU_HWPT_ALLOC_PASID`.
     HwptForPasid,
     /// A marked HWPT was made by attaching to an IOAS and not by an allocation of its own.
+    ///
+    /// Remedy: Allocate a HWPT with `IOMMU_HWPT_ALLOC` and attach the device to it, not to the IOAS.
     AutoHwpt,
     /// Some memory of a marked HWPT's IOAS is not mapped from a file.
+    ///
+    /// Remedy: Map all memory of the IOAS with `IOMMU_IOAS_MAP_FILE`.
     OtherMemory,
     /// Some memory of a marked HWPT's IOAS is mapped from a DMA buffer, for example another device's BAR.
     ///
@@ -85,31 +131,58 @@ pub enum Refusal {
     /// Remedy: preserve the iommufd when all calls that map or unmap have returned.
     MappingUnsettled,
     /// A file was not sealed against growing, shrinking and further seals when it was mapped.
+    ///
+    /// Remedy: Seal the memfd with `F_SEAL_SEAL`, `F_SEAL_GROW` and `F_SEAL_SHRINK` first, and map it after that.
     Unsealed,
     /// Memory was taken out of a file after it was mapped: the device has other pages than the file.
+    ///
+    /// Remedy: A hole was punched into the memfd, perhaps by a balloon. Unmap the file from the IOAS and map it anew.
     Holes,
     /// The HWPT's page table has a format that is not preserved.
+    ///
+    /// Remedy: Use a HWPT of an IOMMU and a page-table format that hitless preserves; README.md lists them.
     UnknownTable,
     /// The HWPT maps no memory.
+    ///
+    /// Remedy: Map the VM's memory before the iommufd is preserved, or do not mark that HWPT.
     NothingMapped,
     /// A file behind the HWPT's mappings is not preserved in the same session.
+    ///
+    /// Remedy: Preserve the memfds before the iommufd, in the same session.
     MemoryNotInSession,
 
+    // When a device file is preserved, and again at freeze.
     /// The device is not bound to an iommufd.
+    ///
+    /// Remedy: Bind the device with `VFIO_DEVICE_BIND_IOMMUFD`.
     NoIommufd,
     /// The device is attached to no HWPT.
+    ///
+    /// Remedy: Attach the device to a HWPT with `VFIO_DEVICE_ATTACH_IOMMUFD_PT`.
     NotAttached,
     /// The device's HWPT is not marked for preservation.
+    ///
+    /// Remedy: Mark the HWPT with `IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE` before its iommufd is preserved.
     NotMarked,
     /// The device is a virtual function.
+    ///
+    /// Remedy: None: virtual functions are not preserved yet.
     VirtualFunction,
     /// The device has virtual functions.
+    ///
+    /// Remedy: Remove the virtual functions first, by writing 0 to `sriov_numvfs`.
     HasVirtualFunctions,
     /// The device uses PASIDs.
+    ///
+    /// Remedy: Detach the device from its PASIDs.
     UsesPasids,
     /// The device shares its IOMMU group or its requester id.
+    ///
+    /// Remedy: Use a device that is alone in its IOMMU group and has no DMA aliases; another slot may help.
     SharedGroup,
     /// The device is not in power state D0.
+    ///
+    /// Remedy: Wake the device, and keep it awake until the update is finished.
     NotPoweredOn,
     /// The device's IOMMU is of a kind that is not preserved.
     ///
@@ -120,48 +193,102 @@ pub enum Refusal {
     /// Remedy: switch the IOMMU on. What uses a device without one cannot be preserved.
     NoGroup,
     /// There are more bridges above the device than a record holds.
+    ///
+    /// Remedy: Put the device into a slot with fewer bridges above it: there are more than PCI has buses.
     TooManyBridges,
     /// The device has interrupts set up.
+    ///
+    /// Remedy: Take the interrupts down with `VFIO_DEVICE_SET_IRQS`, and set them up again after the update.
     InterruptsOn,
     /// The device's own translation cache (ATS) is on.
+    ///
+    /// Remedy: None: devices with ATS switched on are not preserved yet.
     UsesAts,
     /// Two devices share a HWPT whose page-table format cannot be swapped then.
+    ///
+    /// Remedy: Give each device a HWPT of its own, with the same mappings.
     SharedHwpt,
     /// The device is still attached to its restored domain.
+    ///
+    /// Remedy: Finish the update that is under way: swap the device to a new HWPT.
     StillRestored,
     /// The device's iommufd is not preserved in the same session.
+    ///
+    /// Remedy: Preserve the iommufd before the device file, in the same session.
     IommufdNotInSession,
     /// The device's HWPT is not among the preserved ones of its iommufd.
+    ///
+    /// Remedy: The HWPT was marked after its iommufd was preserved. Close the session, and preserve everything again.
     HwptNotPreserved,
     /// The device's page table is not the one recorded for its HWPT.
+    ///
+    /// Remedy: The device was attached to another HWPT after the iommufd was preserved. Close the session, and preserve
+    /// everything again.
     OtherTable,
     /// The device is recorded already.
+    ///
+    /// Remedy: Another session preserves the device: close that one, or leave the device to it.
     AlreadyRecorded,
 
+    // When the device is swapped.
     /// The device is on its restored domain, and its entry cannot be changed without a fault.
+    ///
+    /// Remedy: The device stays where it is. Attach it to a HWPT that does not deliver page faults, and see that it keeps
+    /// its one requester id and its translation caches; if that cannot be had, detach the device, which stops its DMA.
     NotReplaceable,
 
+    // At freeze.
     /// The loaded image gets nothing of what is handed over.
+    ///
+    /// Remedy: Load the next kernel with `kexec_file_load` (`kexec -s`). To a kernel loaded with `kexec_load` (`kexec
+    /// -c`) nothing is handed over, and the VM's memory is free memory to it.
     NoHandover,
 
+    // After the jump.
     /// The unit translates for another PCI segment than the recorded one.
+    ///
+    /// Remedy: The unit is blocked: it translates with an empty root table. Please report it.
     OtherSegment,
     /// The unit is used in the other mode.
+    ///
+    /// Remedy: The unit is blocked: it translates with an empty root table. Boot with the same parameters
+    /// for the IOMMU as the kernel before.
     OtherMode,
     /// The unit's root table is not the recorded one.
+    ///
+    /// Remedy: The unit is blocked: it translates with an empty root table. Something ran between the two kernels, or the
+    /// record is damaged; please report it.
     OtherRoot,
     /// The unit's capabilities are not the recorded ones.
+    ///
+    /// Remedy: The unit is blocked: it translates with an empty root table. Boot the next kernel on the machine, and with
+    /// the firmware, that the kernel before had.
     OtherCapabilities,
     /// The unit does not translate.
+    ///
+    /// Remedy: The unit is blocked: it translates with an empty root table. Something that ran between the two kernels
+    /// switched translation off, and the device may have written where it must not: start the machine anew.
     NotTranslating,
     /// The function at the recorded address is another device.
+    ///
+    /// Remedy: The device file cannot be retrieved. Finish the session without it, and look for a device that was
+    /// unplugged or exchanged during the update.
     OtherDevice,
     /// The device's driver is not there yet; that can still come.
+    ///
+    /// Remedy: Bind vfio-pci to the device (`driver_override`, `drivers_probe`), and retrieve the file again.
     NoDriverYet,
     /// The unit's tables have been refused.
+    ///
+    /// Remedy: The device file cannot be retrieved, because the device was stopped when its unit was blocked. The session
+    /// can be finished without it; an earlier line of the log names the reason.
     UnitRefused,
 
+    // About the tables of an IOMMU.
     /// What the tables themselves say is not accepted.
+    ///
+    /// Remedy: At preserve nothing is changed: the tables are not what those of a preserved device should be. After the
+    /// jump the unit is blocked: it translates with an empty root table. Please report the line in either case.
     Table(Flaw),
 }
 

@@ -3,28 +3,35 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`sources`] | the files of the repository |
+//! | [`repository`] | the files of the repository, and what a check finds |
 //! | [`tokens`] | Rust files as tokens, so that comments and strings are never mistaken for code |
-//! | [`layers`], [`crates`] | who may import what |
+//! | [`modules`], [`circles`] | which file uses which, and that none does so in a circle |
+//! | [`layers`], [`crates`] | the border between glue and C, and which crate depends on which |
 //! | [`unsafety`] | where unsafe code may be |
-//! | [`seams`] | how much of the kernel's C is changed |
+//! | [`c`], [`seams`] | how much C there is of ours |
+//! | [`hardware`] | where the words of one kind of IOMMU may stand |
+//! | [`documents`] | documents whose tables are made from the sources |
 //! | [`text`] | licences, left-overs |
 //! | [`tools`] | rustfmt, clippy |
 //! | [`kernel`] | do the patches apply, does checkpatch accept them? |
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::paths;
 use crate::trouble::trouble;
+use repository::{Outcome, Repository};
 
+mod c;
+mod circles;
 mod crates;
+mod documents;
+mod hardware;
 mod kernel;
 mod layers;
+mod modules;
+mod repository;
 mod seams;
-mod sources;
 mod text;
 mod tokens;
 mod tools;
@@ -38,23 +45,9 @@ pub struct Args {
     /// List the checks and stop.
     #[arg(long)]
     list: bool,
-}
-
-/// What the checks look at.
-#[derive(Debug)]
-struct Repository {
-    root: PathBuf,
-    /// Paths relative to `root`, sorted.
-    files: Vec<String>,
-}
-
-/// The result of a check: it passed when there is no problem.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Outcome {
-    /// Shown in any case: figures, an inventory.
-    notes: Vec<String>,
-    /// Each with its place, and what to do.
-    problems: Vec<String>,
+    /// Write the documents anew whose tables are made from the sources, and stop.
+    #[arg(long, conflicts_with_all = ["names", "list"])]
+    write: bool,
 }
 
 struct Check {
@@ -77,8 +70,13 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "layers",
-        about: "modules of core, glue and C seams import what they may",
+        about: "glue and C meet at their border only",
         run: layers::run,
+    },
+    Check {
+        name: "circles",
+        about: "no files of a crate use each other in a circle, and glue uses no higher floor",
+        run: circles::run,
     },
     Check {
         name: "crates",
@@ -92,8 +90,18 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "seams",
-        about: "the kernel's own C is changed in fewer than 600 lines",
+        about: "there is little C: in existing files, in seam files, in one function",
         run: seams::run,
+    },
+    Check {
+        name: "hardware",
+        about: "words of one kind of IOMMU stand in its own places",
+        run: hardware::run,
+    },
+    Check {
+        name: "documents",
+        about: "tables in documents are what the sources say, and each word is explained once",
+        run: documents::run,
     },
     Check {
         name: "format",
@@ -125,27 +133,43 @@ pub fn main(args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = choose(&args.names)?;
     let repository = Repository::read()?;
-    let mut failed = 0;
-    for check in chosen {
-        let outcome = check.outcome(&repository);
-        let verdict = if outcome.problems.is_empty() {
-            "ok"
+    if args.write {
+        let written = documents::write(&repository)?;
+        let good = show(
+            "written",
+            "documents whose tables are made from the sources",
+            &written,
+        );
+        return Ok(if good {
+            ExitCode::SUCCESS
         } else {
-            "FAILED"
-        };
-        println!("{:12} {verdict:6}  {}", check.name, check.about);
-        for line in outcome.notes.iter().chain(&outcome.problems) {
-            println!("    {}", line.replace('\n', "\n    "));
-        }
-        failed += usize::from(!outcome.problems.is_empty());
+            ExitCode::FAILURE
+        });
+    }
+    let mut failed = 0;
+    for check in choose(&args.names)? {
+        let outcome = check.outcome(&repository);
+        failed += usize::from(!show(check.name, check.about, &outcome));
     }
     if failed > 0 {
         println!("{failed} failed");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints an outcome; whether it is good.
+fn show(name: &str, about: &str, outcome: &Outcome) -> bool {
+    let good = outcome.problems.is_empty();
+    println!(
+        "{name:12} {:6}  {about}",
+        if good { "ok" } else { "FAILED" }
+    );
+    for line in outcome.notes.iter().chain(&outcome.problems) {
+        println!("    {}", line.replace('\n', "\n    "));
+    }
+    good
 }
 
 /// The names of all checks, and what each is about.
@@ -161,16 +185,6 @@ pub fn passes(name: &str) -> Result<()> {
         anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
     }
     Ok(())
-}
-
-impl Repository {
-    fn read() -> Result<Self> {
-        let root = paths::repository()?;
-        Ok(Self {
-            files: sources::list(&root)?,
-            root,
-        })
-    }
 }
 
 impl Check {
@@ -198,22 +212,6 @@ fn choose(names: &[String]) -> Result<Vec<&'static Check>> {
         .iter()
         .filter(|check| names.is_empty() || names.iter().any(|name| name == check.name))
         .collect())
-}
-
-/// A repository of these files in a folder of its own.
-#[cfg(test)]
-fn pretend(files: &[(&str, &str)]) -> (tempfile::TempDir, Repository) {
-    let dir = tempfile::tempdir().unwrap();
-    for (path, content) in files {
-        let path = dir.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    }
-    let repository = Repository {
-        root: dir.path().to_path_buf(),
-        files: files.iter().map(|(path, _)| (*path).to_owned()).collect(),
-    };
-    (dir, repository)
 }
 
 #[cfg(test)]

@@ -45,9 +45,7 @@ pub fn memory(facts: MemoryFacts, seals: u32) -> Result<(), Refusal> {
             (!MemoryFacts::KNOWN, Refusal::OtherMemory),
         ],
     )?;
-    (SEALS & !seals == 0)
-        .then_some(())
-        .ok_or(Refusal::Unsealed)
+    (SEALS & !seals == 0).then_some(()).ok_or(Refusal::Unsealed)
 }
 
 /// May a HWPT that has this many mappings be preserved?

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, Repository};
+use super::repository::{Outcome, Repository};
 
 /// A manifest's folder, and those of our crates which it may depend on.
 const ALLOWED: &[(&str, &[&str])] = &[

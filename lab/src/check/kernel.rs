@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, Repository};
+use super::repository::{Outcome, Repository};
 use crate::build::kernel::patches as series;
 use crate::build::sources::tools::linux_source;
 

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::{Outcome, Repository};
+use super::repository::{Outcome, Repository};
 
 const TAG: &str = "SPDX-License-Identifier: ";
 const DUAL: &str = "Apache-2.0 OR MIT";
@@ -102,7 +102,7 @@ pub(super) fn left_overs(repository: &Repository) -> Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::pretend;
+    use crate::check::repository::pretend;
 
     const TEXTS: [(&str, &str); 3] = [
         ("LICENSES/Apache-2.0.txt", ""),

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, Repository};
+use super::repository::{Outcome, Repository};
 use crate::progress::Step;
 
 /// At most so many lines of a tool's output are shown.
@@ -69,7 +69,7 @@ fn cargo(repository: &Repository, arguments: &[&str], remedy: &str) -> Result<Ou
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::pretend;
+    use crate::check::repository::pretend;
 
     #[test]
     fn a_failing_tool_is_a_problem() {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::tokens::{words, Word};
-use super::{Outcome, Repository};
+use super::repository::{Outcome, Repository};
+use super::tokens::lines_with;
 
 /// The files in which unsafe code may be: each is a part of a border that nobody else has to cross. One is added here on
 /// purpose, with a reviewer who looks, or not at all.
@@ -25,25 +25,20 @@ const ALLOWED: &[&str] = &[
     "user/uapi/src/vfio.rs",
 ];
 
-/// Beside its border, glue may make one promise: see [`is_promise`].
+/// Beside its border, glue may make one promise.
 const GLUE: &str = "kernel/tree/drivers/hitless/";
 
 pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut inventory: BTreeMap<&str, usize> = BTreeMap::new();
     for (path, text) in repository.rust("")? {
-        let words = words(path, &text)?;
-        for (at, word) in words
-            .iter()
-            .enumerate()
-            .filter(|(_, word)| word.text == "unsafe")
-        {
+        for (line, next) in lines_with(path, &text, "unsafe")? {
             *inventory.entry(path).or_default() += 1;
-            let promised = path.starts_with(GLUE) && is_promise(&words[at + 1..]);
+            // By `unsafe(uninit)` `global_lock!` is promised that somebody initializes the lock first.
+            let promised = path.starts_with(GLUE) && next == "(uninit)";
             if !promised && !ALLOWED.contains(&path) {
                 outcome.problems.push(format!(
-                    "{path}:{}: unsafe code is not allowed here: call something in user/uapi, rust/kernel or entry.rs, or, if this is a new part of that border, add the file in lab/src/check/unsafety.rs",
-                    word.line
+                    "{path}:{line}: unsafe code is not allowed here: call something in user/uapi, rust/kernel or entry.rs, or, if this is a new part of that border, add the file in lab/src/check/unsafety.rs"
                 ));
             }
         }
@@ -63,19 +58,10 @@ pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// `unsafe(uninit)`, by which `global_lock!` is promised that somebody initializes the lock first.
-fn is_promise(after: &[Word]) -> bool {
-    after
-        .iter()
-        .take(3)
-        .map(|word| word.text.as_str())
-        .eq(["(", "uninit", ")"])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::pretend;
+    use crate::check::repository::pretend;
 
     #[test]
     fn unsafe_code_is_counted_where_it_may_be_and_refused_elsewhere() {
