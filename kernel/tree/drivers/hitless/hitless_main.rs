@@ -6,10 +6,10 @@
 //!
 //! - Top: C asks us ([`entry`]), LUO asks us ([`luo`]).
 //! - Middle: what is given to the next kernel ([`outgoing`]) and what came from the previous one
-//!   ([`incoming`]), both nothing but records in pages; what is done to units ([`vtd`]), table pages
-//!   ([`tables`]) and PCI functions ([`keeps`]).
+//!   ([`incoming`]), both nothing but records in pages; kinds of IOMMU ([`hardware`], each in a folder
+//!   of its own), table pages ([`tables`]) and PCI functions ([`keeps`]).
 //! - Ground: we ask C ([`seam`]); how things fail ([`failure`]); whether we run ([`running`]) and what
-//!   is left out on purpose ([`part`]); pages of records ([`record_page`]).
+//!   is left out on purpose ([`part`]); memory for records ([`lent`]).
 //!
 //! Happy path: LUO preserves an iommufd and a device file, which fill the records; the scrub is the
 //! last thing before the jump. After it the records are fetched once, before PCI is scanned; IOMMU
@@ -26,12 +26,13 @@ mod entry;
 mod failure;
 #[cfg(CONFIG_HITLESS_KUNIT_TEST)]
 mod golden;
+mod hardware;
 mod incoming;
 mod keeps;
+mod lent;
 mod luo;
 mod outgoing;
 mod part;
-mod record_page;
 mod running;
 mod seam;
 mod tables;
