@@ -8,6 +8,7 @@
 pub mod build;
 pub mod execute;
 pub mod fault;
+pub mod lent;
 pub mod memory;
 pub mod unit;
 

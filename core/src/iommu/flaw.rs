@@ -120,8 +120,6 @@ pub enum Flaw {
     Missing(Entry, Bdf),
     /// A field of a recorded device's entry is not what the record says.
     Mismatch(Field, Bdf),
-    /// Two records speak of the same device.
-    Duplicate(Bdf),
     /// A record was made for the other mode of the unit.
     WrongMode(Bdf),
     /// A page table refers to one of its own upper tables.
@@ -161,7 +159,6 @@ impl fmt::Display for Flaw {
             }
             Self::Missing(entry, bdf) => write!(f, "{entry} of {bdf} is recorded and not present"),
             Self::Mismatch(field, bdf) => write!(f, "{field} of {bdf} differs from its record"),
-            Self::Duplicate(bdf) => write!(f, "two records for {bdf}"),
             Self::WrongMode(bdf) => write!(f, "record of {bdf} is for the unit's other mode"),
             Self::Cycle => f.write_str("page table refers to one of its own upper tables"),
             Self::TooManyTables => f.write_str("page table has more tables than allowed for"),

@@ -10,9 +10,12 @@
 //! | [`legacy`], [`scalable`], [`pasid`] | what do the words of a root, context or PASID entry mean? |
 //! | [`swap`] | in which steps does a live entry change, with no moment at which a DMA faults? |
 //! | [`scrub`] | which entries go before the jump? |
-//! | [`adopt`] | do the tables hold exactly what the records say? |
+//! | [`check`] | do the tables hold what the records say? |
+//! | [`adopt`] | may the unit go on with them, and for whom? |
+//! | [`record`] | what do the records hold of VT-d? |
 
 pub mod adopt;
+pub mod check;
 pub mod devfn;
 pub mod legacy;
 pub mod mode;

@@ -54,8 +54,10 @@ const ON: u8 = 5;
 const ID: u8 = 6;
 /// Index: on unit and of domain `a`, domain id `c`.
 const ID_OF: u8 = 7;
-/// Index: from page `a` on, `value` pages belong to `b`.
+/// Index: from page `a` on, so many pages belong to `b`. Value: their number, and [`RESTORED`].
 const PAGE: u8 = 8;
+/// The pages have been taken back from the handover: that can be done once.
+const RESTORED: u32 = 1 << 31;
 /// Index: the pages of `a` begin at `b`.
 const OWNER: u8 = 9;
 /// Index: users are the domains of iommufd `a`.
@@ -123,7 +125,8 @@ fn one(first: u64, owner: Owner) -> Owned {
 }
 
 fn end(node: &Node) -> u64 {
-    node.key.a.saturating_add(u64::from(node.value) << 12)
+    let count = node.value & !RESTORED;
+    node.key.a.saturating_add(u64::from(count) << 12)
 }
 
 /// Most runs of pages that a kind of hardware may have for an attachment.
@@ -510,6 +513,48 @@ impl<L: Lender> Iommu<L> {
         joined.into_iter().flat_map(|joined| joined.owned())
     }
 
+    /// Takes the pages that translate for a device back from the handover, page table apart, with `restore`: those
+    /// that have not been taken for another device. Of pages that cannot be taken nobody is kept.
+    ///
+    /// # Errors
+    ///
+    /// The first of `restore`.
+    pub(super) fn restore_pages(
+        &mut self,
+        address: DeviceAddress,
+        mut restore: impl FnMut(u64) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let key = self.attachment_key(address).ok_or(NOT_RECORDED)?;
+        for owned in self.joined(key)?.owned() {
+            let page = owned.page();
+            let value = self.list.value(&page);
+            if value & RESTORED != 0 {
+                continue;
+            }
+            self.list.set_value(&page, value | RESTORED);
+            let mut addresses = owned.pages.addresses();
+            if let Err(refusal) = addresses.try_for_each(&mut restore) {
+                self.list.note(&page, refusal);
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    /// The device behind a unit that follows another in the order of addresses, whatever is wrong with it.
+    pub(super) fn next_behind(
+        &self,
+        base: u64,
+        after: Option<DeviceAddress>,
+    ) -> Option<DeviceAddress> {
+        let unit = u64::from(self.unit_key(base)?);
+        let first = after.map_or(0, |after| after.number().saturating_add(1));
+        let mut nodes = self.list.from(Key::new(BEHIND, unit, first, 0));
+        let node = nodes.next();
+        let node = node.filter(|node| (node.key.kind, node.key.a) == (BEHIND, unit))?;
+        Some(DeviceAddress::from_number(node.key.b))
+    }
+
     /// Forgets the attachment of a device; its unit goes with its last.
     pub fn remove_attachment(&mut self, address: DeviceAddress) {
         // Another kernel may have said two things of a device.
@@ -590,14 +635,11 @@ impl<L: Lender> Iommu<L> {
         }
     }
 
-    /// Every refused unit is blocked: its devices are stopped.
+    /// Every refused unit is blocked: its devices are stopped. A device of which nobody knows behind which unit it is
+    /// is stopped with the last of them.
     pub(super) fn stop_refused(&mut self) {
         let mut from = Key::new(BEHIND, 0, 0, 0);
-        loop {
-            let node = self.list.from(from).next();
-            let Some(key) = node.map(|node| node.key).filter(|key| key.kind == BEHIND) else {
-                return;
-            };
+        while let Some(key) = self.next_of(BEHIND, from) {
             let unit = u32::try_from(key.a).unwrap_or(0);
             if let Err(refusal) = self.check_unit(unit) {
                 self.stop(DeviceAddress::from_number(key.b), refusal);
@@ -607,6 +649,32 @@ impl<L: Lender> Iommu<L> {
                 ..key
             };
         }
+        if self.has_open_unit() {
+            return;
+        }
+        let mut from = Key::new(DEVICE, 0, 0, 0);
+        while let Some(key) = self.next_of(DEVICE, from) {
+            if let Err(refusal) = self.joined(key.c) {
+                self.stop(DeviceAddress::from_number(key.a), refusal);
+            }
+            from = Key {
+                c: key.c.saturating_add(1),
+                ..key
+            };
+        }
+    }
+
+    /// Whether there is a unit of which nobody has said what becomes of it.
+    fn has_open_unit(&self) -> bool {
+        let units = self.list.from(Key::new(UNIT, 0, 0, 0));
+        let mut units = units.take_while(|node| node.key.kind == UNIT);
+        units.any(|node| node.value != ADOPTED && self.check_unit(node.key.c).is_ok())
+    }
+
+    /// The first node of a kind from a key on.
+    fn next_of(&self, kind: u8, from: Key) -> Option<Key> {
+        let key = self.list.from(from).next()?.key;
+        Some(key).filter(|key| key.kind == kind)
     }
 
     /// Forgets a domain that no device may be using, with the attachments to it.

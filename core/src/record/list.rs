@@ -381,6 +381,11 @@ impl<L: Lender> List<L> {
         }
     }
 
+    /// Value of a node.
+    pub(super) fn value(&self, key: &Key) -> u32 {
+        self.node_at(key).map_or(0, |node| node.value)
+    }
+
     /// Changes the value of a node.
     pub(super) fn set_value(&mut self, key: &Key, value: u32) {
         let place = self.index.find(self.lender.nodes(), key);

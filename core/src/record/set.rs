@@ -361,6 +361,29 @@ impl<L: Lender, S: Shelf<Listed<L>>> Records<L, S> {
 
 /// Units and domains.
 impl<L: Lender, S: Shelf<Listed<L>>> Records<L, S> {
+    /// The device behind a unit that follows another in the order of addresses, whatever is wrong with it.
+    pub fn next_behind(&self, base: u64, after: Option<DeviceAddress>) -> Option<DeviceAddress> {
+        self.iommu.taken()?.next_behind(base, after)
+    }
+
+    /// Takes the pages that translate for a device back from the handover, page table apart, with `restore`, which
+    /// is asked once for each page.
+    ///
+    /// # Errors
+    ///
+    /// The first of `restore`.
+    pub fn restore_pages(
+        &mut self,
+        address: DeviceAddress,
+        restore: impl FnMut(u64) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        match &mut self.iommu {
+            State::Taken(iommu) => iommu.restore_pages(address, restore),
+            State::Absent => Err(Refusal::NotRecorded(Family::Iommu)),
+            State::Refused(refusal) => Err(*refusal),
+        }
+    }
+
     /// A unit goes on with the tables it has.
     pub fn unit_adopted(&mut self, base: u64) {
         if let Some(iommu) = self.iommu.taken_mut() {

@@ -1,313 +1,230 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Do a unit's tables hold exactly what the records say?
+//! May a unit go on with the tables of the previous kernel, and for whom?
 //!
-//! Asked of one device when it is preserved ([`check_device`]), and of the whole unit after the jump
-//! ([`check_adopted`]): the tables come from another kernel and are an allegation until then. Page
-//! tables are not walked, so the cost grows with devices and buses, not with memory.
+//! [`adopt`] is asked once for each unit, at boot, and its answer is complete. Of the unit's devices those
+//! are kept of which records and tables say the same; the entries of all others are cleared, recorded or
+//! not, and the device with them is stopped. Only if the unit itself is not as recorded, or nobody is left
+//! to keep, the unit is refused as a whole.
 
-use super::devfn::DevfnSet;
-use super::legacy::{self, ContextTarget, RootEntry, PRESENT};
-use super::mode::{Mode, UnitTables};
-use super::pasid::{PasidEntry, PasidTarget, PASIDS_PER_TABLE, PASID_WORDS};
-use super::scalable::{self, DirectorySize, PasidDirectoryEntry, RootHalf, CONTEXT_WORDS};
-use crate::iommu::address::{Bdf, DomainId, TableAddress};
-use crate::iommu::bits;
-use crate::iommu::flaw::{Entry, Field, Flaw};
-use crate::iommu::memory::{read_entry, Memory, WORDS_PER_TABLE};
-use crate::iommu::pt::format::Format;
+use super::check::{check_device, check_nothing_else, AdoptedDevice};
+use super::mode::UnitTables;
+use super::record::Registers;
+use super::scrub::{kept_on_bus, Clear, Scrub};
+use crate::iommu::address::DomainId;
+use crate::iommu::flaw::Flaw;
+use crate::iommu::memory::Memory;
+use crate::record::attachment::Unit;
+use crate::record::lender::{Lender, Shelf};
+use crate::record::pci::DeviceAddress;
+use crate::record::set::{Listed, Records, State, Verdict};
+use crate::refusal::{Family, Refusal};
 
-/// What the record says about a device and its domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AdoptedDevice {
-    /// The device.
-    pub bdf: Bdf,
-    /// The context table with its entry. In scalable mode each bus has two.
-    pub context_table: TableAddress,
-    /// The domain id in its entry.
-    pub domain_id: DomainId,
-    /// Top of the page table.
-    pub page_table: TableAddress,
-    /// Format of the page table.
-    pub format: Format,
-    /// The device may use a device TLB (TT 1, DTE).
-    pub device_tlb: bool,
-    /// What only scalable mode has; `None` in legacy mode.
-    pub scalable: Option<AdoptedPasid>,
-}
+/// Address bits of the Root Table Address Register (VT-d 11.4.5).
+const ROOT_ADDRESS: u64 = !0xfff;
 
-/// What the record says about a device's PASID 0 entry, the one for requests without PASID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AdoptedPasid {
-    /// The PASID directory.
-    pub directory: TableAddress,
-    /// Its size.
-    pub size: DirectorySize,
-    /// The PASID table with entry 0.
-    pub table: TableAddress,
-    /// PWSNP.
-    pub page_walk_snoop: bool,
-    /// PGSNP.
-    pub page_snoop: bool,
-}
-
-/// Checks that the tables translate for `device` as recorded.
+/// Is a unit that was recorded as `recorded` and is `now` the same, in the same state?
+///
+/// The root table of `now` is not looked at: the incoming kernel has none yet. The register says what the hardware
+/// walks, the record what was handed over.
 ///
 /// # Errors
 ///
-/// [`Flaw::Missing`], [`Flaw::Mismatch`], [`Flaw::Unexpected`] for PASIDs other than 0,
-/// [`Flaw::WrongMode`], and what the decoders and [`Memory::read`] refuse.
-pub fn check_device<M: Memory>(
-    memory: &M,
-    tables: UnitTables,
-    device: &AdoptedDevice,
-) -> Result<(), Flaw> {
-    let bdf = device.bdf;
-    if device.scalable.is_some() != (tables.mode == Mode::Scalable) {
-        return Err(Flaw::WrongMode(bdf));
-    }
-    let root = root_words(memory, tables, bdf.bus())?;
-    let Some((table, first)) = context_table(tables, root, bdf.devfn())? else {
-        return Err(Flaw::Missing(Entry::Root, bdf));
-    };
-    same(table, device.context_table, Field::TablePointer, bdf)?;
-    let entry = usize::from(bdf.devfn().wrapping_sub(first));
-    match &device.scalable {
-        None => check_legacy(memory, tables, device, entry),
-        Some(pasid) => check_scalable(memory, tables, device, pasid, entry),
-    }
-}
-
-/// Checks that the tables translate for `devices` as recorded and that nothing else is present.
-///
-/// # Errors
-///
-/// As [`check_device`], and [`Flaw::Unexpected`], [`Flaw::Duplicate`].
-pub fn check_adopted<M: Memory>(
-    memory: &M,
-    tables: UnitTables,
-    devices: &[AdoptedDevice],
-) -> Result<(), Flaw> {
-    for bus in 0..=u8::MAX {
-        let mut recorded = DevfnSet::EMPTY;
-        for device in devices.iter().filter(|device| device.bdf.bus() == bus) {
-            if recorded.contains(device.bdf.devfn()) {
-                return Err(Flaw::Duplicate(device.bdf));
-            }
-            recorded.insert(device.bdf.devfn());
-            check_device(memory, tables, device)?;
-        }
-        check_nothing_else(memory, tables, bus, &recorded)?;
-    }
-    Ok(())
-}
-
-/// Checks that no device of `bus` outside `recorded` has a context entry, and that there are no
-/// context tables without recorded devices.
-fn check_nothing_else<M: Memory>(
-    memory: &M,
-    tables: UnitTables,
-    bus: u8,
-    recorded: &DevfnSet,
-) -> Result<(), Flaw> {
-    let root = root_words(memory, tables, bus)?;
-    let (halves, entry_words): (&[(u8, bool)], usize) = match tables.mode {
-        Mode::Legacy => (&[(0, !recorded.is_empty())], legacy::ENTRY_WORDS),
-        Mode::Scalable => (
-            &[(0, recorded.any_lower()), (0x80, recorded.any_upper())],
-            CONTEXT_WORDS,
-        ),
-    };
-    for &(first, any) in halves {
-        let Some((table, _)) = context_table(tables, root, first)? else {
-            continue;
-        };
-        if !any {
-            return Err(Flaw::Unexpected(Entry::Root, Bdf::new(bus, first)));
-        }
-        for (entry, index) in (0..WORDS_PER_TABLE).step_by(entry_words).enumerate() {
-            let entry = u8::try_from(entry).map_err(|_| Flaw::Index)?;
-            let devfn = first.wrapping_add(entry);
-            if !recorded.contains(devfn) && bits::is_set(memory.read(table, index)?, PRESENT) {
-                return Err(Flaw::Unexpected(Entry::Context, Bdf::new(bus, devfn)));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The two words of the root entry of `bus`.
-fn root_words<M: Memory>(memory: &M, tables: UnitTables, bus: u8) -> Result<[u64; 2], Flaw> {
-    read_entry(memory, tables.root, usize::from(bus))
-}
-
-/// The context table that `root` names for `devfn`, and the first number it covers.
-fn context_table(
-    tables: UnitTables,
-    root: [u64; 2],
-    devfn: u8,
-) -> Result<Option<(TableAddress, u8)>, Flaw> {
-    match tables.mode {
-        Mode::Legacy => Ok(RootEntry::decode(root, tables.width)?.map(|e| (e.context_table, 0))),
-        Mode::Scalable => {
-            let [lower, upper] = root;
-            let (word, first) = if devfn < 0x80 {
-                (lower, 0)
-            } else {
-                (upper, 0x80)
-            };
-            Ok(RootHalf::decode(word, tables.width)?.map(|half| (half.context_table, first)))
-        }
-    }
-}
-
-fn check_legacy<M: Memory>(
-    memory: &M,
-    tables: UnitTables,
-    device: &AdoptedDevice,
-    entry: usize,
-) -> Result<(), Flaw> {
-    let bdf = device.bdf;
-    let words = read_entry(memory, device.context_table, entry)?;
-    let context = legacy::ContextEntry::decode(words, tables.width)?
-        .ok_or(Flaw::Missing(Entry::Context, bdf))?;
-    let ContextTarget::SecondStage {
-        table,
-        levels,
-        device_tlb,
-    } = context.target
-    else {
-        return Err(Flaw::Mismatch(Field::TranslationType, bdf));
-    };
-    same(context.domain_id, device.domain_id, Field::DomainId, bdf)?;
-    same(table, device.page_table, Field::TablePointer, bdf)?;
-    let format = Format::Vtdss(levels);
-    same(format, device.format, Field::AddressWidth, bdf)?;
-    same(device_tlb, device.device_tlb, Field::TranslationType, bdf)?;
-    let silent = context.fault_processing_disabled;
-    same(silent, false, Field::FaultProcessing, bdf)
-}
-
-fn check_scalable<M: Memory>(
-    memory: &M,
-    tables: UnitTables,
-    device: &AdoptedDevice,
-    expected: &AdoptedPasid,
-    entry: usize,
-) -> Result<(), Flaw> {
-    let bdf = device.bdf;
-    let words = read_entry(memory, device.context_table, entry)?;
-    let context = scalable::ContextEntry::decode(words, tables.width)?
-        .ok_or(Flaw::Missing(Entry::Context, bdf))?;
-    same(
-        context.pasid_directory,
-        expected.directory,
-        Field::TablePointer,
-        bdf,
-    )?;
-    same(
-        context.directory_size,
-        expected.size,
-        Field::DirectorySize,
-        bdf,
-    )?;
-    same(context.request_pasid, 0, Field::RequestPasid, bdf)?;
-    same(context.request_privileged, false, Field::RequestPasid, bdf)?;
-    same(
-        context.device_tlb,
-        device.device_tlb,
-        Field::TranslationType,
-        bdf,
-    )?;
-    same(context.page_requests, false, Field::PageRequest, bdf)?;
-    let silent = context.fault_processing_disabled;
-    same(silent, false, Field::FaultProcessing, bdf)?;
-
-    check_directory(memory, tables, expected, bdf)?;
-    for pasid in 1..PASIDS_PER_TABLE {
-        let index = usize::from(pasid).saturating_mul(PASID_WORDS);
-        if bits::is_set(memory.read(expected.table, index)?, PRESENT) {
-            return Err(Flaw::Unexpected(Entry::Pasid, bdf));
-        }
-    }
-    let words = read_entry(memory, expected.table, 0)?;
-    let pasid = PasidEntry::decode(words, tables.width)?.ok_or(Flaw::Missing(Entry::Pasid, bdf))?;
-    check_pasid(&pasid, device, expected)
-}
-
-/// Checks that the directory names the recorded table for PASIDs 0 to 63 and no other.
-fn check_directory<M: Memory>(
-    memory: &M,
-    tables: UnitTables,
-    expected: &AdoptedPasid,
-    bdf: Bdf,
-) -> Result<(), Flaw> {
-    let last = expected.size.entries().saturating_sub(1);
-    for number in 0..=last {
-        let page = expected.directory.page(number >> 9, tables.width)?;
-        let word = memory.read(page, usize::from(number & 0x1ff))?;
-        match (number, PasidDirectoryEntry::decode(word, tables.width)?) {
-            (0, None) => return Err(Flaw::Missing(Entry::PasidDirectory, bdf)),
-            (0, Some(entry)) => {
-                same(entry.pasid_table, expected.table, Field::TablePointer, bdf)?;
-                let silent = entry.fault_processing_disabled;
-                same(silent, false, Field::FaultProcessing, bdf)?;
-            }
-            (_, None) => {}
-            // A table that was used once and is empty now counts too: no record keeps its page.
-            (_, Some(_)) => return Err(Flaw::Unexpected(Entry::PasidDirectory, bdf)),
-        }
-    }
-    Ok(())
-}
-
-fn check_pasid(
-    pasid: &PasidEntry,
-    device: &AdoptedDevice,
-    expected: &AdoptedPasid,
-) -> Result<(), Flaw> {
-    let bdf = device.bdf;
-    same(pasid.domain_id, device.domain_id, Field::DomainId, bdf)?;
-    let (table, format) = pasid
-        .page_table()
-        .ok_or(Flaw::Mismatch(Field::TranslationType, bdf))?;
-    same(table, device.page_table, Field::TablePointer, bdf)?;
-    let field = match (format, device.format) {
-        (Format::Vtdss(_), Format::Vtdss(_)) => Field::AddressWidth,
-        (Format::X86_64(_), Format::X86_64(_)) => Field::PagingMode,
-        _ => Field::TranslationType,
-    };
-    same(format, device.format, field, bdf)?;
-    same(
-        pasid.page_walk_snoop,
-        expected.page_walk_snoop,
-        Field::PageWalkSnoop,
-        bdf,
-    )?;
-    same(pasid.page_snoop, expected.page_snoop, Field::PageSnoop, bdf)?;
-    let silent = pasid.fault_processing_disabled;
-    same(silent, false, Field::FaultProcessing, bdf)?;
-    match pasid.target {
-        PasidTarget::FirstStage {
-            supervisor_requests,
-            write_protect,
-            extended_accessed,
-            ..
-        } => {
-            same(supervisor_requests, false, Field::SupervisorRequest, bdf)?;
-            same(write_protect, false, Field::WriteProtect, bdf)?;
-            same(extended_accessed, false, Field::ExtendedAccessed, bdf)
-        }
-        PasidTarget::SecondStage { accessed_dirty, .. } => {
-            same(accessed_dirty, false, Field::AccessedDirty, bdf)
-        }
-        PasidTarget::PassThrough { .. } => Err(Flaw::Mismatch(Field::TranslationType, bdf)),
-    }
-}
-
-fn same<T: PartialEq>(found: T, recorded: T, field: Field, bdf: Bdf) -> Result<(), Flaw> {
-    if found == recorded {
-        Ok(())
+/// The first difference that matters.
+pub fn fits(recorded: &Unit, now: &Unit, translating: bool) -> Result<(), Refusal> {
+    let (then, is) = (
+        Registers::decode(&recorded.payload)?,
+        Registers::decode(&now.payload)?,
+    );
+    if recorded.hardware != now.hardware {
+        Err(Refusal::OtherIommu)
+    } else if recorded.segment != now.segment {
+        Err(Refusal::OtherSegment)
+    } else if then.mode != is.mode {
+        Err(Refusal::OtherMode)
+    } else if is.live_root & ROOT_ADDRESS != then.root_table || is.live_root != then.live_root {
+        Err(Refusal::OtherRoot)
+    } else if is.capability != then.capability || is.extended_capability != then.extended_capability
+    {
+        Err(Refusal::OtherCapabilities)
+    } else if !translating {
+        Err(Refusal::NotTranslating)
     } else {
-        Err(Flaw::Mismatch(field, bdf))
+        Ok(())
     }
+}
+
+/// What a unit goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    base: u64,
+    /// Physical address of the root table.
+    pub root_table: u64,
+    /// Devices that are kept.
+    pub devices: u32,
+    /// Words that were cleared: afterwards all caches of the unit have to be invalidated.
+    pub cleared: u64,
+}
+
+impl Adopted {
+    /// The domain ids in use on the unit, each once, in rising order.
+    pub fn domain_ids<'a, L: Lender, S: Shelf<Listed<L>>>(
+        &self,
+        records: &'a Records<L, S>,
+    ) -> impl Iterator<Item = DomainId> + 'a {
+        let base = self.base;
+        let iommu = records.iommu().taken().into_iter();
+        let ids = iommu.flat_map(move |iommu| iommu.domain_ids(base));
+        ids.filter_map(|id| u16::try_from(id).ok().map(DomainId))
+    }
+}
+
+/// What adoption does to the machine.
+pub trait Machine: Memory {
+    /// Takes a page with tables back from the handover. It is asked once for each.
+    ///
+    /// # Errors
+    ///
+    /// It was not handed over: whoever needs it is refused.
+    fn restore(&mut self, page: u64) -> Result<(), Refusal>;
+
+    /// Sets a word of a table that has been restored to 0.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written: the unit is refused.
+    fn clear(&mut self, clear: Clear) -> Result<(), Flaw>;
+
+    /// A device is refused, and has lost its entry: to be logged.
+    fn refused(&mut self, address: DeviceAddress, refusal: Refusal);
+}
+
+/// May the unit that is `now` go on with the tables it has? `None`: nothing is recorded of it.
+///
+/// # Errors
+///
+/// Why not. The unit has to be blocked: the records say so too from now on, and whoever asks for a device behind it
+/// gets this answer. Nothing in the tables may have changed, or some of it.
+pub fn adopt<M, L, S>(
+    records: &mut Records<L, S>,
+    machine: &mut M,
+    now: &Unit,
+    translating: bool,
+) -> Result<Option<Adopted>, Refusal>
+where
+    M: Machine,
+    L: Lender,
+    S: Shelf<Listed<L>>,
+{
+    let iommu = match records.iommu() {
+        State::Absent => return Ok(None),
+        // Nothing runs behind a unit that does not translate, so far as anybody could have wanted it to.
+        State::Refused(_) if !translating => return Ok(None),
+        State::Refused(refusal) => return Err(*refusal),
+        State::Taken(iommu) => iommu,
+    };
+    let Some(recorded) = iommu.unit(now.base) else {
+        return Ok(None);
+    };
+    let adopted = recorded.and_then(|recorded| {
+        fits(&recorded, now, translating)?;
+        let root_table = Registers::decode(&recorded.payload)?.root_table;
+        adopt_tables(records, machine, &recorded, root_table)
+    });
+    match adopted {
+        Ok(adopted) => {
+            records.unit_adopted(now.base);
+            Ok(Some(adopted))
+        }
+        Err(refusal) => {
+            records.unit_refused(now.base, refusal);
+            Err(refusal)
+        }
+    }
+}
+
+fn adopt_tables<M, L, S>(
+    records: &mut Records<L, S>,
+    machine: &mut M,
+    unit: &Unit,
+    root_table: u64,
+) -> Result<Adopted, Refusal>
+where
+    M: Machine,
+    L: Lender,
+    S: Shelf<Listed<L>>,
+{
+    let tables = Registers::decode(&unit.payload)?.tables()?;
+    let (mut devices, mut first_refusal) = (0_u32, None);
+    let mut next = records.next_behind(unit.base, None);
+    while let Some(address) = next {
+        match check(records, machine, &tables, address) {
+            Ok(()) => devices = devices.saturating_add(1),
+            Err(refusal) => {
+                first_refusal.get_or_insert(refusal);
+                machine.refused(address, refusal);
+                records.device_stopped(address, refusal);
+            }
+        }
+        next = records.next_behind(unit.base, Some(address));
+    }
+    if devices == 0 {
+        return Err(first_refusal.unwrap_or(Refusal::NotRecorded(Family::Iommu)));
+    }
+    let cleared = clear_others(records, machine, &tables, unit)?;
+    Ok(Adopted {
+        base: unit.base,
+        root_table,
+        devices,
+        cleared,
+    })
+}
+
+/// Do records and tables say the same of a device?
+fn check<M, L, S>(
+    records: &mut Records<L, S>,
+    machine: &mut M,
+    tables: &UnitTables,
+    address: DeviceAddress,
+) -> Result<(), Refusal>
+where
+    M: Machine,
+    L: Lender,
+    S: Shelf<Listed<L>>,
+{
+    let kept = match records.device(address) {
+        Verdict::Kept(kept) => kept,
+        Verdict::Refused(refusal) => return Err(refusal),
+        Verdict::Unknown | Verdict::Left(_) => return Err(Refusal::NotRecorded(Family::Iommu)),
+    };
+    records.restore_pages(address, |page| machine.restore(page))?;
+    let translation = &kept.attachment.translation;
+    let device = AdoptedDevice::of(address, translation, &kept.domain.table)?;
+    Ok(check_device(machine, *tables, &device)?)
+}
+
+/// Clears the entries of all devices that are not kept, and makes sure that they are gone.
+fn clear_others<M, L, S>(
+    records: &Records<L, S>,
+    machine: &mut M,
+    tables: &UnitTables,
+    unit: &Unit,
+) -> Result<u64, Refusal>
+where
+    M: Machine,
+    L: Lender,
+    S: Shelf<Listed<L>>,
+{
+    let iommu = records.iommu().taken();
+    let iommu = iommu.ok_or(Refusal::NotRecorded(Family::Iommu))?;
+    let kept = |bus| kept_on_bus(iommu, unit, tables.mode, bus);
+    let mut scrub = Scrub::new(*tables);
+    let mut cleared: u64 = 0;
+    while let Some(word) = scrub.next(machine, kept) {
+        machine.clear(word)?;
+        cleared = cleared.saturating_add(1);
+    }
+    for bus in 0..=u8::MAX {
+        check_nothing_else(machine, *tables, bus, kept(bus).devices())?;
+    }
+    Ok(cleared)
 }

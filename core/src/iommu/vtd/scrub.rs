@@ -10,10 +10,14 @@
 use super::devfn::DevfnSet;
 use super::legacy::{self, RootEntry};
 use super::mode::{Mode, UnitTables};
+use super::record::DeviceTables;
 use super::scalable::{self, RootHalf};
-use crate::iommu::address::{Bdf, TableAddress};
+use crate::iommu::address::{Bdf, HostAddressWidth, TableAddress};
 use crate::iommu::flaw::Flaw;
 use crate::iommu::memory::{Memory, WORDS_PER_TABLE};
+use crate::record::attachment::Unit;
+use crate::record::iommu::Iommu;
+use crate::record::lender::Lender;
 
 /// What stays of a bus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +50,22 @@ impl Kept {
         }
         kept
     }
+
+    /// The devices that stay.
+    pub const fn devices(&self) -> &DevfnSet {
+        &self.devices
+    }
+}
+
+/// What stays of a bus behind a recorded unit: the devices that nobody is to blame for. It allocates nothing.
+pub fn kept_on_bus<L: Lender>(iommu: &Iommu<L>, unit: &Unit, mode: Mode, bus: u8) -> Kept {
+    let devices = iommu.on_bus(unit.base, unit.segment, bus);
+    let devices = devices.filter_map(|attachment| {
+        let tables = DeviceTables::decode(&attachment.translation.payload).ok()?;
+        let table = TableAddress::new(tables.context_table, HostAddressWidth::MAX).ok()?;
+        Some((Bdf(attachment.address.bdf), table))
+    });
+    Kept::on_bus(mode, bus, devices)
 }
 
 /// Set one 64-bit word of a table to zero, with one store.
