@@ -39,7 +39,6 @@ use hitless_core::rules::pci::{
     ArrivalFacts, //
 };
 use kernel::prelude::*;
-use kernel::rbtree::RBTree;
 
 use crate::failure::{
     Failure,
@@ -59,7 +58,7 @@ kernel::sync::global_lock! {
     // SAFETY: `hitless_init()` initializes it before anything else here runs.
     pub(crate) unsafe(uninit) static INCOMING: Mutex<Incoming> = Incoming {
         records: Records::new(Items::new()),
-        files: RBTree::new(),
+        files: KVVec::new(),
     };
 }
 
@@ -71,9 +70,15 @@ type IncomingRecords = Records<lent::Incoming, Items<Listed<lent::Incoming>>>;
 /// Everything that came.
 pub(crate) struct Incoming {
     records: IncomingRecords,
-    /// Records of device files by LUO's data, from the first time that one is asked for to finish. `Err`: it was
-    /// refused, and cannot be taken again.
-    files: RBTree<u64, core::result::Result<Vfio<lent::Incoming>, Refusal>>,
+    /// Records of device files in the order of LUO's data, from the first time that one is asked for to finish.
+    files: KVVec<IncomingFile>,
+}
+
+/// A record of a device file.
+struct IncomingFile {
+    data: u64,
+    /// `Err`: it was refused, and cannot be taken again.
+    record: core::result::Result<Vfio<lent::Incoming>, Refusal>,
 }
 
 /// All families together.
@@ -143,19 +148,35 @@ impl Incoming {
 impl Incoming {
     /// What the record of a device file says, which is taken at the first time and stays.
     pub(crate) fn file(&mut self, data: u64) -> Outcome<DeviceFile> {
-        if self.files.get(&data).is_none() {
-            let record = match Vfio::decode(lent::Incoming::new(), data) {
-                Ok(record) => Ok(record),
-                Err(CoreError::Refused(refusal)) => Err(refusal),
-                Err(CoreError::Lender(error)) => return Err(error.into()),
-            };
-            self.files.try_create_and_insert(data, record, GFP_KERNEL)?;
-        }
-        match self.files.get(&data) {
+        let place = match self.find(data) {
+            Ok(place) => place,
+            Err(place) => {
+                self.take_file(data, place)?;
+                place
+            }
+        };
+        match self.files.get(place).map(|file| &file.record) {
             Some(Ok(record)) => Ok(*record.file()),
             Some(Err(refusal)) => Err((*refusal).into()),
             None => Err(Refusal::NotRecorded(Family::VfioPci).into()),
         }
+    }
+
+    /// Where a device file is, or would be.
+    fn find(&self, data: u64) -> core::result::Result<usize, usize> {
+        self.files.binary_search_by_key(&data, |file| file.data)
+    }
+
+    fn take_file(&mut self, data: u64, place: usize) -> Outcome {
+        self.files.reserve(1, GFP_KERNEL)?;
+        let record = match Vfio::decode(lent::Incoming::new(), data) {
+            Ok(record) => Ok(record),
+            Err(CoreError::Refused(refusal)) => Err(refusal),
+            Err(CoreError::Lender(error)) => return Err(error.into()),
+        };
+        let file = IncomingFile { data, record };
+        let inserted = self.files.insert_within_capacity(place, file);
+        inserted.map_err(|_| ENOMEM.into())
     }
 
     /// What the records say of the device of a device file, if they agree.
@@ -166,14 +187,15 @@ impl Incoming {
     /// A device file is finished. Gives the device, with the bridges above it, if it is known which one it was.
     pub(crate) fn finish_file(&mut self, data: u64) -> Result<KVec<DeviceAddress>> {
         let mut functions = KVec::new();
-        let Some(Ok(record)) = self.files.remove(&data) else {
+        let file = self.find(data).ok();
+        let file = file.and_then(|place| self.files.remove(place).ok());
+        let Some(Ok(record)) = file.map(|file| file.record) else {
             return Ok(functions);
         };
         let address = record.file().address;
         let devices = self.records.pci().taken().into_iter();
         let bridges = devices.flat_map(|devices| devices.bridges(address));
-        let listed = core::iter::once(address)
-            .chain(bridges)
+        let listed = Iterator::chain(core::iter::once(address), bridges)
             .try_for_each(|function| functions.push(function, GFP_KERNEL));
         self.records.finish_device(address);
         record.into_lender().free();

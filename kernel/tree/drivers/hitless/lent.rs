@@ -54,6 +54,11 @@ impl<P> Lent<P> {
             nodes: KVVec::new(),
         }
     }
+
+    /// Appends a page.
+    pub(crate) fn add(&mut self, page: P) -> Result {
+        Ok(self.pages.push(page, GFP_KERNEL)?)
+    }
 }
 
 fn index(number: u32) -> usize {
@@ -97,7 +102,7 @@ impl<P: RecordPage> Lender for Lent<P> {
 impl Grow for Outgoing {
     fn add_page(&mut self) -> Result {
         self.pages.reserve(1, GFP_KERNEL)?;
-        Ok(self.pages.push(PreservedPage::new()?, GFP_KERNEL)?)
+        self.add(PreservedPage::new()?)
     }
 }
 
@@ -106,7 +111,7 @@ impl Take for Incoming {
         self.pages.reserve(1, GFP_KERNEL)?;
         match RestoredPage::take(phys) {
             Some(page) => {
-                self.pages.push(page, GFP_KERNEL)?;
+                self.add(page)?;
                 Ok(true)
             }
             None => Ok(false),

@@ -108,14 +108,10 @@ impl Outgoing {
             iommu.remove_attachment(address);
             return Err(error.into());
         }
-        for (done, page) in iommu.pages_alone(address).enumerate() {
-            if let Err(error) = kho::preserve_page(page) {
-                let preserved = iommu.pages_alone(address).take(done);
-                preserved.for_each(kho::unpreserve_page);
-                pci.remove(address);
-                iommu.remove_attachment(address);
-                return Err(error.into());
-            }
+        if let Err(error) = preserve_all(|| iommu.pages_alone(address)) {
+            pci.remove(address);
+            iommu.remove_attachment(address);
+            return Err(error.into());
         }
         Ok(())
     }
@@ -161,4 +157,15 @@ impl Outgoing {
         let iommu = self.iommu.iter();
         iommu.flat_map(move |iommu| iommu.on_bus(base, segment, bus))
     }
+}
+
+/// Hands over pages, all or none. `pages` gives the same ones each time.
+fn preserve_all<I: Iterator<Item = u64>>(pages: impl Fn() -> I) -> Result {
+    for (done, page) in pages().enumerate() {
+        if let Err(error) = kho::preserve_page(page) {
+            pages().take(done).for_each(kho::unpreserve_page);
+            return Err(error);
+        }
+    }
+    Ok(())
 }

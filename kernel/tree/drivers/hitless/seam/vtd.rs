@@ -42,7 +42,11 @@ fn payload(unit: &RawUnit) -> bindings::hitless_vtd_unit {
 pub(crate) fn registers(unit: &RawUnit) -> Registers {
     let unit = payload(unit);
     Registers {
-        root_table: unit.root_table,
+        // Before the unit is set up, the only root table there is is the one that the register names.
+        root_table: match unit.root_table {
+            0 => unit.live_root & ADDRESS,
+            root_table => root_table,
+        },
         live_root: unit.live_root,
         capability: unit.capability,
         extended_capability: unit.extended_capability,

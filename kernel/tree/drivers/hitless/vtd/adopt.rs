@@ -76,11 +76,12 @@ pub(crate) fn adopt(tables: &LiveTables, now: &Unit, translating: bool) -> Outco
         return Ok(None);
     };
     let mut ids = KVec::new();
-    for id in adopted.domain_ids(records) {
-        if ids.push(id.0, GFP_KERNEL).is_err() {
-            records.unit_refused(now.base, Refusal::UnitRefused);
-            return Err(ENOMEM.into());
-        }
+    let listed = adopted
+        .domain_ids(records)
+        .try_for_each(|id| ids.push(id.0, GFP_KERNEL));
+    if let Err(error) = listed {
+        records.unit_refused(now.base, Refusal::UnitRefused);
+        return Err(error.into());
     }
     pr_info!(
         "adopted tables of unit at {:#x}: {} devices\n",
