@@ -4,6 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`updates`], [`lifecycle`] | the main job in each table format; lists of actions |
+//! | [`uapi`] | what a VMM may call, in which order, and what it is refused |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
 //! | [`twins`] | each part left out shows the loss that it prevents |
 //! | [`debug`], [`selftests`] | a kernel that watches itself; the kernel tree's own tests |
@@ -25,6 +26,7 @@ mod stopped;
 mod test;
 mod trouble;
 mod twins;
+mod uapi;
 mod updates;
 
 fn main() -> ExitCode {

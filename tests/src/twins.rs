@@ -188,7 +188,7 @@ pub(crate) fn hello(outcome: &Outcome) -> Option<Ns> {
     outcome.evidence.jumps.first().map(|(_, hello)| *hello)
 }
 
-fn first_fault(outcome: &Outcome) -> Option<Ns> {
+pub(crate) fn first_fault(outcome: &Outcome) -> Option<Ns> {
     outcome.evidence.traced_faults.first
 }
 
@@ -202,7 +202,7 @@ fn failed(outcome: &Outcome, words: &str) -> bool {
     troubles.any(|trouble| trouble.contains(words))
 }
 
-fn lost(outcome: &Outcome) -> bool {
+pub(crate) fn lost(outcome: &Outcome) -> bool {
     let report = &outcome.verdict.report;
     report.lost + report.corrupt + report.not_taken > 0
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, ensure, Context, Result};
 use hitless_proto::layout::{self, PAGE};
 use hitless_proto::state::State;
-use hitless_proto::{Answer, Bdf, What};
-use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
+use hitless_proto::{Answer, Bdf, Call, Piece, What};
+use hitless_uapi::iommufd::{DeviceId, FileMapping, HwptId, IoasId, RawCall};
 use hitless_uapi::vfio::Irq;
 use hitless_uapi::{Iommufd, Mapping, Memfd, VfioDevice};
 use rustix::event::{eventfd, EventfdFlags};
@@ -35,6 +35,8 @@ struct Table {
 #[derive(Debug)]
 struct Memory {
     file: Memfd,
+    /// Its token in the session that it came from, or 0.
+    token: u64,
     mapping: Arc<Mapping>,
     ring: SharedRing,
 }
@@ -122,6 +124,7 @@ impl Card {
             iommufd: Some(iommufd),
             memory: Some(Memory {
                 file,
+                token: 0,
                 mapping,
                 ring,
             }),
@@ -132,12 +135,45 @@ impl Card {
 
     /// Marks the page table that the card is attached to.
     pub(crate) fn mark(&self, token: u64) -> Result<()> {
-        let attached = self
-            .attached
-            .context("the card is attached to no page table")?;
         Ok(self
             .iommufd()?
-            .hwpt_liveupdate_mark_preserve(attached.hwpt, token)?)
+            .hwpt_liveupdate_mark_preserve(self.attached()?.hwpt, token)?)
+    }
+
+    /// Maps more of the memory where the card is attached.
+    pub(crate) fn map_pieces(&self, pieces: &[Piece]) -> Result<()> {
+        let ioas = self.attached()?.ioas;
+        let ioas = ioas.context("a restored page table has no address space to map in")?;
+        let file = &self.memory()?.file;
+        for piece in pieces {
+            self.iommufd()?
+                .map_file_as(ioas, file, &mapping_of(piece))
+                .with_context(|| format!("mapping {piece:x?}"))?;
+        }
+        Ok(())
+    }
+
+    /// The id of what the card is attached to.
+    pub(crate) fn hwpt(&self) -> Result<Answer> {
+        let id = self.attached()?.hwpt.0;
+        Ok(Answer::Hwpt { id })
+    }
+
+    /// Makes a call field by field.
+    pub(crate) fn raw(&mut self, call: Call, fields: &[u32]) -> Result<Answer> {
+        let raw = match call {
+            Call::Destroy => RawCall::Destroy,
+            Call::Option => RawCall::Option,
+            Call::Mark => RawCall::Mark,
+            Call::Restore => RawCall::Restore,
+            Call::Mappings => RawCall::Mappings,
+        };
+        let words = self.iommufd()?.raw(raw, fields)?;
+        if let (Call::Restore, Some(id)) = (call, words.first()) {
+            let hwpt = HwptId(*id);
+            self.attached = Some(Table { hwpt, ioas: None });
+        }
+        Ok(Answer::Words { words })
     }
 
     /// One of the card's files, to be preserved.
@@ -161,7 +197,7 @@ impl Card {
     }
 
     /// Takes a retrieved file. With the memory comes the harvest state.
-    pub(crate) fn take(&mut self, number: u8, what: What, file: OwnedFd) -> Result<()> {
+    pub(crate) fn take(&mut self, number: u8, what: What, file: OwnedFd, token: u64) -> Result<()> {
         match what {
             What::Memory => {
                 let file = Memfd::from(file);
@@ -174,6 +210,7 @@ impl Card {
                 );
                 self.memory = Some(Memory {
                     file,
+                    token,
                     mapping,
                     ring: Arc::new(Mutex::new(ring)),
                 });
@@ -250,9 +287,51 @@ impl Card {
         Ok(())
     }
 
+    /// Makes a page table with the mappings that the kernel lists for the restored one, but for one.
+    pub(crate) fn rebuild_from_list(&mut self, without: Option<u64>) -> Result<()> {
+        ensure!(
+            self.pending.is_none(),
+            "a page table waits for its swap already: swap first"
+        );
+        let mut mappings = self.list()?;
+        mappings.retain(|mapping| Some(mapping.iova) != without);
+        self.pending = Some(self.build_of(&mappings)?);
+        Ok(())
+    }
+
+    /// What the kernel lists for the restored page table.
+    pub(crate) fn mappings(&self) -> Result<Answer> {
+        let pieces = self.list()?.iter().map(piece_of).collect();
+        Ok(Answer::Mappings { pieces })
+    }
+
+    fn list(&self) -> Result<Vec<FileMapping>> {
+        let restored = self.attached()?.hwpt;
+        Ok(self.iommufd()?.hwpt_liveupdate_mappings(restored)?)
+    }
+
     fn build(&self) -> Result<Table> {
         let memory = self.memory()?;
-        let iova = with(&memory.ring, |ring| ring.state().iova);
+        self.build_of(&[FileMapping {
+            iova: with(&memory.ring, |ring| ring.state().iova),
+            length: memory.mapping.length(),
+            offset: 0,
+            memory_token: memory.token,
+            readable: true,
+            writeable: true,
+        }])
+    }
+
+    fn build_of(&self, mappings: &[FileMapping]) -> Result<Table> {
+        let memory = self.memory()?;
+        let stranger = mappings
+            .iter()
+            .find(|mapping| mapping.memory_token != memory.token);
+        ensure!(
+            stranger.is_none(),
+            "{stranger:x?} is not of the card's memory, whose token is {}",
+            memory.token
+        );
         let iommufd = self.iommufd()?;
         let device = self
             .bound
@@ -260,8 +339,9 @@ impl Card {
             .context("the card is not bound to its iommufd")?
             .id;
         let ioas = iommufd.ioas_alloc()?;
-        let made = iommufd
-            .map_file(ioas, &memory.file, 0, memory.mapping.length(), iova)
+        let made = mappings
+            .iter()
+            .try_for_each(|mapping| iommufd.map_file_as(ioas, &memory.file, mapping))
             .and_then(|()| iommufd.hwpt_alloc(device, ioas));
         match made {
             Ok(hwpt) => Ok(Table {
@@ -293,9 +373,7 @@ impl Card {
 
     /// Attaches back and forth between two page tables.
     pub(crate) fn swaps(&mut self, count: u32, pause: Duration) -> Result<Answer> {
-        let first = self
-            .attached
-            .context("the card is attached to no page table")?;
+        let first = self.attached()?;
         ensure!(
             first.ioas.is_some(),
             "a restored page table can not be attached again: rebuild and swap first"
@@ -420,6 +498,11 @@ impl Card {
         Ok(())
     }
 
+    fn attached(&self) -> Result<Table> {
+        self.attached
+            .context("the card is attached to no page table")
+    }
+
     fn memory(&self) -> Result<&Memory> {
         self.memory
             .as_ref()
@@ -436,5 +519,27 @@ impl Card {
         self.device
             .as_ref()
             .context("the card has no device file: start the card or retrieve it")
+    }
+}
+
+fn mapping_of(piece: &Piece) -> FileMapping {
+    FileMapping {
+        iova: piece.iova,
+        length: piece.length,
+        offset: piece.offset,
+        memory_token: piece.token,
+        readable: piece.readable,
+        writeable: piece.writeable,
+    }
+}
+
+fn piece_of(mapping: &FileMapping) -> Piece {
+    Piece {
+        iova: mapping.iova,
+        length: mapping.length,
+        offset: mapping.offset,
+        token: mapping.memory_token,
+        readable: mapping.readable,
+        writeable: mapping.writeable,
     }
 }

@@ -37,6 +37,10 @@ impl Machine {
             } => return self.start(*card, bdf, *ring, *iova),
             Command::BindDriver { bdf } => host::bind_driver(bdf.parse()?)?,
             Command::Mark { card, token } => self.card(*card)?.mark(*token)?,
+            Command::MapPieces { card, pieces } => self.card(*card)?.map_pieces(pieces)?,
+            Command::Features => return host::features(),
+            Command::HwptOf { card } => return self.card(*card)?.hwpt(),
+            Command::Raw { card, call, fields } => return self.card(*card)?.raw(*call, fields),
             Command::LoadKernel { image, cmdline } => self.loader.load(image, cmdline)?,
             Command::LoadWithoutHandover => kexec::load_page(&[0xf4; 4096], NO_KERNEL)?,
             Command::SessionCreate { session } => self.create(session)?,
@@ -70,6 +74,10 @@ impl Machine {
             }
             Command::Resume { card } => self.card(*card)?.resume()?,
             Command::Rebuild { card } => self.card(*card)?.rebuild()?,
+            Command::Mappings { card } => return self.card(*card)?.mappings(),
+            Command::RebuildFromList { card, without } => {
+                self.card(*card)?.rebuild_from_list(*without)?;
+            }
             Command::Swap { card } => self.card(*card)?.swap()?,
             Command::Swaps {
                 card,
@@ -145,7 +153,7 @@ impl Machine {
             .session(session)?
             .retrieve_fd(token)
             .with_context(|| format!("retrieving the {what:?} of card {number}"))?;
-        self.card(number)?.take(number, what, file)
+        self.card(number)?.take(number, what, file, token)
     }
 
     fn finish(&mut self, session: &str) -> Result<()> {

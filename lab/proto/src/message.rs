@@ -26,6 +26,39 @@ pub enum What {
     Device,
 }
 
+/// One mapping of a card's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// First IOVA.
+    pub iova: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Where it begins in the memfd, bytes.
+    pub offset: u64,
+    /// The memfd's token in the session; 0 where a mapping is made.
+    pub token: u64,
+    /// The card may read.
+    pub readable: bool,
+    /// The card may write.
+    pub writeable: bool,
+}
+
+/// A call of iommufd that can be made field by field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// IOMMU_DESTROY.
+    Destroy,
+    /// IOMMU_OPTION.
+    Option,
+    /// IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE.
+    Mark,
+    /// IOMMU_HWPT_LIVEUPDATE_RESTORE. On success the HWPT is the card's.
+    Restore,
+    /// IOMMU_HWPT_LIVEUPDATE_MAPPINGS, with a null pointer.
+    Mappings,
+}
+
 /// Everything the guest can be told to do. `card` is the one-byte number the card has in its frames (1, 2, ...).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
@@ -53,6 +86,29 @@ pub enum Command {
         card: u8,
         /// The HWPT token.
         token: u64,
+    },
+    /// Map more pieces of the card's memory in its IOAS.
+    MapPieces {
+        /// The card's number.
+        card: u8,
+        /// The pieces.
+        pieces: Vec<Piece>,
+    },
+    /// IOMMU_OPTION_LIVEUPDATE of a freshly opened iommufd. Answers [`Answer::Features`].
+    Features,
+    /// The id of the HWPT that the card is attached to. Answers [`Answer::Hwpt`].
+    HwptOf {
+        /// The card's number.
+        card: u8,
+    },
+    /// A call on the card's iommufd, field by field. Answers [`Answer::Words`].
+    Raw {
+        /// The card's number.
+        card: u8,
+        /// The call.
+        call: Call,
+        /// The structure's words from the second one on; how many they are makes its size.
+        fields: Vec<u32>,
     },
     /// kexec_file_load of `/boot/<image>` with an initramfs made of the running root file system.
     LoadKernel {
@@ -146,6 +202,18 @@ pub enum Command {
     Rebuild {
         /// The card's number.
         card: u8,
+    },
+    /// IOMMU_HWPT_LIVEUPDATE_MAPPINGS of the restored HWPT. Answers [`Answer::Mappings`].
+    Mappings {
+        /// The card's number.
+        card: u8,
+    },
+    /// As `Rebuild`, with the mappings that the kernel lists for the restored HWPT.
+    RebuildFromList {
+        /// The card's number.
+        card: u8,
+        /// The first IOVA of one that is left out.
+        without: Option<u64>,
     },
     /// VFIO_DEVICE_ATTACH_IOMMUFD_PT to the HWPT of the last `Rebuild`.
     Swap {
@@ -321,6 +389,30 @@ pub enum Answer {
         corrupt: u64,
         /// The next sequence number expected.
         next: u64,
+    },
+    /// What of live update the kernel can do.
+    Features {
+        /// HWPTs can be preserved.
+        preserve: bool,
+        /// A device can be bound before its HWPT is restored.
+        bind_first: bool,
+        /// Mappings can be listed.
+        mappings: bool,
+    },
+    /// A HWPT.
+    Hwpt {
+        /// Its id.
+        id: u32,
+    },
+    /// What a call has left in its structure.
+    Words {
+        /// Its words from the second one on.
+        words: Vec<u32>,
+    },
+    /// What a restored HWPT maps.
+    Mappings {
+        /// In the order of the kernel.
+        pieces: Vec<Piece>,
     },
     /// How many pages of the memfd are not where they were.
     Moved {

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure, Result};
-use hitless_proto::{Answer, Command};
+use hitless_proto::layout::memory_size;
+use hitless_proto::{Answer, Command, Piece};
 use rustix::io::Errno;
 
 use crate::evidence::generator::{parse_mac, Generator, Stream, DEPTH};
@@ -269,6 +270,18 @@ impl Scene {
     pub fn receive_both(&mut self) -> Result<()> {
         self.receive(&self.second.clone())?;
         self.receive(&self.first.clone())
+    }
+
+    /// How the first card's memory is mapped when it is set up.
+    pub fn memory(&self) -> Piece {
+        Piece {
+            iova: IOVAS[0],
+            length: memory_size(self.ring),
+            offset: 0,
+            token: 0,
+            readable: true,
+            writeable: true,
+        }
     }
 
     /// The witness of the first card.

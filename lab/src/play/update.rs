@@ -156,6 +156,22 @@ impl Scene {
     /// An order failed, or one that must be refused was not.
     pub fn retrieve(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
+        self.retrieve_files()?;
+        self.order(Command::RestoreHwpt {
+            card: self.first.number,
+            token: HWPT_TOKEN,
+        })?;
+        self.bind()?;
+        self.step(Name::Retrieve, from);
+        Ok(())
+    }
+
+    /// The files come back out of the session.
+    ///
+    /// # Errors
+    ///
+    /// An order failed.
+    pub fn retrieve_files(&mut self) -> Result<()> {
         self.order(Command::BindDriver {
             bdf: self.first.bdf.clone(),
         })?;
@@ -171,10 +187,15 @@ impl Scene {
             })
             .with_context(|| format!("retrieving the {what:?}"))?;
         }
-        self.order(Command::RestoreHwpt {
-            card: self.first.number,
-            token: HWPT_TOKEN,
-        })?;
+        Ok(())
+    }
+
+    /// The device is bound to its iommufd and to no other, and its ring served again.
+    ///
+    /// # Errors
+    ///
+    /// An order failed, or one that must be refused was not.
+    pub fn bind(&mut self) -> Result<()> {
         self.refused(
             Command::BindDeviceElsewhere {
                 card: self.first.number,
@@ -187,7 +208,6 @@ impl Scene {
         self.order(Command::Resume {
             card: self.first.number,
         })?;
-        self.step(Name::Retrieve, from);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use iommufd_bindings::iommufd::{
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result};
-use crate::ioctl::{self, arguments, size_of};
+use crate::ioctl::{self, arguments, size_of, Argument};
 use crate::memory::Mapping;
 
 const TYPE: u8 = b';';
@@ -99,18 +99,18 @@ const OPTION_LIVEUPDATE: u32 = 0x100;
 /// `IOMMU_OPTION_OP_GET`.
 const OPTION_OP_GET: u16 = 1;
 /// Mappings that one call lists.
-const MAPPINGS: usize = 256;
+const MAPPINGS: usize = 64;
 
-/// One mapping of a restored page table, as it was when it was preserved.
+/// One mapping of a memory file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RestoredMapping {
+pub struct FileMapping {
     /// First I/O virtual address.
     pub iova: u64,
     /// Length in bytes.
     pub length: u64,
     /// Where it begins in the memory file, in bytes.
     pub offset: u64,
-    /// The token that the memory file has in the session.
+    /// The token that the memory file has in the session; of no meaning where a mapping is made.
     pub memory_token: u64,
     /// The device may read.
     pub readable: bool,
@@ -139,9 +139,32 @@ impl Features {
     }
 }
 
+/// A call that [`Iommufd::raw`] makes.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawCall {
+    /// `IOMMU_DESTROY`.
+    Destroy,
+    /// `IOMMU_OPTION`.
+    Option,
+    /// `IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE`.
+    Mark,
+    /// `IOMMU_HWPT_LIVEUPDATE_RESTORE`.
+    Restore,
+    /// `IOMMU_HWPT_LIVEUPDATE_MAPPINGS`. The pointer is null whatever the fields say.
+    Mappings,
+}
+
+/// Words of a raw call: more than any of its structures has.
+const RAW_WORDS: usize = 16;
+
+/// Words in the place of a structure.
+#[repr(C)]
+struct Raw<const COMMAND: u8>([u32; RAW_WORDS]);
+
 // SAFETY: iommufd.h pairs each structure with its number. The kernel touches at most `size` bytes, which this module
-// sets to the structure's own. All fields are integers; where one is a pointer, this module sets it to null, to a
-// mapping or to an array that is borrowed for the call and has as many entries as the structure says.
+// sets to the structure's own, or less. All fields are integers; where one is a pointer, this module sets it to null,
+// to a mapping or to an array that is borrowed for the call and has as many entries as the structure says.
 arguments! { unsafe TYPE;
     iommu_destroy, 0x80, "IOMMU_DESTROY";
     iommu_ioas_alloc, 0x81, "IOMMU_IOAS_ALLOC";
@@ -153,6 +176,11 @@ arguments! { unsafe TYPE;
     HwptRestore, 0x97, "IOMMU_HWPT_LIVEUPDATE_RESTORE";
     HwptMappings, 0x98, "IOMMU_HWPT_LIVEUPDATE_MAPPINGS";
     iommu_option, 0x87, "IOMMU_OPTION";
+    Raw<0x80>, 0x80, "IOMMU_DESTROY";
+    Raw<0x87>, 0x87, "IOMMU_OPTION";
+    Raw<0x96>, 0x96, "IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE";
+    Raw<0x97>, 0x97, "IOMMU_HWPT_LIVEUPDATE_RESTORE";
+    Raw<0x98>, 0x98, "IOMMU_HWPT_LIVEUPDATE_MAPPINGS";
 }
 
 /// An iommufd.
@@ -203,16 +231,36 @@ impl Iommufd {
         length: u64,
         iova: u64,
     ) -> Result<()> {
+        let mapping = FileMapping {
+            iova,
+            length,
+            offset: start,
+            memory_token: 0,
+            readable: true,
+            writeable: true,
+        };
+        self.map_file_as(ioas, file, &mapping)
+    }
+
+    /// Maps a part of a file as a mapping says, for example one of a restored page table.
+    ///
+    /// # Errors
+    ///
+    /// As [`Iommufd::map_file`].
+    pub fn map_file_as(&self, ioas: IoasId, file: impl AsFd, mapping: &FileMapping) -> Result<()> {
+        let flag = |wanted, flag| if wanted { flag } else { 0 };
         ioctl::call(
             &self.0,
             &mut iommu_ioas_map_file {
                 size: size_of::<iommu_ioas_map_file>(),
-                flags: FIXED_IOVA | WRITEABLE | READABLE,
+                flags: FIXED_IOVA
+                    | flag(mapping.readable, READABLE)
+                    | flag(mapping.writeable, WRITEABLE),
                 ioas_id: ioas.0,
                 fd: file.as_fd().as_raw_fd(),
-                start,
-                length,
-                iova,
+                start: mapping.offset,
+                length: mapping.length,
+                iova: mapping.iova,
             },
         )
     }
@@ -337,7 +385,7 @@ impl Iommufd {
     ///
     /// `ENOENT` when it is not a restored one.
     #[doc(alias = "IOMMU_HWPT_LIVEUPDATE_MAPPINGS")]
-    pub fn hwpt_liveupdate_mappings(&self, hwpt: HwptId) -> Result<Vec<RestoredMapping>> {
+    pub fn hwpt_liveupdate_mappings(&self, hwpt: HwptId) -> Result<Vec<FileMapping>> {
         let mut found = Vec::new();
         loop {
             let mut page = [RawMapping::default(); MAPPINGS];
@@ -354,7 +402,7 @@ impl Iommufd {
             };
             ioctl::call(&self.0, &mut argument)?;
             let written = page.iter().take(argument.count as usize);
-            found.extend(written.map(|mapping| RestoredMapping {
+            found.extend(written.map(|mapping| FileMapping {
                 iova: mapping.iova,
                 length: mapping.length,
                 offset: mapping.offset,
@@ -366,6 +414,50 @@ impl Iommufd {
                 return Ok(found);
             }
         }
+    }
+
+    /// Makes a call field by field, to see what the kernel says of fields that no other call here sets. `fields` are
+    /// the words of the structure from its second one on; how many they are makes its size. Returns the words that the
+    /// kernel leaves, without the size.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    ///
+    /// # Panics
+    ///
+    /// When there are more fields than any structure has: a mistake of the program.
+    #[doc(hidden)]
+    pub fn raw(&self, call: RawCall, fields: &[u32]) -> Result<Vec<u32>> {
+        /// Where the pointer of `HwptMappings` is, in words.
+        const POINTER: usize = std::mem::offset_of!(HwptMappings, mappings_uptr) / 4;
+
+        let length = fields.len() + 1;
+        let mut words = [0; RAW_WORDS];
+        words[1..length].copy_from_slice(fields);
+        // CAST: a small constant at most, or the line above panics.
+        words[0] = 4 * length as u32;
+        match call {
+            RawCall::Destroy => self.raw_words::<0x80>(&mut words)?,
+            RawCall::Option => self.raw_words::<0x87>(&mut words)?,
+            RawCall::Mark => self.raw_words::<0x96>(&mut words)?,
+            RawCall::Restore => self.raw_words::<0x97>(&mut words)?,
+            RawCall::Mappings => {
+                words[POINTER..POINTER + 2].fill(0);
+                self.raw_words::<0x98>(&mut words)?;
+            }
+        }
+        Ok(words[1..length].to_vec())
+    }
+
+    fn raw_words<const COMMAND: u8>(&self, words: &mut [u32; RAW_WORDS]) -> Result<()>
+    where
+        Raw<COMMAND>: Argument,
+    {
+        let mut raw = Raw(*words);
+        ioctl::call(&self.0, &mut raw)?;
+        *words = raw.0;
+        Ok(())
     }
 
     /// The page table that was marked with this token before the jump. It is immutable: it can only be swapped for

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`LiveUpdate`] | `/dev/liveupdate` | create and retrieve sessions |
 //! | [`Session`] | a LUO session | preserve, retrieve, finish |
-//! | [`Iommufd`] | `/dev/iommu` | IOAS, mappings, HWPTs, mark and restore |
+//! | [`Iommufd`] | `/dev/iommu` | IOAS, mappings, HWPTs, mark, restore and their mappings |
 //! | [`VfioDevice`] | `/dev/vfio/devices/vfioN` | bind, attach, regions, config space, interrupts |
 //! | [`Memfd`] | a memfd | seal, map |
 //!
@@ -21,7 +21,7 @@
 //! The calls go through `rustix`. The structures of iommufd and VFIO come from `iommufd-bindings` and
 //! `vfio-bindings`. The safe layers above those two are not used: `iommufd-ioctls` keeps its descriptor to itself,
 //! which a LUO session and a VFIO bind both need, and `vfio-ioctls` resets and configures a device when it opens
-//! it, which is what a device that lives through an update must be spared. The structures of LUO and of the two
+//! it, which is what a device that lives through an update must be spared. The structures of LUO and of the three
 //! iommufd calls of this project are written here, and a test compares all of them with the kernel's headers.
 //!
 //! # Unsafe code

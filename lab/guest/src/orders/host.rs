@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use hitless_proto::{Answer, Bdf, RUN_LIMIT};
-use hitless_uapi::VfioDevice;
+use hitless_uapi::{Iommufd, VfioDevice};
 use rustix::fs::MemfdFlags;
 
 /// How much of a program's output is answered.
@@ -53,6 +53,16 @@ pub(super) fn bind_driver(bdf: Bdf) -> Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// What of live update the kernel can do.
+pub(super) fn features() -> Result<Answer> {
+    let features = Iommufd::open()?.features()?;
+    Ok(Answer::Features {
+        preserve: features.preserve(),
+        bind_first: features.bind_first(),
+        mappings: features.mappings(),
+    })
 }
 
 /// Memory held so that nobody else gets it.
