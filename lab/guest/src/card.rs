@@ -248,6 +248,12 @@ impl Card {
         Ok(())
     }
 
+    /// Tries to bind it to the iommufd of another card.
+    pub(crate) fn bind_to(&self, other: &Self) -> Result<()> {
+        self.device()?.bind_iommufd(other.iommufd()?)?;
+        Ok(())
+    }
+
     /// Takes the running card up again: nothing is written to it but its tail register, later.
     pub(crate) fn resume(&mut self) -> Result<()> {
         ensure!(

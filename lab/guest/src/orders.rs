@@ -69,6 +69,7 @@ impl Machine {
             Command::RestoreHwpt { card, token } => self.card(*card)?.restore_hwpt(*token)?,
             Command::BindDevice { card } => self.card(*card)?.bind()?,
             Command::BindDeviceElsewhere { card } => self.card(*card)?.bind_elsewhere()?,
+            Command::BindDeviceTo { card, other } => self.bind_to(*card, *other)?,
             Command::OpenDevice { bdf } => {
                 hitless_uapi::VfioDevice::open(&bdf.parse::<Bdf>()?.to_string())?;
             }
@@ -117,6 +118,14 @@ impl Machine {
         let (card, answer) = Card::start(number, bdf.parse()?, ring, iova)?;
         self.cards.insert(number, card);
         Ok(answer)
+    }
+
+    fn bind_to(&self, number: u8, other: u8) -> Result<()> {
+        let find = |number| {
+            let card = self.cards.get(&number);
+            card.with_context(|| unknown_card(number))
+        };
+        find(number)?.bind_to(find(other)?)
     }
 
     fn create(&mut self, name: &str) -> Result<()> {

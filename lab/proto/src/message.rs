@@ -188,6 +188,13 @@ pub enum Command {
         /// The card's number.
         card: u8,
     },
+    /// The same with the iommufd of another card; expected to fail, the errno is reported.
+    BindDeviceTo {
+        /// The card's number.
+        card: u8,
+        /// The other card's number.
+        other: u8,
+    },
     /// open(2) of the card's cdev path by name, and close; reports the errno if it fails.
     OpenDevice {
         /// `0000:01:00.0`
