@@ -93,7 +93,7 @@ impl OutgoingDevice {
         let translation = kind.translation(&device.attachment)?;
         OUTGOING.lock().add_device(
             file.address,
-            device.identity,
+            pci::identity(file.address).ok_or(Refusal::OtherDevice)?,
             &self.bridges,
             &unit,
             key,

@@ -153,6 +153,19 @@ pub(crate) enum EntryKind {
     Pasid,
 }
 
+/// Caches of translation.
+#[derive(Clone, Copy)]
+pub(crate) enum Cache {
+    /// Context entries, for the device.
+    Context,
+    /// PASID entries, for the domain.
+    Pasid,
+    /// Translations, for the domain.
+    Iotlb,
+    /// The device's own.
+    Device,
+}
+
 /// A live translation entry whose device changes its domain, and the steps of doing so.
 ///
 /// # Invariants
@@ -306,28 +319,16 @@ impl BegunSwap<'_> {
         to_result(unsafe { bindings::hitless_seam_vtd_exchange128(self.as_ptr(), word, low, high) })
     }
 
-    /// Flushes the context cache for the device.
-    pub(crate) fn flush_context(&self, domain_id: u16) {
+    /// Flushes what a cache has of the entry, under the domain id that was in it.
+    pub(crate) fn flush(&self, cache: Cache, domain_id: u16) {
+        let cache = match cache {
+            Cache::Context => bindings::hitless_vtd_cache_HITLESS_VTD_CACHE_CONTEXT,
+            Cache::Pasid => bindings::hitless_vtd_cache_HITLESS_VTD_CACHE_PASID,
+            Cache::Iotlb => bindings::hitless_vtd_cache_HITLESS_VTD_CACHE_IOTLB,
+            Cache::Device => bindings::hitless_vtd_cache_HITLESS_VTD_CACHE_DEVICE,
+        };
         // SAFETY: By the type invariants.
-        unsafe { bindings::hitless_seam_vtd_flush_context(self.as_ptr(), domain_id) };
-    }
-
-    /// Flushes the PASID cache for a domain.
-    pub(crate) fn flush_pasid(&self, domain_id: u16) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::hitless_seam_vtd_flush_pasid(self.as_ptr(), domain_id) };
-    }
-
-    /// Flushes translations of a domain.
-    pub(crate) fn flush_iotlb(&self, domain_id: u16) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::hitless_seam_vtd_flush_iotlb(self.as_ptr(), domain_id) };
-    }
-
-    /// Flushes the device's own translations.
-    pub(crate) fn flush_device(&self) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::hitless_seam_vtd_flush_device(self.as_ptr()) };
+        unsafe { bindings::hitless_seam_vtd_flush(self.as_ptr(), cache, domain_id) };
     }
 }
 

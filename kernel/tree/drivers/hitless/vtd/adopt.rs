@@ -88,6 +88,13 @@ pub(crate) fn adopt(tables: &LiveTables, now: &Unit, translating: bool) -> Outco
         now.base,
         adopted.devices
     );
+    if adopted.cleared != 0 {
+        pr_warn!(
+            "unit at {:#x}: entries that nobody recorded were cleared, {} words\n",
+            now.base,
+            adopted.cleared
+        );
+    }
     Ok(Some(Adopted {
         root_table: adopted.root_table,
         ids,
