@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use hitless_core::error::Error;
-use hitless_core::iommu::address::{Bdf, DomainId};
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::flaw::{Entry, Flaw};
 use hitless_core::iommu::memory::Memory;
 use hitless_core::iommu::pt::format::Format;

@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hitless_core::iommu::address::Bdf;
 use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::pt::format::Format;
-use hitless_core::iommu::vtd::mode::Mode;
-use hitless_core::iommu::vtd::mode::UnitTables;
+use hitless_core::iommu::vtd::mode::{Mode, UnitTables};
 use hitless_core::iommu::vtd::scrub::{scrub, Kept, Scrub};
 use hitless_sim::build::entry;
 use hitless_sim::memory::table;

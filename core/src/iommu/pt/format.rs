@@ -3,6 +3,7 @@
 
 use super::entry::PageEntry;
 use super::{vtdss, x86_64};
+use crate::abi::iommu::{FORMAT_VTDSS, FORMAT_X86_64};
 use crate::iommu::address::HostAddressWidth;
 use crate::iommu::bits;
 use crate::iommu::flaw::Flaw;
@@ -38,6 +39,23 @@ impl Format {
         match x86_64::Levels::new(levels) {
             Ok(levels) => Ok(Self::X86_64(levels)),
             Err(flaw) => Err(flaw),
+        }
+    }
+
+    /// The number that records have for the format, levels apart.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Vtdss(_) => FORMAT_VTDSS,
+            Self::X86_64(_) => FORMAT_X86_64,
+        }
+    }
+
+    /// The format with this number in records; `None` if there is none, or it has not so many levels.
+    pub fn from_number(number: u8, levels: u32) -> Option<Self> {
+        match number {
+            FORMAT_VTDSS => Self::vtdss(levels).ok(),
+            FORMAT_X86_64 => Self::x86_64(levels).ok(),
+            _ => None,
         }
     }
 

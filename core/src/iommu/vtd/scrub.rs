@@ -7,12 +7,13 @@
 //! context table) is cleared too, which blocks the devices below it. Only recorded context tables are
 //! ever written to: the live root table may point anywhere, and what is there may be somebody's memory.
 
+use super::context::{CONTEXT_WORDS, SCALABLE_CONTEXT_WORDS};
 use super::devfn::DevfnSet;
-use super::legacy::{self, RootEntry};
 use super::mode::{Mode, UnitTables};
 use super::record::DeviceTables;
-use super::scalable::{self, RootHalf};
-use crate::iommu::address::{Bdf, HostAddressWidth, TableAddress};
+use super::root::{RootEntry, RootHalf};
+use crate::iommu::address::{HostAddressWidth, TableAddress};
+use crate::iommu::bdf::Bdf;
 use crate::iommu::flaw::Flaw;
 use crate::iommu::memory::{Memory, WORDS_PER_TABLE};
 use crate::record::attachment::Unit;
@@ -170,11 +171,11 @@ impl Scrub {
         let (address, entry_words) = match self.tables.mode {
             Mode::Legacy => {
                 let entry = RootEntry::decode([word, 0], self.tables.width);
-                (entry.ok().flatten()?.context_table, legacy::ENTRY_WORDS)
+                (entry.ok().flatten()?.context_table, CONTEXT_WORDS)
             }
             Mode::Scalable => {
                 let half = RootHalf::decode(word, self.tables.width);
-                (half.ok().flatten()?.context_table, scalable::CONTEXT_WORDS)
+                (half.ok().flatten()?.context_table, SCALABLE_CONTEXT_WORDS)
             }
         };
         if address != recorded {
