@@ -13,7 +13,7 @@ use hitless_core::iommu::vtd::check::{
 };
 use hitless_core::iommu::vtd::devfn::DevfnSet;
 use hitless_core::iommu::vtd::mode::{Mode, UnitTables};
-use hitless_core::iommu::vtd::scrub::{scrub, Kept};
+use hitless_core::iommu::vtd::scrub::{scrub, OnBus};
 use hitless_sim::build::{entry, DIRECTORY};
 use hitless_sim::memory::table;
 use hitless_sim::{PageTable, PhysicalMemory, Place, Tables};
@@ -303,7 +303,7 @@ fn accepts_what_a_scrub_leaves() {
         let entries = devices
             .iter()
             .map(|device| (device.bdf, device.context_table));
-        let preserved = |bus| Kept::on_bus(mode, bus, entries.clone());
+        let preserved = |bus| OnBus::new(mode, bus, entries.clone());
         let memory = &machine.memory;
         scrub(memory, machine.tables.unit(), preserved, |clear| {
             memory.write(clear.table.get(), clear.index, 0);
