@@ -64,7 +64,7 @@ const CAUSES: [Cause; 3] = [
         words: "hitless.break=unit",
         says: [
             "unit's capabilities are not the recorded ones",
-            "were refused: stopped",
+            "are not the recorded ones: stopped",
         ],
         finish: Finish::After,
     },

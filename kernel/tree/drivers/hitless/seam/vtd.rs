@@ -6,7 +6,8 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use hitless_core::iommu::pt::format;
+use hitless_core::abi::iommu::FORMAT_VTDSS;
+use hitless_core::abi::vtd::HARDWARE;
 use hitless_core::iommu::vtd::mode::Mode;
 use hitless_core::iommu::vtd::record::{
     DeviceTables,
@@ -343,7 +344,8 @@ impl Drop for BegunSwap<'_> {
 
 /// Numbers and facts by the names of core and of the contract, which must be the same.
 const _: () = {
-    assert!(format::VTDSS == bindings::HITLESS_PT_VTDSS);
+    assert!(FORMAT_VTDSS as u32 == bindings::HITLESS_PT_VTDSS);
+    assert!(HARDWARE as u32 == bindings::HITLESS_KIND_VTD);
     assert!(SwapFacts::RESTORED == bindings::HITLESS_SWAP_RESTORED);
     assert!(SwapFacts::NO_ENTRY == bindings::HITLESS_SWAP_NO_ENTRY);
     assert!(SwapFacts::UNKNOWN_TABLE == bindings::HITLESS_SWAP_UNKNOWN_TABLE);

@@ -16,6 +16,7 @@ use hitless_core::refusal::{
     Family,
     Refusal, //
 };
+use kernel::kho;
 use kernel::prelude::*;
 
 use crate::failure::{
@@ -49,6 +50,10 @@ impl Memory for Boot<'_> {
 }
 
 impl Machine for Boot<'_> {
+    fn is_handed_over(&self, table: TableAddress) -> bool {
+        kho::is_restorable(table.get()) || leaves_out(Part::Tables)
+    }
+
     fn restore(&mut self, page: u64) -> core::result::Result<(), Refusal> {
         iommu::restore_page(page).map_err(|_| Refusal::NotHandedOver(Family::Iommu))
     }
