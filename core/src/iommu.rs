@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`address`], [`bdf`], [`memory`] | checked addresses, requester ids, and the seam through which tables are read |
 //! | [`pt`] | page tables, by the names that Linux's generic_pt has for their formats |
-//! | [`plan`] | the steps of a change of a live entry, for any hardware |
+//! | [`change`], [`plan`] | facts about a device that changes its domain, and the steps of a change of a live entry, for any hardware |
 //! | [`flaw`] | what is wrong with tables |
 //!
 //! Each kind of hardware has a folder of its own beside these, which nothing outside of it refers to
@@ -19,6 +19,7 @@
 pub mod address;
 pub mod bdf;
 pub(crate) mod bits;
+pub mod change;
 pub mod flaw;
 pub mod memory;
 pub mod plan;

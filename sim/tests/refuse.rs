@@ -2,6 +2,7 @@
 //! What the planner of a swap refuses, field by field.
 
 use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::change::{IdUse, SwapFacts};
 use hitless_core::iommu::flaw::{Entry, Field, Flaw};
 use hitless_core::iommu::plan::{Plan, Step};
 use hitless_core::iommu::pt::vtdss::Levels;
@@ -12,7 +13,6 @@ use hitless_core::iommu::vtd::swap::{
     decide, plan_context, plan_pasid, Capabilities, Decision, NewId, Swap, Words,
 };
 use hitless_core::refusal::Refusal;
-use hitless_core::rules::iommu::{IdUse, SwapFacts};
 use hitless_sim::memory::{table, width};
 
 const CAPABLE: Capabilities = Capabilities {

@@ -3,6 +3,7 @@
 
 use hitless_core::iommu::address::DomainId;
 use hitless_core::iommu::bdf::Bdf;
+use hitless_core::iommu::change::{IdUse, SwapFacts};
 use hitless_core::iommu::flaw::Flaw;
 use hitless_core::iommu::plan::{Plan, Step};
 use hitless_core::iommu::pt::format::Format;
@@ -10,7 +11,6 @@ use hitless_core::iommu::vtd::mode::Mode;
 use hitless_core::iommu::vtd::swap::{
     decide, plan_context, plan_pasid, Capabilities, Decision, NewId, Swap, Words,
 };
-use hitless_core::rules::iommu::{IdUse, SwapFacts};
 use hitless_sim::build::{entry, DEVICE_TLB};
 use hitless_sim::memory::width;
 use hitless_sim::unit::Caches;

@@ -28,11 +28,11 @@
 use super::context::{self, ContextEntry, ContextTarget, CONTEXT_WORDS};
 use super::pasid::{PasidEntry, PasidTarget, FIRST_STAGE_WORD, PASID_WORDS, SECOND_STAGE_WORD};
 use crate::iommu::address::{DomainId, HostAddressWidth};
+use crate::iommu::change::{IdUse, SwapFacts};
 use crate::iommu::flaw::{Entry, Field, Flaw};
 use crate::iommu::plan::{Plan, Step};
 use crate::iommu::pt::format::Format;
 use crate::refusal::Refusal;
-use crate::rules::iommu::{IdUse, SwapFacts};
 
 /// What the machine and the device can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use hitless_core::iommu::vtd::record::{
     PasidTables,
     Registers, //
 };
-use hitless_core::rules::iommu::SwapFacts;
+use hitless_core::iommu::change::SwapFacts;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;

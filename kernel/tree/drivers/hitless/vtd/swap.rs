@@ -16,7 +16,7 @@ use hitless_core::iommu::vtd::swap::{
 };
 use hitless_core::record::attachment::DomainKey;
 use hitless_core::refusal::Refusal;
-use hitless_core::rules::iommu::{
+use hitless_core::iommu::change::{
     IdUse,
     SwapFacts, //
 };
