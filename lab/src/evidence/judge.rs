@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The verdict on a run, from everything that was seen from outside.
 
+use hitless_proto::tally::Tally;
 use serde::Serialize;
 
 use crate::evidence::generator::Sent;
@@ -8,7 +9,6 @@ use crate::evidence::phases::{frames_between, swaps, Name, Phase};
 use crate::evidence::trace::{Faults, Harm};
 use crate::evidence::witness::{Landing, Seen};
 use crate::machine::clock::{as_ms, Ns};
-use crate::machine::guest::GuestCount;
 use crate::machine::pace::TooSlow;
 
 /// Everything that was seen.
@@ -50,7 +50,7 @@ pub struct Evidence {
     /// space's hello.
     pub jumps: Vec<(Ns, Ns)>,
     /// The guest's own count at the end.
-    pub guest: Option<GuestCount>,
+    pub guest: Option<Tally>,
     /// Lines of the kernel that say something is wrong.
     pub warnings: Vec<String>,
     /// What else went wrong, in words.
@@ -479,7 +479,7 @@ fn slowness(evidence: &Evidence, report: &Report) -> Vec<String> {
 }
 
 /// The guest counted something else than the memory showed.
-fn disagreement(guest: GuestCount, report: &Report) -> Option<String> {
+fn disagreement(guest: Tally, report: &Report) -> Option<String> {
     let ours = (report.frames_received, report.duplicated, report.corrupt);
     let theirs = (
         guest.received.saturating_sub(guest.duplicated),
@@ -534,12 +534,9 @@ mod tests {
                 to: 60 * MS,
             }],
             jumps: vec![(10 * MS, 30 * MS)],
-            guest: Some(GuestCount {
+            guest: Some(Tally {
                 received: 100,
-                lost: 0,
-                duplicated: 0,
-                reordered: 0,
-                corrupt: 0,
+                ..Tally::default()
             }),
             ..Evidence::default()
         }
@@ -602,7 +599,7 @@ mod tests {
                 run.kernels[1] = run.kernels[0].clone()
             }),
             ("the guest counts", |run| {
-                run.guest = run.guest.map(|guest| GuestCount {
+                run.guest = run.guest.map(|guest| Tally {
                     received: 99,
                     ..guest
                 });

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hitless_proto::layout::repost_lag;
+use hitless_proto::tally::Tally;
 
 use crate::evidence::generator::{Generator, Sent};
 use crate::evidence::judge::{judge, Evidence, Verdict};
@@ -13,7 +14,6 @@ use crate::evidence::trace::{Findings, Question};
 use crate::evidence::witness::{Seen, Witness};
 use crate::machine::clock::Ns;
 use crate::machine::directory::Directory;
-use crate::machine::guest::GuestCount;
 use crate::machine::pace::TooSlow;
 use crate::play::scene::{Scene, DRAIN};
 use crate::trouble::Trouble;
@@ -40,7 +40,7 @@ struct Traffic {
     /// When the generator had stopped.
     stopped: Ns,
     seen: Seen,
-    guest: Option<GuestCount>,
+    guest: Option<Tally>,
 }
 
 impl Scene {
@@ -191,7 +191,7 @@ impl Scene {
     }
 
     /// The guest's count, once it has seen as much as the witness or has had time to. None when it does not answer.
-    fn guest_count(&mut self, landed: u64) -> Option<GuestCount> {
+    fn guest_count(&mut self, landed: u64) -> Option<Tally> {
         if !self.troubles.is_empty() {
             return None;
         }
