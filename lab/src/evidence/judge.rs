@@ -83,7 +83,7 @@ pub struct Report {
     pub lost: u64,
     /// Frames that were not sent, because the wire was full while the card had descriptors: it stood still.
     pub not_taken: u64,
-    /// Frames that were not sent, or still waited at the end, because the card had no descriptor left.
+    /// Frames that were not sent, still waited at the end, or were dropped by the card, because it had no descriptor left.
     pub held_back: u64,
     /// How long the card had no descriptor left, milliseconds in all.
     pub ring_dry_ms: f64,
@@ -232,8 +232,8 @@ struct Missing {
     held_back: u64,
 }
 
-/// What the wire refused while, or a little after, the ring was dry is the host's doing; so is what still waits in the wire
-/// at the end of a run that ends with a dry ring.
+/// What the wire refused while, or a little after, the ring was dry is the host's doing; so is what the card dropped at such
+/// a moment, and what still waits in the wire at the end of a run that ends with a dry ring.
 fn missing(evidence: &Evidence, order: Order) -> Missing {
     let Evidence { sent, seen, .. } = evidence;
     let dry = |at: &&Ns| seen.was_dry(at.saturating_sub(evidence.lag), **at);
@@ -245,16 +245,31 @@ fn missing(evidence: &Evidence, order: Order) -> Missing {
         .map(|landing| landing.sequence + 1)
         .max();
     let behind = sent.count().saturating_sub(newest.unwrap_or(0));
+    let dropped = dropped(evidence).min(absent - behind.min(absent));
     let ends_dry = seen
         .dry
         .last()
         .is_some_and(|(_, until)| *until >= evidence.stopped);
     let waiting = if ends_dry { behind.min(absent) } else { 0 };
     Missing {
-        lost: absent - waiting,
+        lost: absent - waiting - dropped,
         not_taken: sent.refused.len() as u64 - held,
-        held_back: held + waiting,
+        held_back: held + waiting + dropped,
     }
+}
+
+/// Frames missing between two that landed one after the other, while the card had no descriptor: as a real one does, it drops
+/// what it can not put anywhere.
+fn dropped(evidence: &Evidence) -> u64 {
+    let near = evidence.lag / 20;
+    let dry = |from: Ns, to: Ns| evidence.seen.was_dry(from.saturating_sub(near), to + near);
+    evidence
+        .seen
+        .landings
+        .windows(2)
+        .filter(|pair| dry(pair[0].at, pair[1].at))
+        .map(|pair| pair[1].sequence.saturating_sub(pair[0].sequence + 1))
+        .sum()
 }
 
 /// Judges.
@@ -636,7 +651,12 @@ mod tests {
             (1, Ending::Loss)
         );
         run.sent.refused.pop();
-        // What was sent and did not land is lost, dry or not.
+        // So is what the card dropped just then.
+        run.seen.landings.remove(65);
+        run.guest = None;
+        let verdict = judge(&run);
+        assert_eq!((verdict.report.lost, verdict.report.held_back), (0, 2));
+        // What did not land at another time is lost.
         run.seen.landings.remove(40);
         run.guest = None;
         assert_eq!(judge(&run).ending(), Ending::Loss);

@@ -338,6 +338,7 @@ impl Scene {
             landings,
             corrupt,
             skipped,
+            dry,
             ..
         } = seen;
         if let Some((_, what)) = corrupt.first() {
@@ -352,10 +353,12 @@ impl Scene {
             .zip(0..)
             .find(|(landing, expected)| landing.sequence != *expected);
         if let Some((landing, expected)) = wrong {
-            bail!(
+            let words = format!(
                 "after {action} frame {} stands where frame {expected} should",
                 landing.sequence
             );
+            ensure!(!dry.is_empty(), words);
+            return Err(TooSlow::new(format!("{words}, and the ring was dry")).into());
         }
         if let Some(warning) = self.machine.console.warnings().first() {
             bail!("after {action} the kernel warns: {warning}");
