@@ -75,6 +75,8 @@ pub struct Scene {
     /// Frames per second for the first card, as this host can take them, and its ring.
     pub rate: u32,
     pub(super) ring: u32,
+    /// Memory is filled before the ring is served again.
+    pub(super) fills_first: bool,
     /// The card that is preserved.
     pub first: Card,
     /// The card that is not.
@@ -111,7 +113,12 @@ impl Scene {
         let mut machine = Machine::start(&plan.name, &plan.profile, parts, &line)?;
         let hello = machine.wait_hello()?;
         let registers = Registers::start(machine.monitor(), machine.clock)?;
-        let Choice { rate, ring, remark } = machine.pace.choose(plan.rate);
+        let Choice {
+            rate,
+            ring,
+            fills_first,
+            remark,
+        } = machine.pace.choose(plan.rate);
         if let Some(remark) = remark {
             eprintln!("{remark}");
         }
@@ -120,6 +127,7 @@ impl Scene {
             plan,
             rate,
             ring,
+            fills_first,
             first,
             second,
             phases: Vec::new(),

@@ -23,8 +23,6 @@ pub const FILES: [(What, u64); 3] = [(What::Memory, 1), (What::Iommufd, 2), (Wha
 
 /// MiB that the guest leaves free when it fills the memory.
 const KEEP_MIB: u64 = 192;
-/// Up to so many frames per second the ring holds what comes while memory is filled.
-const FILL_FIRST: u32 = 2500;
 /// Between two looks at how far the guest is behind.
 const CATCH_UP: Duration = Duration::from_millis(50);
 /// How long it may be behind.
@@ -295,7 +293,7 @@ impl Scene {
     /// A step failed.
     pub fn take_back(&mut self) -> Result<()> {
         // What is not preserved shows earlier when memory is filled first, but at a high rate the ring does not last.
-        if self.rate <= FILL_FIRST {
+        if self.fills_first {
             self.fill_memory()?;
             self.retrieve()?;
         } else {
