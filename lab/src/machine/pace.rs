@@ -208,10 +208,7 @@ mod tests {
         let slow = pace(4.0);
         let choice = slow.choose(Rate::AtMost(2000));
         let lasts = f64::from(choice.ring - repost_lag(choice.ring)) / f64::from(choice.rate);
-        assert!(
-            lasts >= 4.0 * 3.5 * 2.5,
-            "{choice:?}"
-        );
+        assert!(lasts >= 4.0 * 3.5 * 2.5, "{choice:?}");
         assert!(choice.rate < 2000 && choice.rate >= LOWEST);
         let remark = choice.remark.expect("it is said");
         assert!(remark.contains("4.0 times") && remark.ends_with("instead of 2000"));
