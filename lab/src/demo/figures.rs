@@ -25,10 +25,6 @@ pub(super) fn check(path: &Path) -> Result<()> {
 }
 
 /// Writes the figures.
-///
-/// # Errors
-///
-/// It can not be written.
 pub(super) fn write(report: &Report, path: &Path) -> Result<()> {
     let text = serde_json::to_string_pretty(report).context("the figures as JSON")? + "\n";
     fs::write(path, text).map_err(|error| no(path, &error))

@@ -89,10 +89,6 @@ pub struct Guest {
 
 impl Guest {
     /// Talks over `socket`.
-    ///
-    /// # Errors
-    ///
-    /// The socket can not be duplicated or no thread started.
     pub fn new(
         socket: UnixStream,
         console: Console,
@@ -142,10 +138,6 @@ impl Guest {
     }
 
     /// Waits for the guest program of a kernel that is booting.
-    ///
-    /// # Errors
-    ///
-    /// The machine ended or hung, or said nothing for too long.
     pub fn wait_hello(&mut self) -> Result<Hello> {
         let start = Instant::now();
         loop {

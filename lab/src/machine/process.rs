@@ -32,10 +32,6 @@ pub struct Process(Arc<Mutex<Child>>);
 
 impl Process {
     /// Starts QEMU, before whatever else the host does: its standard error goes to a file.
-    ///
-    /// # Errors
-    ///
-    /// It can not be started.
     pub(super) fn start(qemu: &Path, flags: &[OsString], stderr: &Path) -> Result<Self> {
         let stderr = File::create(stderr)
             .with_context(|| format!("{} can not be written", stderr.display()))?;
@@ -55,10 +51,6 @@ impl Process {
     }
 
     /// The machine's memory, which is a file without a name that QEMU has open.
-    ///
-    /// # Errors
-    ///
-    /// It has none, or may not be looked at.
     pub fn ram(&self) -> Result<File> {
         let folder = format!("/proc/{}/fd", self.lock().id());
         let entries = std::fs::read_dir(&folder).with_context(|| format!("{folder} is hidden"))?;

@@ -13,10 +13,6 @@ pub const PREFIX: &str = "hitless-machine-";
 const MEMORY: &str = "/proc/meminfo";
 
 /// Makes the folder, for a machine with so much memory.
-///
-/// # Errors
-///
-/// The host has not so much to spare, or no folder can be made.
 pub fn sockets(memory_mib: u64) -> Result<TempDir> {
     let free_mib = available_mib(&std::fs::read_to_string(MEMORY).unwrap_or_default());
     if let Some(free_mib) = free_mib.filter(|free| *free < memory_mib + memory_mib / 8) {

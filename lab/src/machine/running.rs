@@ -65,10 +65,6 @@ pub struct Machine {
 
 impl Machine {
     /// Starts a machine and returns as soon as QEMU is complete; the kernel boots then.
-    ///
-    /// # Errors
-    ///
-    /// No room for the memory, QEMU missing or refusing its flags.
     pub fn start(name: &str, profile: &Profile, parts: &Parts, command_line: &str) -> Result<Self> {
         let sockets = sockets(profile.machine.memory_mib)?;
         let directory = Directory::create(name)?;
@@ -147,10 +143,6 @@ impl Machine {
     }
 
     /// The far end of a card's wire, once.
-    ///
-    /// # Errors
-    ///
-    /// It was taken already.
     pub fn wire(&mut self, card: u8) -> Result<UnixStream> {
         usize::from(card)
             .checked_sub(1)
@@ -169,10 +161,6 @@ impl Machine {
     }
 
     /// Ends QEMU, so that its trace is complete, and opens that.
-    ///
-    /// # Errors
-    ///
-    /// The trace can not be read.
     pub fn end(&mut self) -> Result<BufReader<File>> {
         self.process.kill();
         self.directory.write("control.log", self.guest.log());

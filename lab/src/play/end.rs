@@ -45,10 +45,6 @@ struct Traffic {
 
 impl Scene {
     /// Stops the frames, waits for the last of them, and judges. `ended` tells how the run went.
-    ///
-    /// # Errors
-    ///
-    /// The machine's memory or trace can not be read.
     pub fn end(mut self, ended: Result<()>) -> Result<Outcome> {
         self.troubles.extend(self.machine.crash());
         let mut slow = Vec::new();

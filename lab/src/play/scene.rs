@@ -101,10 +101,6 @@ pub(super) struct Generators {
 
 impl Scene {
     /// Boots the first kernel.
-    ///
-    /// # Errors
-    ///
-    /// The machine can not be started, or its guest says nothing.
     pub fn boot(plan: Plan, parts: &Parts) -> Result<Self> {
         let line = command_line(&plan.profile, &plan.words);
         let [first, second] = plan.cards;
@@ -154,19 +150,11 @@ impl Scene {
     }
 
     /// Gives an order that has to succeed.
-    ///
-    /// # Errors
-    ///
-    /// It did not.
     pub fn order(&mut self, command: Command) -> Result<Reply> {
         Ok(self.machine.guest.order(command)?)
     }
 
     /// Gives an order that has to be refused with the error number that is promised for it (`docs/refusals.md`).
-    ///
-    /// # Errors
-    ///
-    /// It succeeded, or failed for another reason.
     pub fn refused(&mut self, command: Command, promised: Errno) -> Result<()> {
         let name = format!("{command:?}");
         match self.machine.guest.order(command) {
@@ -184,10 +172,6 @@ impl Scene {
 
     /// Sets a card up and starts its frames. To be called for the second card first: its own reset can not be told
     /// from the first card's in the trace.
-    ///
-    /// # Errors
-    ///
-    /// The guest can not set it up, or nothing lands.
     fn receive(&mut self, card: &Card) -> Result<()> {
         let first = card.number == self.first.number;
         let (ring, rate) = if first {
@@ -252,10 +236,6 @@ impl Scene {
     }
 
     /// Sets a card up in a kernel that knows nothing of it. Its frames never stopped coming.
-    ///
-    /// # Errors
-    ///
-    /// The guest can not set it up.
     pub fn receive_again(&mut self, card: &Card) -> Result<()> {
         self.order(Command::BindDriver {
             bdf: card.bdf.clone(),
@@ -280,10 +260,6 @@ impl Scene {
     }
 
     /// The witness of the first card.
-    ///
-    /// # Errors
-    ///
-    /// The card was never set up.
     pub fn witness(&self) -> Result<&Witness> {
         self.witness
             .as_ref()
@@ -325,10 +301,6 @@ impl Scene {
     }
 
     /// The check after every action: frames land, all of them and in order, and the guest agrees.
-    ///
-    /// # Errors
-    ///
-    /// Something is wrong.
     pub fn check(&self, action: &str) -> Result<()> {
         self.flow(Duration::from_millis(50));
         let (stall, seen) = (self.stall()?, self.witness()?.seen());

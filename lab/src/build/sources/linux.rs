@@ -162,10 +162,6 @@ fn check_sum(tarball: &Path, upstream: &Upstream) -> Result<()> {
 }
 
 /// Finds the release's package in one of the suites, and downloads it into a folder.
-///
-/// # Errors
-///
-/// When every suite has another version, all that were seen are named.
 fn download(cache: &Path, upstream: &Upstream, folder: &Path) -> Result<PathBuf> {
     let Upstream {
         package, release, ..

@@ -42,10 +42,6 @@ impl Entry {
 }
 
 /// All entries of the machine's own apt set-up for component main.
-///
-/// # Errors
-///
-/// apt-get does not run.
 pub fn of_machine() -> Result<Vec<Entry>> {
     let mut apt = Command::new("apt-get");
     apt.args(["indextargets", "--format", FORMAT, "Created-By: Packages"]);
@@ -76,10 +72,6 @@ fn entries(targets: &str) -> Vec<Entry> {
 }
 
 /// The entries of this Debian release itself: its main suite, updates and security.
-///
-/// # Errors
-///
-/// When the machine has no source for its own release, there is no mirror to derive other suites from.
 pub fn release(entries: &[Entry], codename: &str) -> Result<(Entry, Vec<Entry>), Trouble> {
     let suites = ["", "-updates", "-security"].map(|tail| format!("{codename}{tail}"));
     let related: Vec<Entry> = entries
