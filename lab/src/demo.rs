@@ -74,10 +74,6 @@ impl Args {
 }
 
 /// Runs the demo; the status is 0 only if every promise was kept.
-///
-/// # Errors
-///
-/// The figures could not be written, the profile is none for this QEMU, or set-up or machine can not be started.
 pub fn main(args: Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         figures::check(path)?;

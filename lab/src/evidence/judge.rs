@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The verdict on a run, from everything that was seen from outside.
 
+use hitless_proto::tally::Tally;
 use serde::Serialize;
 
 use crate::evidence::generator::Sent;
@@ -8,7 +9,6 @@ use crate::evidence::phases::{frames_between, swaps, Name, Phase};
 use crate::evidence::trace::{Faults, Harm};
 use crate::evidence::witness::{Landing, Seen};
 use crate::machine::clock::{as_ms, Ns};
-use crate::machine::guest::GuestCount;
 use crate::machine::pace::TooSlow;
 
 /// Everything that was seen.
@@ -50,7 +50,7 @@ pub struct Evidence {
     /// space's hello.
     pub jumps: Vec<(Ns, Ns)>,
     /// The guest's own count at the end.
-    pub guest: Option<GuestCount>,
+    pub guest: Option<Tally>,
     /// Lines of the kernel that say something is wrong.
     pub warnings: Vec<String>,
     /// What else went wrong, in words.
@@ -83,7 +83,7 @@ pub struct Report {
     pub lost: u64,
     /// Frames that were not sent, because the wire was full while the card had descriptors: it stood still.
     pub not_taken: u64,
-    /// Frames that were not sent, or still waited at the end, because the card had no descriptor left.
+    /// Frames that were not sent, still waited at the end, or were dropped by the card, because it had no descriptor left.
     pub held_back: u64,
     /// How long the card had no descriptor left, milliseconds in all.
     pub ring_dry_ms: f64,
@@ -232,8 +232,8 @@ struct Missing {
     held_back: u64,
 }
 
-/// What the wire refused while, or a little after, the ring was dry is the host's doing; so is what still waits in the wire
-/// at the end of a run that ends with a dry ring.
+/// What the wire refused while, or a little after, the ring was dry is the host's doing; so is what the card dropped at such
+/// a moment, and what still waits in the wire at the end of a run that ends with a dry ring.
 fn missing(evidence: &Evidence, order: Order) -> Missing {
     let Evidence { sent, seen, .. } = evidence;
     let dry = |at: &&Ns| seen.was_dry(at.saturating_sub(evidence.lag), **at);
@@ -245,16 +245,31 @@ fn missing(evidence: &Evidence, order: Order) -> Missing {
         .map(|landing| landing.sequence + 1)
         .max();
     let behind = sent.count().saturating_sub(newest.unwrap_or(0));
+    let dropped = dropped(evidence).min(absent - behind.min(absent));
     let ends_dry = seen
         .dry
         .last()
         .is_some_and(|(_, until)| *until >= evidence.stopped);
     let waiting = if ends_dry { behind.min(absent) } else { 0 };
     Missing {
-        lost: absent - waiting,
+        lost: absent - waiting - dropped,
         not_taken: sent.refused.len() as u64 - held,
-        held_back: held + waiting,
+        held_back: held + waiting + dropped,
     }
+}
+
+/// Frames missing between two that landed one after the other, while the card had no descriptor: as a real one does, it drops
+/// what it can not put anywhere.
+fn dropped(evidence: &Evidence) -> u64 {
+    let near = evidence.lag / 20;
+    let dry = |from: Ns, to: Ns| evidence.seen.was_dry(from.saturating_sub(near), to + near);
+    evidence
+        .seen
+        .landings
+        .windows(2)
+        .filter(|pair| dry(pair[0].at, pair[1].at))
+        .map(|pair| pair[1].sequence.saturating_sub(pair[0].sequence + 1))
+        .sum()
 }
 
 /// Judges.
@@ -479,7 +494,7 @@ fn slowness(evidence: &Evidence, report: &Report) -> Vec<String> {
 }
 
 /// The guest counted something else than the memory showed.
-fn disagreement(guest: GuestCount, report: &Report) -> Option<String> {
+fn disagreement(guest: Tally, report: &Report) -> Option<String> {
     let ours = (report.frames_received, report.duplicated, report.corrupt);
     let theirs = (
         guest.received.saturating_sub(guest.duplicated),
@@ -534,12 +549,9 @@ mod tests {
                 to: 60 * MS,
             }],
             jumps: vec![(10 * MS, 30 * MS)],
-            guest: Some(GuestCount {
+            guest: Some(Tally {
                 received: 100,
-                lost: 0,
-                duplicated: 0,
-                reordered: 0,
-                corrupt: 0,
+                ..Tally::default()
             }),
             ..Evidence::default()
         }
@@ -602,7 +614,7 @@ mod tests {
                 run.kernels[1] = run.kernels[0].clone()
             }),
             ("the guest counts", |run| {
-                run.guest = run.guest.map(|guest| GuestCount {
+                run.guest = run.guest.map(|guest| Tally {
                     received: 99,
                     ..guest
                 });
@@ -639,7 +651,12 @@ mod tests {
             (1, Ending::Loss)
         );
         run.sent.refused.pop();
-        // What was sent and did not land is lost, dry or not.
+        // So is what the card dropped just then.
+        run.seen.landings.remove(65);
+        run.guest = None;
+        let verdict = judge(&run);
+        assert_eq!((verdict.report.lost, verdict.report.held_back), (0, 2));
+        // What did not land at another time is lost.
         run.seen.landings.remove(40);
         run.guest = None;
         assert_eq!(judge(&run).ending(), Ending::Loss);

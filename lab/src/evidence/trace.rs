@@ -104,10 +104,6 @@ const KEPT: usize = 10_000;
 
 impl Findings {
     /// Reads a trace line by line: a card that faults all the time leaves a gigabyte.
-    ///
-    /// # Errors
-    ///
-    /// It can not be read.
     pub fn read(mut trace: impl BufRead, clock: Clock, question: &Question) -> io::Result<Self> {
         let mut findings = Self::default();
         let mut bytes = Vec::new();
