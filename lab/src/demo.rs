@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::build::kernel::config::Config;
-use crate::evidence::judge::Ending;
+use crate::evidence::verdict::Ending;
 use crate::machine::pace::Rate;
 use crate::machine::parts::Parts;
 use crate::machine::profile::Profile;

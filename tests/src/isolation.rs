@@ -9,8 +9,8 @@ use anyhow::{ensure, Result};
 
 use crate::outcome::{bad, done, good, plan};
 use crate::test::{Bench, End, Test};
-use hitless_lab::evidence::judge::Kind;
-use hitless_lab::evidence::trace::Harm;
+use hitless_lab::evidence::event::Harm;
+use hitless_lab::evidence::verdict::Kind;
 use hitless_lab::machine::profile::TABLE_FORMATS;
 use hitless_lab::play::end::Outcome;
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};

@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::outcome::{bad, done, plan, RATE};
 use crate::test::{Bench, End, Test};
+use hitless_lab::evidence::event::Harm;
 use hitless_lab::evidence::phases::Name;
-use hitless_lab::evidence::trace::Harm;
 use hitless_lab::machine::clock::Ns;
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::machine::profile::TABLE_FORMATS;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::evidence::judge::Report;
+use crate::evidence::verdict::Report;
 use crate::trouble::Trouble;
 
 /// Refuses a file that can not be written, before a run that would end with it.

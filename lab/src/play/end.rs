@@ -7,10 +7,12 @@ use anyhow::{Context, Result};
 use hitless_proto::layout::repost_lag;
 use hitless_proto::tally::Tally;
 
+use crate::evidence::account::Evidence;
 use crate::evidence::generator::{Generator, Sent};
-use crate::evidence::judge::{judge, Evidence, Verdict};
+use crate::evidence::judge::judge;
 use crate::evidence::registers::{Looks, Registers};
 use crate::evidence::trace::{Findings, Question};
+use crate::evidence::verdict::Verdict;
 use crate::evidence::witness::{Seen, Witness};
 use crate::machine::clock::Ns;
 use crate::machine::directory::Directory;
