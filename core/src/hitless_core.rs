@@ -31,6 +31,7 @@
 
 pub mod abi;
 pub mod error;
+mod facts;
 pub mod iommu;
 pub mod record;
 pub mod refusal;

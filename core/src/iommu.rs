@@ -8,16 +8,18 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`address`], [`memory`] | checked addresses, and the seam through which tables are read |
+//! | [`address`], [`bdf`], [`memory`] | checked addresses, requester ids, and the seam through which tables are read |
 //! | [`pt`] | page tables, by the names that Linux's generic_pt has for their formats |
-//! | [`plan`] | the steps of a change of a live entry, for any hardware |
+//! | [`change`], [`plan`] | facts about a device that changes its domain, and the steps of a change of a live entry, for any hardware |
 //! | [`flaw`] | what is wrong with tables |
 //!
 //! Each kind of hardware has a folder of its own beside these, which nothing outside of it refers to
 //! by name: its records are opaque to the neutral part, which asks [`crate::record::hardware::Hardware`].
 
 pub mod address;
+pub mod bdf;
 pub(crate) mod bits;
+pub mod change;
 pub mod flaw;
 pub mod memory;
 pub mod plan;

@@ -2,7 +2,7 @@
 //! Records: checked values, and how they are written into and read out of lent pages.
 //!
 //! The pages are the truth: what is preserved is written into them at once, and what is asked is read
-//! out of them. All families are entries over a chain of pages ([`list`]) in memory that the caller
+//! out of them. All families are entries over a chain of pages (`list.rs`) in memory that the caller
 //! lends ([`lender`]); there is no other bound than that memory. Names are found through an index in
 //! lent memory, so that a look-up takes a number of steps that grows with the logarithm of the number of
 //! entries.

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Pure decisions: may it be preserved, and does it fit this machine?
 
-mod facts;
 pub mod image;
-pub mod iommu;
 pub mod iommufd;
 pub mod memory;
 pub mod pci;

@@ -1,28 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Decoders of VT-d entries take any words, and what they accept they can write again.
 
-use hitless_core::iommu::address::Bdf;
-use hitless_core::iommu::address::DomainId;
-use hitless_core::iommu::address::HostAddressWidth;
-use hitless_core::iommu::address::TableAddress;
+use hitless_core::iommu::address::{DomainId, HostAddressWidth, TableAddress};
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::flaw::Flaw;
-use hitless_core::iommu::plan::Plan;
-use hitless_core::iommu::plan::Step;
+use hitless_core::iommu::plan::{Plan, Step};
 use hitless_core::iommu::pt::entry::PageEntry;
 use hitless_core::iommu::pt::format::Format;
 use hitless_core::iommu::pt::vtdss::Levels;
 use hitless_core::iommu::pt::x86_64;
+use hitless_core::iommu::vtd::context::{ContextEntry, ContextTarget, ScalableContextEntry};
 use hitless_core::iommu::vtd::devfn::DevfnSet;
-use hitless_core::iommu::vtd::legacy::{self, ContextTarget};
-use hitless_core::iommu::vtd::pasid::PasidEntry;
-use hitless_core::iommu::vtd::pasid::PasidTarget;
-use hitless_core::iommu::vtd::scalable;
-use hitless_core::iommu::vtd::scalable::DirectorySize;
-use hitless_core::iommu::vtd::scalable::PasidDirectoryEntry;
-use hitless_core::iommu::vtd::scalable::RootHalf;
-use hitless_core::iommu::vtd::swap::plan_context;
-use hitless_core::iommu::vtd::swap::plan_pasid;
-use hitless_core::iommu::vtd::swap::Capabilities;
+use hitless_core::iommu::vtd::pasid::{
+    DirectorySize, PasidDirectoryEntry, PasidEntry, PasidTarget,
+};
+use hitless_core::iommu::vtd::root::{RootEntry, RootHalf};
+use hitless_core::iommu::vtd::swap::{plan_context, plan_pasid, Capabilities};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -60,7 +53,7 @@ fn levels() -> impl Strategy<Value = Levels> {
     prop_oneof![Just(Levels::Three), Just(Levels::Four), Just(Levels::Five)]
 }
 
-fn context_entry() -> impl Strategy<Value = legacy::ContextEntry> {
+fn context_entry() -> impl Strategy<Value = ContextEntry> {
     let translated = (table(), levels(), any::<bool>()).prop_map(|(table, levels, device_tlb)| {
         ContextTarget::SecondStage {
             table,
@@ -74,7 +67,7 @@ fn context_entry() -> impl Strategy<Value = legacy::ContextEntry> {
         any::<u16>(),
         any::<bool>(),
     )
-        .prop_map(|(target, did, silent)| legacy::ContextEntry {
+        .prop_map(|(target, did, silent)| ContextEntry {
             domain_id: DomainId(did),
             target,
             fault_processing_disabled: silent,
@@ -119,10 +112,10 @@ fn pasid_entry() -> impl Strategy<Value = PasidEntry> {
     )
 }
 
-fn scalable_context() -> impl Strategy<Value = scalable::ContextEntry> {
+fn scalable_context() -> impl Strategy<Value = ScalableContextEntry> {
     (table(), 0u8..8, 0u32..1 << 20, any::<[bool; 5]>()).prop_map(
         |(pasid_directory, size, request_pasid, [privileged, dte, paside, pre, silent])| {
-            scalable::ContextEntry {
+            ScalableContextEntry {
                 pasid_directory,
                 directory_size: DirectorySize::from_code(size).expect("0 to 7"),
                 request_pasid,
@@ -152,7 +145,7 @@ fn flipped<const N: usize>(mut words: [u64; N], flips: &[usize]) -> [u64; N] {
 /// A change of one field of an entry, which always makes a difference.
 type Change<T> = fn(&mut T);
 
-const CONTEXT_CHANGES: [Change<legacy::ContextEntry>; 5] = [
+const CONTEXT_CHANGES: [Change<ContextEntry>; 5] = [
     |entry| {
         if let ContextTarget::SecondStage { table, .. } = &mut entry.target {
             *table = other(*table);
@@ -267,7 +260,7 @@ fn writes<const N: usize>(plan: &Plan, old: [u64; N]) -> [u64; N] {
 
 /// Plans the change of an entry in the fields of `which`; says whether the planner accepts what it shall
 /// accept, and which changes it did.
-fn plans_context(old: legacy::ContextEntry, which: u16, capabilities: Capabilities) -> bool {
+fn plans_context(old: ContextEntry, which: u16, capabilities: Capabilities) -> bool {
     let new = change(old, &CONTEXT_CHANGES, which);
     let (ContextTarget::SecondStage { device_tlb, .. }, [table, did, levels, tlb, silent]) =
         (old.target, std::array::from_fn(|bit| which >> bit & 1 == 1))
@@ -350,10 +343,10 @@ proptest! {
     #[test]
     fn arbitrary_words(words in words::<8>(), width in width()) {
         let [a, b, c, d, ..] = words;
-        if let Ok(Some(entry)) = legacy::RootEntry::decode([a, b], width) {
+        if let Ok(Some(entry)) = RootEntry::decode([a, b], width) {
             prop_assert_eq!(entry.encode(), [a, b]);
         }
-        if let Ok(Some(entry)) = legacy::ContextEntry::decode([a, b], width) {
+        if let Ok(Some(entry)) = ContextEntry::decode([a, b], width) {
             prop_assert_eq!(entry.encode(), [a, b]);
         }
         if let Ok(Some(entry)) = RootHalf::decode(a, width) {
@@ -362,7 +355,7 @@ proptest! {
         if let Ok(Some(entry)) = PasidDirectoryEntry::decode(a, width) {
             prop_assert_eq!(entry.encode(), a);
         }
-        if let Ok(Some(entry)) = scalable::ContextEntry::decode([a, b, c, d], width) {
+        if let Ok(Some(entry)) = ScalableContextEntry::decode([a, b, c, d], width) {
             prop_assert_eq!(entry.encode(), [a, b, c, d]);
         }
         if let Ok(Some(entry)) = PasidEntry::decode(words, width) {
@@ -372,10 +365,10 @@ proptest! {
 
     #[test]
     fn root_entries(context_table in table(), flips in flips(), width in width()) {
-        let entry = legacy::RootEntry { context_table };
-        prop_assert_eq!(legacy::RootEntry::decode(entry.encode(), width), Ok(Some(entry)));
+        let entry = RootEntry { context_table };
+        prop_assert_eq!(RootEntry::decode(entry.encode(), width), Ok(Some(entry)));
         let words = flipped(entry.encode(), &flips);
-        if let Ok(Some(entry)) = legacy::RootEntry::decode(words, width) {
+        if let Ok(Some(entry)) = RootEntry::decode(words, width) {
             prop_assert_eq!(entry.encode(), words);
         }
         let half = RootHalf { context_table };
@@ -388,18 +381,18 @@ proptest! {
 
     #[test]
     fn context_entries(entry in context_entry(), flips in flips(), width in width()) {
-        prop_assert_eq!(legacy::ContextEntry::decode(entry.encode(), width), Ok(Some(entry)));
+        prop_assert_eq!(ContextEntry::decode(entry.encode(), width), Ok(Some(entry)));
         let words = flipped(entry.encode(), &flips);
-        if let Ok(Some(entry)) = legacy::ContextEntry::decode(words, width) {
+        if let Ok(Some(entry)) = ContextEntry::decode(words, width) {
             prop_assert_eq!(entry.encode(), words);
         }
     }
 
     #[test]
     fn scalable_context_entries(entry in scalable_context(), flips in flips(), width in width()) {
-        prop_assert_eq!(scalable::ContextEntry::decode(entry.encode(), width), Ok(Some(entry)));
+        prop_assert_eq!(ScalableContextEntry::decode(entry.encode(), width), Ok(Some(entry)));
         let words = flipped(entry.encode(), &flips);
-        if let Ok(Some(entry)) = scalable::ContextEntry::decode(words, width) {
+        if let Ok(Some(entry)) = ScalableContextEntry::decode(words, width) {
             prop_assert_eq!(entry.encode(), words);
         }
     }
@@ -501,8 +494,8 @@ fn accepts_what_linux_writes() {
     let width = HostAddressWidth::new(46).expect("46");
     // Second stage, 4 levels, domain 5, table at 0x1234000.
     let context = [0x0123_4001, 5 << 8 | 2];
-    let entry = legacy::ContextEntry::decode(context, width).expect("accepted");
-    assert_eq!(entry.map(legacy::ContextEntry::encode), Some(context));
+    let entry = ContextEntry::decode(context, width).expect("accepted");
+    assert_eq!(entry.map(ContextEntry::encode), Some(context));
     // The same as a PASID entry, page walks snooped.
     let pasid = [0x0123_4001 | 2 << 6 | 2 << 2, 5 | 1 << 23, 0, 0, 0, 0, 0, 0];
     let entry = PasidEntry::decode(pasid, width).expect("accepted");
@@ -522,15 +515,15 @@ fn accepts_what_linux_writes() {
     assert_eq!(entry.map(PasidEntry::encode), Some(pasid));
     // A directory of 2 pages, PASIDs and a device TLB allowed.
     let context = [0x0123_4001 | 3 << 9 | 3 << 2, 0, 0, 0];
-    let entry = scalable::ContextEntry::decode(context, width).expect("accepted");
-    assert_eq!(entry.map(scalable::ContextEntry::encode), Some(context));
+    let entry = ScalableContextEntry::decode(context, width).expect("accepted");
+    assert_eq!(entry.map(ScalableContextEntry::encode), Some(context));
 }
 
 #[test]
 fn refuses_by_name() {
     use hitless_core::iommu::flaw::Entry;
     let width = HostAddressWidth::new(40).expect("40");
-    let context = |words| legacy::ContextEntry::decode(words, width).expect_err("refused");
+    let context = |words| ContextEntry::decode(words, width).expect_err("refused");
     assert_eq!(
         context([1 | 3 << 2, 2]),
         Flaw::TranslationType(Entry::Context)

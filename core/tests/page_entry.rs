@@ -2,10 +2,8 @@
 //! Entries of page tables, bit by bit (VT-d 9.7 and 9.8).
 
 use hitless_core::iommu::address::HostAddressWidth;
-use hitless_core::iommu::flaw::Entry;
-use hitless_core::iommu::flaw::Flaw;
-use hitless_core::iommu::pt::entry::PageEntry;
-use hitless_core::iommu::pt::entry::Rights;
+use hitless_core::iommu::flaw::{Entry, Flaw};
+use hitless_core::iommu::pt::entry::{PageEntry, Rights};
 use hitless_core::iommu::pt::format::Format;
 
 /// Reading and writing, in both formats; in first stage also present and for users.

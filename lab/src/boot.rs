@@ -16,7 +16,7 @@ use crate::machine::process::with_parent_death;
 use crate::machine::profile::Profile;
 use crate::machine::program::Program;
 use crate::machine::qemu::{self, names};
-use crate::machine::room::memory_directory;
+use crate::machine::room;
 use crate::machine::running::command_line;
 
 /// Makes the guest program show its menu instead of waiting for the lab's orders.
@@ -58,7 +58,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         show(&profile, &parts, &line);
         return Ok(ExitCode::SUCCESS);
     }
-    let sockets = memory_directory(profile.machine.memory_mib)?;
+    let sockets = room::sockets(profile.machine.memory_mib)?;
     // QEMU refuses to start when nobody listens; nobody reads either, which is fine for a look around.
     let _listeners = listen(&profile, sockets.path())?;
     let directory = Directory::create("boot")?;
@@ -103,9 +103,8 @@ fn show(profile: &Profile, parts: &Parts, line: &str) {
     }
     println!();
     eprintln!(
-        "SOCKETS stands for a folder with {} MiB of room, in which somebody has to listen on the sockets {}, and LOGS for \
+        "SOCKETS stands for a folder in which somebody has to listen on the sockets {}, and LOGS for \
          one for QEMU's trace. Without --dry-run both are made for the time that the machine runs.",
-        profile.machine.memory_mib,
         socket_names(profile).join(", ")
     );
 }

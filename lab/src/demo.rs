@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::build::kernel::config::Config;
-use crate::evidence::judge::Ending;
+use crate::evidence::verdict::Ending;
 use crate::machine::pace::Rate;
 use crate::machine::parts::Parts;
 use crate::machine::profile::Profile;
@@ -74,10 +74,6 @@ impl Args {
 }
 
 /// Runs the demo; the status is 0 only if every promise was kept.
-///
-/// # Errors
-///
-/// The figures could not be written, the profile is none for this QEMU, or set-up or machine can not be started.
 pub fn main(args: Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         figures::check(path)?;

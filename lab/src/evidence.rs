@@ -6,10 +6,12 @@
 //! |---|---|
 //! | [`generator`] | the frames, sent from outside |
 //! | [`witness`], [`stray`] | what landed where it should, and where it should not |
-//! | [`trace`], [`registers`] | what QEMU's VT-d and PCI say: faults, resets, translation and bus mastering switched off |
+//! | [`trace`] of [`event`]s, [`registers`] | what QEMU's VT-d and PCI say: faults, resets, translation and bus mastering switched off |
 //! | [`markers`], [`phases`] | which of the kernel's lines mean something, and the timeline |
-//! | [`judge`] | the verdict |
+//! | [`account`], [`judge`], [`verdict`] | the account of the frames, and the verdict |
 
+pub mod account;
+pub mod event;
 pub mod generator;
 pub mod judge;
 pub mod markers;
@@ -19,4 +21,5 @@ pub(crate) mod pretend;
 pub mod registers;
 pub mod stray;
 pub mod trace;
+pub mod verdict;
 pub mod witness;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo lab export`: everything that goes into the kernel as plain patches, for people with a tree of their own.
 //!
-//! New files come first (nothing refers to them yet), then `kernel/patches` in order, so that the tree builds after
-//! each patch. What comes out is read by `git am` as well as by `patch -p1`.
+//! git makes them, in a repository that is thrown away and holds of the pinned release what the patches touch: so they are
+//! known to apply. New files come first (nothing refers to them yet), then `kernel/patches` in order, so that the tree builds
+//! after each patch. What comes out is read by `git am` as well as by `patch -p1`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,11 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::build::kernel::patches;
-use crate::build::kernel::tree::CORE;
 use crate::build::sources::tools::linux_source;
 use crate::fingerprint::files;
 use crate::trouble::trouble;
 use crate::upstream::Upstream;
 use crate::{command, paths};
-
-mod format;
-
-use format::{new_files, retitle, Header};
 
 /// Arguments of `cargo lab export`.
 #[derive(Debug, clap::Args)]
@@ -30,209 +26,196 @@ pub struct Args {
     /// Replace a series that was exported there before.
     #[arg(long)]
     replace: bool,
-    /// Do not try whether the series applies to the pinned release.
-    #[arg(long)]
-    untried: bool,
 }
 
-/// KUnit's test vectors are binary, so only git can apply them. They come last: nothing else needs them.
-const VECTORS_SUBJECT: &str = "hitless: golden bytes for KUnit";
-const VECTORS_BODY: &str = "Records as every released version wrote them. Only the KUnit suite\n(CONFIG_HITLESS_KUNIT_TEST) reads them.";
+/// New files that become one patch.
+struct Part {
+    subject: &'static str,
+    body: &'static str,
+    /// Where they are in the repository and in the kernel tree, and which of them.
+    from: &'static str,
+    to: &'static str,
+    takes: fn(&str) -> bool,
+}
 
-/// A patch of the series.
-struct Patch {
-    file: String,
-    text: String,
-    /// In a form that only git reads.
-    binary: bool,
+const PARTS: [Part; 3] = [
+    Part {
+        subject: "hitless: core: records, rules and VT-d table code",
+        body: "What is decided about devices that keep running across a kexec, in safe\nRust that allocates nothing and sees neither kernel nor machine.",
+        from: "core/src",
+        to: "drivers/hitless/core/src",
+        takes: |_| true,
+    },
+    Part {
+        subject: "rust: abstractions that hitless needs",
+        body: "New files only; a later patch makes them part of the kernel crate.",
+        from: "kernel/tree",
+        to: "",
+        takes: |path| path.starts_with("rust/"),
+    },
+    Part {
+        subject: "hitless: glue and seams",
+        body: "The kernel part of hitless: glue in Rust that runs core's decisions, and\nthe C files through which the subsystems ask. Nothing builds them yet.",
+        from: "kernel/tree",
+        to: "",
+        takes: |path| !path.starts_with("rust/"),
+    },
+];
+
+/// KUnit's test vectors are binary, so only git can apply them. They come last: nothing else needs them.
+const VECTORS: Part = Part {
+    subject: "hitless: golden bytes for KUnit",
+    body: "Records as every released version wrote them. Only the KUnit suite\n(CONFIG_HITLESS_KUNIT_TEST) reads them.",
+    from: "core/testdata",
+    to: "drivers/hitless/core/testdata",
+    takes: |_| true,
+};
+
+/// Who makes the patches that are made here, and when: as the first of the others, so that they are the same each time.
+struct Author {
+    name: String,
+    mail: String,
+    date: String,
+}
+
+impl Author {
+    fn of(patch: &str) -> Self {
+        let value = |name: &str| patch.lines().find_map(|line| line.strip_prefix(name));
+        let from = value("From: ").unwrap_or("hitless <hitless@example.org>");
+        let (name, mail) = from.split_once(" <").unwrap_or((from, from));
+        Self {
+            name: name.trim_matches('"').to_owned(),
+            mail: mail.trim_end_matches('>').to_owned(),
+            date: value("Date: ").unwrap_or("1970-01-01T00:00:00Z").to_owned(),
+        }
+    }
+
+    fn signature(&self) -> String {
+        format!("Signed-off-by: {} <{}>", self.name, self.mail)
+    }
+
+    fn variables(&self) -> Vec<(String, &str)> {
+        let of = |who: &str| {
+            [
+                ("NAME", &self.name),
+                ("EMAIL", &self.mail),
+                ("DATE", &self.date),
+            ]
+            .map(|(what, value)| (format!("GIT_{who}_{what}"), value.as_str()))
+        };
+        of("AUTHOR").into_iter().chain(of("COMMITTER")).collect()
+    }
 }
 
 /// Runs `cargo lab export`.
 pub fn main(args: Args) -> Result<ExitCode> {
     let repository = paths::repository()?;
-    let upstream = Upstream::read(&repository)?;
-    let series = series(&repository)?;
+    let release = Upstream::read(&repository)?.release;
     check_folder(&args.folder, args.replace)?;
-    if !args.untried {
-        try_series(&series)?;
-    }
-    write(&args.folder, &series)?;
+    let series = export(&repository, &linux_source()?.path, &args.folder)?;
+    let folder = args.folder.display();
     println!(
-        "{} patches against Linux {} in {}",
-        series.len(),
-        upstream.release,
-        args.folder.display()
+        "{} patches against Linux {release} in {folder}",
+        series.len()
     );
-    println!("apply them in a Linux {} tree with:", upstream.release);
-    println!("    git am {}/*.patch", args.folder.display());
+    println!("apply them in a Linux {release} tree with:");
+    println!("    git am {folder}/*.patch");
     println!("or, without git, with:");
-    println!(
-        "    for patch in {}/*.patch; do patch -p1 -i \"$patch\" || break; done",
-        args.folder.display()
-    );
-    if let Some(patch) = series.iter().find(|patch| patch.binary) {
-        println!(
-            "({} is binary: only git can apply it, and only KUnit needs it)",
-            patch.file
-        );
+    println!("    for patch in {folder}/*.patch; do patch -p1 -i \"$patch\" || break; done");
+    if let Some(last) = series.last() {
+        println!("({last} is binary: only git can apply it, and only KUnit needs it)");
     }
     println!("then switch on CONFIG_HITLESS and what it depends on (kernel/config/base.config lists it all)");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The whole series, numbered.
-fn series(repository: &Path) -> Result<Vec<Patch>> {
-    let existing: Vec<(PathBuf, String)> = patches::list(repository)?
-        .into_iter()
-        .map(|path| {
-            let text = fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            Ok((path, text))
-        })
-        .collect::<Result<_>>()?;
-    let header = Header::of(existing.first().map_or("", |(_, text)| text));
-    let parts = new_parts(repository)?;
-    let vectors = repository.join("core/testdata");
-    let has_vectors = !files(&vectors)?.is_empty();
-    let count = parts.len() + existing.len() + usize::from(has_vectors);
-    let mut series = Vec::new();
-    for part in parts {
-        let number = series.len() + 1;
-        let file = format!("{number:04}-{}.patch", part.slug);
-        let text = header.patch(
-            number,
-            count,
-            part.subject,
-            part.body,
-            &new_files(&part.files),
-        );
-        series.push(Patch {
-            file,
-            text,
-            binary: false,
-        });
+/// Writes the series; returns the names of its files.
+fn export(repository: &Path, release: &Path, folder: &Path) -> Result<Vec<String>> {
+    let list = patches::list(repository)?;
+    let first = list.first().map_or(Ok(String::new()), fs::read_to_string)?;
+    let author = Author::of(&first);
+    let work = tempfile::tempdir()?;
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "core.autocrlf=false", "-c", "commit.gpgsign=false"]);
+        git.args(arguments)
+            .current_dir(work.path())
+            .envs(author.variables());
+        command::output(&mut git)
+    };
+    let commit = |message: &str| {
+        git(&["add", "--force", "."])?;
+        git(&["commit", "--quiet", "--allow-empty", "--message", message])
+    };
+    git(&["init", "--quiet"])?;
+    for patch in &list {
+        for path in patches::touched(&fs::read_to_string(patch)?) {
+            if release.join(&path).is_file() {
+                copy(&release.join(&path), &work.path().join(&path))?;
+            }
+        }
     }
-    for (path, text) in existing {
-        let number = series.len() + 1;
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let name = name.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
-        series.push(Patch {
-            file: format!("{number:04}-{name}"),
-            text: retitle(&text, number, count),
-            binary: false,
-        });
+    commit("release")?;
+    git(&["tag", "release"])?;
+    let add = |part: &Part| -> Result<()> {
+        for path in files(&repository.join(part.from))? {
+            if (part.takes)(&path) {
+                let to = work.path().join(part.to).join(&path);
+                copy(&repository.join(part.from).join(&path), &to)?;
+            }
+        }
+        let signed = author.signature();
+        commit(&format!("{}\n\n{}\n\n{signed}", part.subject, part.body)).map(|_| ())
+    };
+    PARTS.iter().try_for_each(add)?;
+    for patch in &list {
+        git(&[
+            "am",
+            "--quiet",
+            "--keep-non-patch",
+            &patch.to_string_lossy(),
+        ])?;
     }
-    if has_vectors {
-        series.push(Patch {
-            file: format!("{count:04}-hitless-golden-bytes.patch"),
-            text: header.patch(
-                count,
-                count,
-                VECTORS_SUBJECT,
-                VECTORS_BODY,
-                &binary_diff(&vectors)?,
-            ),
-            binary: true,
-        });
+    add(&VECTORS)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for name in files(folder)? {
+        fs::remove_file(folder.join(name))?;
     }
+    let folder = folder.canonicalize()?;
+    git(&[
+        "format-patch",
+        "--quiet",
+        "--zero-commit",
+        "--no-signature",
+        "--binary",
+        "--output-directory",
+        &folder.to_string_lossy(),
+        "release",
+    ])?;
+    let series = files(&folder)?;
+    fs::write(folder.join("series"), series.join("\n") + "\n")?;
     Ok(series)
 }
 
-/// New files that become one patch.
-struct Part {
-    slug: &'static str,
-    subject: &'static str,
-    body: &'static str,
-    /// Path in the kernel tree, and content.
-    files: Vec<(String, String)>,
-}
-
-fn new_parts(repository: &Path) -> Result<Vec<Part>> {
-    let mut parts = vec![
-        Part {
-            slug: "hitless-core",
-            subject: "hitless: core: records, rules and VT-d table code",
-            body: "What is decided about devices that keep running across a kexec, in safe\nRust that allocates nothing and sees neither kernel nor machine.",
-            files: Vec::new(),
-        },
-        Part {
-            slug: "rust-abstractions",
-            subject: "rust: abstractions that hitless needs",
-            body: "New files only; a later patch makes them part of the kernel crate.",
-            files: Vec::new(),
-        },
-        Part {
-            slug: "hitless-glue-and-seams",
-            subject: "hitless: glue and seams",
-            body: "The kernel part of hitless: glue in Rust that runs core's decisions, and\nthe C files through which the subsystems ask. Nothing builds them yet.",
-            files: Vec::new(),
-        },
-    ];
-    let core = repository.join("core/src");
-    for path in files(&core)? {
-        parts[0]
-            .files
-            .push((format!("{CORE}/src/{path}"), text(&core.join(&path))?));
-    }
-    let tree = repository.join("kernel/tree");
-    for path in files(&tree)? {
-        let part = if path.starts_with("rust/") { 1 } else { 2 };
-        let content = text(&tree.join(&path))?;
-        parts[part].files.push((path, content));
-    }
-    parts.retain(|part| !part.files.is_empty());
-    Ok(parts)
-}
-
-/// git's own form of a patch that creates the files of a folder, binary ones included.
-fn binary_diff(vectors: &Path) -> Result<String> {
-    let work = tempfile::tempdir()?;
-    let git = |arguments: &[&str]| {
-        command::output(Command::new("git").args(arguments).current_dir(work.path()))
-    };
-    git(&["init", "--quiet"])?;
-    for path in files(vectors)? {
-        let copy = work.path().join(CORE).join("testdata").join(&path);
-        fs::create_dir_all(copy.parent().unwrap_or(work.path()))?;
-        fs::copy(vectors.join(&path), &copy).with_context(|| format!("cannot copy {path}"))?;
-    }
-    git(&["-c", "core.autocrlf=false", "add", "--force", "."])?;
-    git(&[
-        "diff",
-        "--cached",
-        "--binary",
-        "--no-color",
-        "--no-ext-diff",
-    ])
-}
-
-fn text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {} as text", path.display()))
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(())
 }
 
 fn check_folder(folder: &Path, replace: bool) -> Result<()> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        if folder.exists() {
+    let names = match folder.is_dir() {
+        true => files(folder)?,
+        false if folder.exists() => {
             return trouble(
                 format!("{} is not a folder", folder.display()),
                 "name another",
-            );
+            )
         }
-        return Ok(());
+        false => return Ok(()),
     };
-    let names: Vec<String> = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    let foreign: Vec<&String> = names
-        .iter()
-        .filter(|name| !name.ends_with(".patch") && *name != "series")
-        .collect();
-    if let Some(name) = foreign.first() {
+    let is_ours = |name: &&String| name.ends_with(".patch") || *name == "series";
+    if let Some(name) = names.iter().find(|name| !is_ours(name)) {
         return trouble(
             format!("{} holds other things, {name} among them", folder.display()),
             "name an empty or a new folder",
@@ -247,133 +230,70 @@ fn check_folder(folder: &Path, replace: bool) -> Result<()> {
     Ok(())
 }
 
-/// Applies the series to the pinned release, in a folder that is thrown away.
-fn try_series(series: &[Patch]) -> Result<()> {
-    let source = linux_source()?;
-    let work = tempfile::tempdir()?;
-    let folder = work.path().join("series");
-    write(&folder, series)?;
-    let plain = series.iter().filter(|patch| !patch.binary);
-    let list: Vec<PathBuf> = plain.map(|patch| folder.join(&patch.file)).collect();
-    patches::stage(&source.path, &list, &work.path().join("tree"))?;
-    Ok(())
-}
-
-fn write(folder: &Path, series: &[Patch]) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for entry in fs::read_dir(folder)?.flatten() {
-        if entry
-            .path()
-            .extension()
-            .is_some_and(|extension| extension == "patch")
-        {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    for patch in series {
-        let path = folder.join(&patch.file);
-        fs::write(&path, &patch.text)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    let list: String = series
-        .iter()
-        .map(|patch| format!("{}\n", patch.file))
-        .collect();
-    fs::write(folder.join("series"), list)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::kernel::tree::pretend_source;
-    use crate::command::output;
+    use crate::build::kernel::tree::{pretend_source, CORE};
 
     const PATCH: &str = "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001\nFrom: A B <a@b.example>\nDate: Fri, 20 Nov 2026 21:37:59 +0000\nSubject: [PATCH] dir: change a word\n\nWhy.\n\nSigned-off-by: A B <a@b.example>\n---\n\ndiff --git a/dir/a.c b/dir/a.c\n--- a/dir/a.c\n+++ b/dir/a.c\n@@ -1,3 +1,3 @@\n one\n-two\n+zwei\n three\n";
-
     const VECTOR: [u8; 5] = [0, 0xff, b'\n', 0x80, 0];
-
-    fn repository() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in [
-            ("kernel/patches/0010-dir-change.patch", PATCH),
-            ("kernel/tree/drivers/hitless/main.rs", "//! glue\n"),
-            (
-                "kernel/tree/rust/kernel/kho.rs",
-                "//! abstraction\nlast line without end",
-            ),
-            ("core/src/lib.rs", "//! core\n\n"),
-        ] {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        fs::create_dir_all(dir.path().join("core/testdata/abi")).unwrap();
-        fs::write(dir.path().join("core/testdata/abi/x.bin"), VECTOR).unwrap();
-        dir
-    }
-
-    fn check_tree(tree: &Path) {
-        for (path, text) in [
-            ("dir/a.c", "one\nzwei\nthree\n"),
-            ("drivers/hitless/main.rs", "//! glue\n"),
-            (
-                "rust/kernel/kho.rs",
-                "//! abstraction\nlast line without end",
-            ),
-            ("drivers/hitless/core/src/lib.rs", "//! core\n\n"),
-        ] {
-            assert_eq!(fs::read_to_string(tree.join(path)).unwrap(), text, "{path}");
-        }
-    }
+    const FILES: [(&str, &str); 3] = [
+        ("kernel/tree/drivers/hitless/main.rs", "//! glue\n"),
+        (
+            "kernel/tree/rust/kernel/kho.rs",
+            "//! no newline at the end",
+        ),
+        ("core/src/lib.rs", "//! core\n\n"),
+    ];
 
     #[test]
     fn the_series_is_taken_by_patch_and_by_git() {
-        let repository = repository();
-        let out = repository.path().join("out");
-        let series = series(repository.path()).unwrap();
-        write(&out, &series).unwrap();
-        assert_eq!(
-            fs::read_to_string(out.join("series"))
-                .unwrap()
-                .lines()
-                .count(),
-            5
-        );
-
-        let plain = repository.path().join("plain");
+        let dir = tempfile::tempdir().unwrap();
+        let repository = dir.path();
+        let put = |path: &str, bytes: &[u8]| {
+            let path = repository.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        };
+        put("kernel/patches/0010-dir-change.patch", PATCH.as_bytes());
+        put("core/testdata/abi/x.bin", &VECTOR);
+        for (path, text) in FILES {
+            put(path, text.as_bytes());
+        }
+        let (plain, out) = (repository.join("plain"), repository.join("out"));
         pretend_source(&plain);
-        let list: Vec<PathBuf> = series.iter().map(|patch| out.join(&patch.file)).collect();
-        assert!(series.last().unwrap().binary);
-        let staging = repository.path().join("staging");
-        patches::stage(&plain, &list[..4], &staging).unwrap();
-        check_tree(&staging);
+        let series = export(repository, &plain, &out).unwrap();
+        assert_eq!(export(repository, &plain, &out).unwrap(), series);
+        assert_eq!(series.len(), 5);
+        assert_eq!(series[3], "0004-dir-change-a-word.patch");
 
+        let list: Vec<PathBuf> = series.iter().map(|name| out.join(name)).collect();
+        let staging = repository.join("staging");
+        patches::stage(&plain, &list[..4], &staging).unwrap();
         let git = |arguments: &[&str]| {
             let mut git = Command::new("git");
-            git.current_dir(&plain).args([
-                "-c",
-                "user.name=t",
-                "-c",
-                "user.email=t@t.example",
-                "-c",
-                "commit.gpgsign=false",
-            ]);
-            output(git.args(arguments)).unwrap()
+            git.current_dir(&plain).args(arguments);
+            git.envs(Author::of(PATCH).variables());
+            command::output(&mut git).unwrap()
         };
         git(&["init", "--quiet"]);
         git(&["add", "."]);
         git(&["commit", "--quiet", "-m", "release"]);
-        let paths: Vec<String> = list.iter().map(|path| path.display().to_string()).collect();
-        let mut arguments = vec!["am", "--quiet"];
-        arguments.extend(paths.iter().map(String::as_str));
-        git(&arguments);
-        check_tree(&plain);
-        assert_eq!(
-            git(&["log", "-1", "--skip=1", "--format=%an %s"]).trim(),
-            "A B dir: change a word"
-        );
-        let vector = plain.join("drivers/hitless/core/testdata/abi/x.bin");
+        for patch in &list {
+            git(&["am", "--quiet", &patch.to_string_lossy()]);
+        }
+        let log = git(&["log", "-1", "--skip=1", "--format=%an %s"]);
+        assert_eq!(log.trim(), "A B dir: change a word");
+        for tree in [&staging, &plain] {
+            let read = |path: &str| fs::read_to_string(tree.join(path)).unwrap();
+            assert_eq!(read("dir/a.c"), "one\nzwei\nthree\n");
+            for (path, text) in FILES {
+                let inside = path.trim_start_matches("kernel/tree/");
+                let inside = inside.replace("core/src", &format!("{CORE}/src"));
+                assert_eq!(read(&inside), text);
+            }
+        }
+        let vector = plain.join(CORE).join("testdata/abi/x.bin");
         assert_eq!(fs::read(vector).unwrap(), VECTOR);
     }
 
@@ -383,15 +303,11 @@ mod tests {
         check_folder(&dir.path().join("new"), false).unwrap();
         check_folder(dir.path(), false).unwrap();
         fs::write(dir.path().join("0001-x.patch"), "").unwrap();
-        assert!(check_folder(dir.path(), false)
-            .unwrap_err()
-            .to_string()
-            .contains("--replace"));
+        let error = check_folder(dir.path(), false).unwrap_err().to_string();
+        assert!(error.contains("--replace"));
         check_folder(dir.path(), true).unwrap();
         fs::write(dir.path().join("letter.txt"), "").unwrap();
-        assert!(check_folder(dir.path(), true)
-            .unwrap_err()
-            .to_string()
-            .contains("letter.txt"));
+        let error = check_folder(dir.path(), true).unwrap_err().to_string();
+        assert!(error.contains("letter.txt"));
     }
 }

@@ -61,10 +61,6 @@ impl Stamp {
 
     /// Makes the result, without a stamp until it is whole: what is cut off, or fails, is never taken for what was
     /// there before. `make` returns the inputs.
-    ///
-    /// # Errors
-    ///
-    /// Those of `make`; the stamp can not be removed or written.
     pub fn renew(&self, make: impl FnOnce() -> Result<String>) -> Result<()> {
         match fs::remove_file(&self.0) {
             Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Builders of tables: page tables of all formats, and root, context and PASID tables.
 
-use hitless_core::iommu::address::Bdf;
 use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::pt::format::Format;
 use hitless_core::iommu::pt::vtdss::Levels;
 use hitless_core::iommu::pt::walk::TablePage;
 use hitless_core::iommu::pt::x86_64;
-use hitless_core::iommu::vtd::legacy;
+use hitless_core::iommu::vtd::context::{
+    ContextEntry, ContextTarget, ScalableContextEntry, CONTEXT_WORDS, SCALABLE_CONTEXT_WORDS,
+};
 use hitless_core::iommu::vtd::mode::Mode;
-use hitless_core::iommu::vtd::pasid::PasidEntry;
-use hitless_core::iommu::vtd::pasid::PasidTarget;
-use hitless_core::iommu::vtd::scalable;
-use hitless_core::iommu::vtd::scalable::DirectorySize;
-use hitless_core::iommu::vtd::scalable::PasidDirectoryEntry;
-use hitless_core::iommu::vtd::scalable::RootHalf;
+use hitless_core::iommu::vtd::pasid::{
+    DirectorySize, PasidDirectoryEntry, PasidEntry, PasidTarget,
+};
+use hitless_core::iommu::vtd::root::RootHalf;
 
 use crate::execute::Place;
-use crate::memory::{table, width, PhysicalMemory};
+use crate::memory::{index, table, width, PhysicalMemory};
 
 /// A page table under construction.
 #[derive(Clone, Debug)]
@@ -107,11 +107,6 @@ impl PageTable {
     }
 }
 
-/// Which of a table's 512 entries of `level` translates `iova`.
-pub(crate) fn index(iova: u64, level: u32) -> usize {
-    (iova >> (3 + 9 * level)) as usize & 0x1ff
-}
-
 /// The tables of a unit above the page tables.
 #[derive(Clone, Debug)]
 pub struct Tables {
@@ -164,8 +159,8 @@ impl Tables {
             word & !0xfff
         };
         let word = match self.mode {
-            Mode::Legacy => devfn * legacy::ENTRY_WORDS,
-            Mode::Scalable => devfn % 0x80 * scalable::CONTEXT_WORDS,
+            Mode::Legacy => devfn * CONTEXT_WORDS,
+            Mode::Scalable => devfn % 0x80 * SCALABLE_CONTEXT_WORDS,
         };
         Place { page, word }
     }
@@ -188,7 +183,7 @@ impl Tables {
         let context = self.context(memory, bdf);
         let pages = u64::from(DIRECTORY.entries()).div_ceil(512);
         let directory = memory.allocate(pages);
-        let entry = scalable::ContextEntry {
+        let entry = ScalableContextEntry {
             pasid_directory: table(directory),
             directory_size: DIRECTORY,
             request_pasid: 0,
@@ -226,9 +221,9 @@ impl Tables {
 pub fn entry(mode: Mode, page_table: &PageTable, did: DomainId) -> Vec<u64> {
     let root = table(page_table.root);
     match (mode, page_table.format) {
-        (Mode::Legacy, Format::Vtdss(levels)) => legacy::ContextEntry {
+        (Mode::Legacy, Format::Vtdss(levels)) => ContextEntry {
             domain_id: did,
-            target: legacy::ContextTarget::SecondStage {
+            target: ContextTarget::SecondStage {
                 table: root,
                 levels,
                 device_tlb: false,

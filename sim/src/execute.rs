@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Carries out steps of a swap on the pretend machine, one at a time.
 
-use hitless_core::iommu::address::Bdf;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::plan::Step;
 
 use crate::memory::PhysicalMemory;

@@ -6,6 +6,7 @@
 //! mistake in one of the two shows as a difference.
 
 pub mod build;
+pub mod dma;
 pub mod execute;
 pub mod fault;
 pub mod lent;
@@ -13,7 +14,8 @@ pub mod memory;
 pub mod unit;
 
 pub use build::{PageTable, Tables};
+pub use dma::{Access, Dma};
 pub use execute::{Execution, Place};
 pub use fault::Fault;
 pub use memory::PhysicalMemory;
-pub use unit::{Access, Dma, Unit};
+pub use unit::Unit;

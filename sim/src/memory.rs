@@ -4,11 +4,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use hitless_core::iommu::address::HostAddressWidth;
-use hitless_core::iommu::address::TableAddress;
+use hitless_core::iommu::address::{HostAddressWidth, TableAddress};
 use hitless_core::iommu::flaw::Flaw;
-use hitless_core::iommu::memory::Memory;
-use hitless_core::iommu::memory::WORDS_PER_TABLE;
+use hitless_core::iommu::memory::{Memory, WORDS_PER_TABLE};
 
 /// Host address width of the pretend machine.
 pub const WIDTH_BITS: u32 = 46;
@@ -31,6 +29,11 @@ pub fn width() -> HostAddressWidth {
 #[must_use]
 pub fn table(address: u64) -> TableAddress {
     TableAddress::new(address, width()).expect("a page of the pretend machine")
+}
+
+/// Which of a table's 512 entries of `level` translates `iova`.
+pub(crate) fn index(iova: u64, level: u32) -> usize {
+    (iova >> (3 + 9 * level)) as usize & 0x1ff
 }
 
 type Page = [u64; WORDS_PER_TABLE];

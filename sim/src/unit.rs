@@ -7,34 +7,15 @@ mod walk;
 
 pub use cache::Caches;
 
-use hitless_core::iommu::address::Bdf;
 use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::vtd::mode::Mode;
 
+use crate::dma::Dma;
 use crate::fault::Fault;
 use crate::memory::PhysicalMemory;
-use cache::{Translation, UnitCache, Upper};
+use cache::UnitCache;
 use walk::Walker;
-
-/// A DMA request without PASID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dma {
-    /// The requester.
-    pub bdf: Bdf,
-    /// The I/O virtual address.
-    pub iova: u64,
-    /// What it does there.
-    pub access: Access,
-}
-
-/// Reading or writing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// A read.
-    Read,
-    /// A write.
-    Write,
-}
 
 /// A remapping unit with translation on.
 #[derive(Clone, Debug)]
@@ -127,26 +108,5 @@ impl Unit {
     /// Global invalidation of everything, as after a scrub.
     pub fn invalidate_all(&mut self) {
         self.caches.evict(Caches::ALL);
-    }
-}
-
-impl Translation {
-    fn allows(self, access: Access) -> bool {
-        access.is_in(self.read, self.write)
-    }
-}
-
-impl Upper {
-    fn allows(self, access: Access) -> bool {
-        access.is_in(self.read, self.write)
-    }
-}
-
-impl Access {
-    fn is_in(self, read: bool, write: bool) -> bool {
-        match self {
-            Self::Read => read,
-            Self::Write => write,
-        }
     }
 }

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use hitless_core::error::Error;
-use hitless_core::iommu::address::{Bdf, DomainId};
+use hitless_core::iommu::address::{DomainId, TableAddress};
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::flaw::{Entry, Flaw};
 use hitless_core::iommu::memory::Memory;
 use hitless_core::iommu::pt::format::Format;
@@ -248,11 +249,7 @@ struct Hands<'a> {
 }
 
 impl Memory for Hands<'_> {
-    fn read(
-        &self,
-        table: hitless_core::iommu::address::TableAddress,
-        index: usize,
-    ) -> Result<u64, Flaw> {
+    fn read(&self, table: TableAddress, index: usize) -> Result<u64, Flaw> {
         let memory = self.memory.expect("a machine");
         assert!(
             self.restored.contains(&table.get()),
@@ -265,6 +262,10 @@ impl Memory for Hands<'_> {
 const LOST: Refusal = Refusal::NotHandedOver(Family::Iommu);
 
 impl Machine for Hands<'_> {
+    fn is_handed_over(&self, table: TableAddress) -> bool {
+        !self.lost.contains(&table.get()) && !self.restored.contains(&table.get())
+    }
+
     fn restore(&mut self, page: u64) -> Result<(), Refusal> {
         if self.lost.contains(&page) {
             return Err(LOST);
@@ -377,6 +378,39 @@ fn a_device_that_does_not_fit_costs_itself() {
                 assert!(!records.is_running(at(bdf)));
             }
         }
+    }
+}
+
+/// So does a page table, which stays in the handover.
+#[test]
+fn a_lost_page_table_costs_its_devices() {
+    for format in formats() {
+        let mut jump = Jump::new(format);
+        let top = {
+            let iommu = jump.iommu.as_ref().expect("not jumped yet");
+            let attachment = iommu
+                .attachment(at(DEVICES[3]))
+                .expect("recorded")
+                .expect("sound");
+            iommu
+                .domain(attachment.domain)
+                .expect("sound")
+                .table
+                .top
+                .get()
+        };
+        let (records, refused, adopted) = boot(&mut jump, &[top]);
+        assert!(adopted.is_ok());
+        let shared = matches!(format.1, Format::Vtdss(_));
+        let lost: Vec<_> = refused.iter().map(|(bdf, _)| *bdf).collect();
+        let mut expected = vec![DEVICES[3]];
+        if shared {
+            expected.insert(0, DEVICES[4]);
+        }
+        assert_eq!(lost, expected);
+        assert!(refused.iter().all(|(_, refusal)| *refusal == LOST));
+        assert_eq!(kept(&records).len() + lost.len(), DEVICES.len());
+        assert!(!lost.iter().any(|bdf| jump.reaches(*bdf)));
     }
 }
 

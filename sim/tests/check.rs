@@ -2,20 +2,18 @@
 //! Adopted tables are accepted as recorded, and every single bit of them that matters is noticed
 //! when it is flipped.
 
-use hitless_core::iommu::address::Bdf;
 use hitless_core::iommu::address::DomainId;
-use hitless_core::iommu::flaw::Entry;
-use hitless_core::iommu::flaw::Field;
-use hitless_core::iommu::flaw::Flaw;
+use hitless_core::iommu::bdf::Bdf;
+use hitless_core::iommu::flaw::{Entry, Field, Flaw};
 use hitless_core::iommu::pt::format::Format;
+use hitless_core::iommu::vtd::pasid::DirectorySize;
 
 use hitless_core::iommu::vtd::check::{
     check_device, check_nothing_else, AdoptedDevice, AdoptedPasid,
 };
 use hitless_core::iommu::vtd::devfn::DevfnSet;
-use hitless_core::iommu::vtd::mode::Mode;
-use hitless_core::iommu::vtd::mode::UnitTables;
-use hitless_core::iommu::vtd::scrub::{scrub, Kept};
+use hitless_core::iommu::vtd::mode::{Mode, UnitTables};
+use hitless_core::iommu::vtd::scrub::{scrub, OnBus};
 use hitless_sim::build::{entry, DIRECTORY};
 use hitless_sim::memory::table;
 use hitless_sim::{PageTable, PhysicalMemory, Place, Tables};
@@ -305,7 +303,7 @@ fn accepts_what_a_scrub_leaves() {
         let entries = devices
             .iter()
             .map(|device| (device.bdf, device.context_table));
-        let preserved = |bus| Kept::on_bus(mode, bus, entries.clone());
+        let preserved = |bus| OnBus::new(mode, bus, entries.clone());
         let memory = &machine.memory;
         scrub(memory, machine.tables.unit(), preserved, |clear| {
             memory.write(clear.table.get(), clear.index, 0);
@@ -344,7 +342,7 @@ proptest! {
         }
         let mode = if scalable { Mode::Scalable } else { Mode::Legacy };
         let tables = Tables { mode, root: 0 };
-        let size = hitless_core::iommu::vtd::scalable::DirectorySize::from_code(size).expect("0 to 7");
+        let size = DirectorySize::from_code(size).expect("0 to 7");
         let device = AdoptedDevice {
             bdf: Bdf(bdf),
             context_table: table(0x1000),

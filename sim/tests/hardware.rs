@@ -2,15 +2,14 @@
 //! The pretend hardware itself: the fault reasons it gives, and its agreement with `hitless_core`
 //! about what an entry is.
 
+use hitless_core::iommu::vtd::context::{ContextEntry, ContextTarget};
+use hitless_core::iommu::vtd::pasid::{PasidEntry, PasidTarget};
 use std::collections::HashMap;
 
-use hitless_core::iommu::address::Bdf;
 use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::pt::format::Format;
-use hitless_core::iommu::vtd::legacy::{self, ContextTarget};
 use hitless_core::iommu::vtd::mode::Mode;
-use hitless_core::iommu::vtd::pasid::PasidEntry;
-use hitless_core::iommu::vtd::pasid::PasidTarget;
 use hitless_sim::build::entry;
 use hitless_sim::memory::width;
 use hitless_sim::unit::Caches;
@@ -288,7 +287,7 @@ fn legacy_agrees(drawn: &Drawn) -> Verdict {
     let machine = machine(Mode::Legacy, second(drawn.levels));
     let words = legacy_words(drawn, &machine);
     machine.place.write(&machine.memory, &words);
-    let verdict = match legacy::ContextEntry::decode(words, width()) {
+    let verdict = match ContextEntry::decode(words, width()) {
         Ok(Some(entry)) => match entry.target {
             ContextTarget::SecondStage { .. } => Verdict::SecondStage,
             ContextTarget::PassThrough { .. } => Verdict::PassThrough,

@@ -2,21 +2,17 @@
 //! What the planner of a swap refuses, field by field.
 
 use hitless_core::iommu::address::DomainId;
-use hitless_core::iommu::flaw::Entry;
-use hitless_core::iommu::flaw::Field;
-use hitless_core::iommu::flaw::Flaw;
-use hitless_core::iommu::plan::Plan;
-use hitless_core::iommu::plan::Step;
+use hitless_core::iommu::change::{IdUse, SwapFacts};
+use hitless_core::iommu::flaw::{Entry, Field, Flaw};
+use hitless_core::iommu::plan::{Plan, Step};
 use hitless_core::iommu::pt::vtdss::Levels;
 use hitless_core::iommu::pt::x86_64;
-use hitless_core::iommu::vtd::legacy::{self, ContextTarget};
-use hitless_core::iommu::vtd::pasid::PasidEntry;
-use hitless_core::iommu::vtd::pasid::PasidTarget;
-use hitless_core::iommu::vtd::swap::plan_context;
-use hitless_core::iommu::vtd::swap::plan_pasid;
-use hitless_core::iommu::vtd::swap::{decide, Capabilities, Decision, NewId, Swap, Words};
+use hitless_core::iommu::vtd::context::{ContextEntry, ContextTarget};
+use hitless_core::iommu::vtd::pasid::{PasidEntry, PasidTarget};
+use hitless_core::iommu::vtd::swap::{
+    decide, plan_context, plan_pasid, Capabilities, Decision, NewId, Swap, Words,
+};
 use hitless_core::refusal::Refusal;
-use hitless_core::rules::iommu::{IdUse, SwapFacts};
 use hitless_sim::memory::{table, width};
 
 const CAPABLE: Capabilities = Capabilities {
@@ -148,8 +144,8 @@ fn entries_that_cannot_be_swapped_are_refused() {
     assert_eq!(swap(through, old), untranslated);
 }
 
-fn context(at: u64) -> legacy::ContextEntry {
-    legacy::ContextEntry {
+fn context(at: u64) -> ContextEntry {
+    ContextEntry {
         domain_id: DomainId(5),
         target: ContextTarget::SecondStage {
             table: table(at),
@@ -162,7 +158,7 @@ fn context(at: u64) -> legacy::ContextEntry {
 
 #[test]
 fn contexts_that_cannot_be_swapped_are_refused() {
-    let swap = |old: legacy::ContextEntry, new: legacy::ContextEntry, capabilities| {
+    let swap = |old: ContextEntry, new: ContextEntry, capabilities| {
         plan_context(old.encode(), new.encode(), capabilities, width())
     };
     let old = context(0x1000);
@@ -174,7 +170,7 @@ fn contexts_that_cannot_be_swapped_are_refused() {
     let refusal = Flaw::Differs(Field::FaultProcessing);
     assert_eq!(swap(old, silent, CAPABLE), Err(refusal));
 
-    let through = legacy::ContextEntry {
+    let through = ContextEntry {
         target: ContextTarget::PassThrough {
             levels: Levels::Four,
         },
@@ -282,7 +278,7 @@ fn a_device_tlb_in_use_is_not_taken_away() {
 #[test]
 fn the_device_tlb_bit_changes_with_the_pointer() {
     let old = context(0x1000);
-    let new = legacy::ContextEntry {
+    let new = ContextEntry {
         target: ContextTarget::SecondStage {
             table: table(0x2000),
             levels: Levels::Four,

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hitless_core::iommu::address::Bdf;
 use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::pt::format::Format;
-use hitless_core::iommu::vtd::mode::Mode;
-use hitless_core::iommu::vtd::mode::UnitTables;
-use hitless_core::iommu::vtd::scrub::{scrub, Kept, Scrub};
+use hitless_core::iommu::vtd::mode::{Mode, UnitTables};
+use hitless_core::iommu::vtd::scrub::{scrub, OnBus, Scrub};
 use hitless_sim::build::entry;
 use hitless_sim::memory::table;
 use hitless_sim::unit::Caches;
@@ -57,9 +56,9 @@ impl Machine {
     }
 }
 
-fn kept(mode: Mode, bus: u8, records: &Records) -> Kept {
+fn kept(mode: Mode, bus: u8, records: &Records) -> OnBus {
     let records = records.iter().map(|(bdf, page)| (*bdf, table(*page)));
-    Kept::on_bus(mode, bus, records)
+    OnBus::new(mode, bus, records)
 }
 
 fn run(memory: &PhysicalMemory, unit: UnitTables, records: &Records) -> u64 {

@@ -10,11 +10,11 @@ use common::{
     alterations, busy, is_caught, scalable_scenarios, scenarios, Alteration, Scenario, Stage,
     Violation, DEVICE,
 };
+use hitless_core::iommu::change::IdUse;
 use hitless_core::iommu::plan::Step;
 use hitless_core::iommu::pt::format::Format;
 use hitless_core::iommu::vtd::mode::Mode;
 use hitless_core::iommu::vtd::swap::{decide, Decision, NewId};
-use hitless_core::rules::iommu::IdUse;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;

@@ -6,19 +6,16 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hitless_core::error::Error;
-use hitless_core::iommu::address::TableAddress;
+use hitless_core::iommu::address::{DomainId, TableAddress};
 
-use hitless_core::iommu::address::Bdf;
-use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::flaw::Flaw;
 use hitless_core::iommu::memory::WORDS_PER_TABLE;
 use hitless_core::iommu::pt::format::Format;
 use hitless_core::iommu::pt::handover::{hand_over, release, take_back};
 use hitless_core::iommu::pt::table::Table;
 use hitless_core::iommu::pt::translate::translate;
-use hitless_core::iommu::pt::walk::Order;
-use hitless_core::iommu::pt::walk::TablePage;
-use hitless_core::iommu::pt::walk::TableWalk;
+use hitless_core::iommu::pt::walk::{Order, TablePage, TableWalk};
 use hitless_core::iommu::vtd::mode::Mode;
 use hitless_sim::build::entry;
 use hitless_sim::memory::{table, width};

@@ -46,10 +46,6 @@ fn cargo(package: Option<&str>) -> Result<Command> {
 }
 
 /// The names of the host's tests.
-///
-/// # Errors
-///
-/// They do not build.
 pub(crate) fn list(filters: &[String]) -> Result<Vec<String>> {
     let output = cargo(None)?
         .arg("--")
@@ -67,10 +63,6 @@ pub(crate) fn list(filters: &[String]) -> Result<Vec<String>> {
 }
 
 /// Runs a crate's tests of this name that are left out otherwise, with a variable set.
-///
-/// # Errors
-///
-/// Cargo can not be started.
 pub(crate) fn run_ignored(
     package: &str,
     name: &str,
@@ -84,10 +76,6 @@ pub(crate) fn run_ignored(
 }
 
 /// Runs them. A test that does not build counts as one that failed.
-///
-/// # Errors
-///
-/// Cargo can not be started.
 pub(crate) fn run(filters: &[String]) -> Result<Count> {
     let mut command = cargo(None)?;
     let count = count(command.args(["--no-fail-fast", "--"]).args(filters))?;

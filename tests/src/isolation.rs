@@ -9,8 +9,8 @@ use anyhow::{ensure, Result};
 
 use crate::outcome::{bad, done, good, plan};
 use crate::test::{Bench, End, Test};
-use hitless_lab::evidence::judge::Kind;
-use hitless_lab::evidence::trace::Harm;
+use hitless_lab::evidence::event::Harm;
+use hitless_lab::evidence::verdict::Kind;
 use hitless_lab::machine::profile::TABLE_FORMATS;
 use hitless_lab::play::end::Outcome;
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
@@ -20,7 +20,7 @@ const GOES_ON: &str = "hitless.break=clear_master";
 /// And nothing is scrubbed.
 const NOT_SCRUBBED: &str = "hitless.break=clear_master,scrub";
 /// What the new kernel says of a unit with an entry that nobody recorded.
-const BLOCKED: &str = "is blocked";
+const CLEARED: &str = "entries that nobody recorded were cleared";
 /// How long a line of the kernel may take to the console.
 const CONSOLE: Duration = Duration::from_secs(5);
 
@@ -37,7 +37,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new(
             format!("twin::scrub::{profile}"),
             profile,
-            "left out: the second card writes into memory after the jump, until the new kernel blocks the unit",
+            "left out: the second card writes into memory after the jump, until the new kernel clears its entry",
             move |bench| run_twin(bench, profile),
         )
     });
@@ -76,16 +76,16 @@ fn run_twin(bench: &Bench, profile: &str) -> Result<End> {
         ..plan("twin-scrub", profile, NOT_SCRUBBED)?
     })?;
     let ended = jump(&mut scene);
-    let blocked = scene.machine.says(BLOCKED, CONSOLE);
+    let cleared = scene.machine.says(CLEARED, CONSOLE);
     let mut outcome = scene.end(ended)?;
-    if let Err(why) = writes_until_blocked(&outcome, blocked) {
+    if let Err(why) = writes_until_cleared(&outcome, cleared) {
         return bad(&outcome, &why.to_string());
     }
     done(&mut outcome, bench);
     Ok(End::Passed)
 }
 
-fn writes_until_blocked(outcome: &Outcome, blocked: bool) -> Result<()> {
+fn writes_until_cleared(outcome: &Outcome, cleared: bool) -> Result<()> {
     ensure!(
         !outcome.evidence.jumps.is_empty(),
         "the jump was not reached: {}",
@@ -96,8 +96,8 @@ fn writes_until_blocked(outcome: &Outcome, blocked: bool) -> Result<()> {
         "expected: frames of the second card after the jump; seen: none"
     );
     ensure!(
-        blocked,
-        "the new kernel does not block a unit with an entry that nobody recorded"
+        cleared,
+        "the new kernel does not clear an entry that nobody recorded"
     );
     Ok(())
 }

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use crate::outcome::{good, plan};
 use crate::test::{Bench, End, Test};
-use hitless_lab::evidence::judge::Kind;
 use hitless_lab::evidence::phases::Name;
+use hitless_lab::evidence::verdict::Kind;
 use hitless_lab::play::scene::{Plan, Scene, CARDS, SETTLE};
 use hitless_lab::play::update::{FILES, SESSION};
 

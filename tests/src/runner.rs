@@ -44,10 +44,6 @@ fn wanted(name: &str, filters: &[String]) -> bool {
 }
 
 /// Runs the tests; the last line is the count of all of them.
-///
-/// # Errors
-///
-/// No test has such a name.
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
     let chosen: Vec<Test> = match args.host_only {
         true => Vec::new(),

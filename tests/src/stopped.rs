@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::outcome::{bad, done, plan};
 use crate::test::{Bench, End, Test};
 use crate::twins::{entry, harm_at, hello};
-use hitless_lab::evidence::trace::Harm;
+use hitless_lab::evidence::event::Harm;
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::machine::profile::TABLE_FORMATS;
 use hitless_lab::play::end::Outcome;
@@ -64,7 +64,7 @@ const CAUSES: [Cause; 3] = [
         words: "hitless.break=unit",
         says: [
             "unit's capabilities are not the recorded ones",
-            "were refused: stopped",
+            "are not the recorded ones: stopped",
         ],
         finish: Finish::After,
     },

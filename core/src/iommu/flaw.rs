@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use super::address::Bdf;
+use super::bdf::Bdf;
 
 /// Which structure a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

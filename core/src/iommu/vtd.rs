@@ -7,7 +7,7 @@
 //!
 //! | module | question it answers |
 //! |---|---|
-//! | [`legacy`], [`scalable`], [`pasid`] | what do the words of a root, context or PASID entry mean? |
+//! | [`root`], [`context`], [`pasid`] | what do the words of a root, context or PASID entry mean? |
 //! | [`swap`] | in which steps does a live entry change, with no moment at which a DMA faults? |
 //! | [`scrub`] | which entries go before the jump? |
 //! | [`check`] | do the tables hold what the records say? |
@@ -16,11 +16,12 @@
 
 pub mod adopt;
 pub mod check;
+pub mod context;
 pub mod devfn;
-pub mod legacy;
 pub mod mode;
 pub mod pasid;
 pub mod record;
-pub mod scalable;
+pub mod root;
 pub mod scrub;
 pub mod swap;
+mod word;

@@ -5,7 +5,7 @@ use super::list::{is_page, is_zero};
 use super::pci::DeviceAddress;
 use crate::abi::iommu::{
     AttachmentSer, DomainSer, UnitSer, ATTACHMENT_PAYLOAD, DOMAIN_INCOHERENT, DOMAIN_SNOOP,
-    FORMAT_VTDSS, FORMAT_X86_64, KIND_ATTACHMENT, KIND_DOMAIN, KIND_UNIT, UNIT_PAYLOAD,
+    KIND_ATTACHMENT, KIND_DOMAIN, KIND_UNIT, UNIT_PAYLOAD,
 };
 use crate::iommu::address::{HostAddressWidth, TableAddress};
 use crate::iommu::pt::format::Format;
@@ -101,10 +101,7 @@ impl Domain {
         let snoop = if snoop { DOMAIN_SNOOP } else { 0 };
         DomainSer {
             kind: KIND_DOMAIN,
-            format: match format {
-                Format::Vtdss(_) => FORMAT_VTDSS,
-                Format::X86_64(_) => FORMAT_X86_64,
-            },
+            format: format.number(),
             levels: u8::try_from(format.levels()).unwrap_or(0),
             flags: incoherent | snoop,
             reserved: 0.into(),
@@ -117,12 +114,7 @@ impl Domain {
     }
 
     pub(super) fn decode(ser: &DomainSer) -> Result<Self, Refusal> {
-        let levels = ser.levels.into();
-        let format = match ser.format {
-            FORMAT_VTDSS => Format::vtdss(levels),
-            FORMAT_X86_64 => Format::x86_64(levels),
-            _ => return Err(MALFORMED),
-        };
+        let format = Format::from_number(ser.format, ser.levels.into());
         let top = TableAddress::new(ser.top.get(), HostAddressWidth::MAX);
         let sound = ser.flags & !(DOMAIN_INCOHERENT | DOMAIN_SNOOP) == 0
             && ser.reserved.get() == 0
@@ -131,7 +123,7 @@ impl Domain {
             && is_page(ser.iommufd.get())
             && ser.tables.get() != 0;
         match (format, top) {
-            (Ok(format), Ok(top)) if sound => Ok(Self {
+            (Some(format), Ok(top)) if sound => Ok(Self {
                 table: Table {
                     top,
                     format,

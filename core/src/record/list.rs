@@ -10,8 +10,9 @@ use super::checksum;
 use super::index::{node, node_mut, Index, Key, Node, Place};
 use super::lender::{Grow, Lender, Take};
 use crate::abi::header::HeaderSer;
-use crate::abi::list::{EntrySer, PageSer, ENTRIES, ENTRY_SIZE, KIND_FREE, KIND_OPTIONAL};
-use crate::abi::list::{Page, PAGE_SIZE};
+use crate::abi::list::{
+    EntrySer, Page, PageSer, ENTRIES, ENTRY_SIZE, KIND_FREE, KIND_OPTIONAL, PAGE_SIZE,
+};
 use crate::error::Error;
 use crate::refusal::{self, Refusal};
 

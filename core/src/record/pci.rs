@@ -286,28 +286,34 @@ impl<L: Lender> Devices<L> {
     /// Forgets a device, and each bridge above it that no other needs. Only what is recorded as a device
     /// is forgotten: no name takes a bridge from somebody else.
     pub fn remove(&mut self, address: DeviceAddress) {
-        let Some(key) = self.key(address) else {
-            return;
-        };
-        if self.list.kind(key) != KIND_ENDPOINT {
-            return;
+        // Another kernel may have recorded it twice.
+        while let Some(key) = self.endpoint_key(address) {
+            self.remove_path(key);
         }
-        let mut next = Some(key);
-        while let Some(key) = next {
-            let Some(ser) = self.ser(key) else {
-                return;
-            };
-            // Somebody else is below it.
-            if self.list.users(&below(key)) != 0 {
-                return;
-            }
+    }
+
+    fn endpoint_key(&self, address: DeviceAddress) -> Option<u32> {
+        let number = address.number();
+        let nodes = self.list.from(Key::new(AT, number, 0, 0));
+        let nodes = nodes.take_while(|node| node.key.is_about(AT, number, 0));
+        let mut keys = nodes.map(|node| node.key.c);
+        keys.find(|key| self.list.kind(*key) == KIND_ENDPOINT)
+    }
+
+    /// Removes an entry, and what is above it as far as nobody else is below that.
+    fn remove_path(&mut self, mut key: u32) {
+        while let Some(ser) = self.ser(key) {
             self.list.leave(&at(place_of(&ser), key));
             self.list.remove(key);
             self.list.forgive(key);
-            next = self.bridge_above(&ser);
-            if let Some(upstream) = next {
-                self.list.leave(&below(upstream));
+            let Some(upstream) = self.bridge_above(&ser) else {
+                return;
+            };
+            self.list.leave(&below(upstream));
+            if self.list.users(&below(upstream)) != 0 {
+                return;
             }
+            key = upstream;
         }
     }
 

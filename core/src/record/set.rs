@@ -284,13 +284,16 @@ impl<L: Lender, S: Shelf<Listed<L>>> Records<L, S> {
     /// # Errors
     ///
     /// [`Refusal::NotRecorded`], [`Refusal::HwptNotPreserved`] if the device is on another HWPT than the file says,
-    /// and what is wrong with the device.
+    /// [`Refusal::UnitRefused`] if its unit does not go on with the tables it had, and what is wrong with the device.
     pub fn file(&self, file: &DeviceFile) -> Result<Kept, Refusal> {
         match self.device(file.address) {
             Verdict::Kept(kept)
                 if (kept.domain.iommufd, kept.domain.token) == (file.iommufd, file.hwpt_token) =>
             {
-                Ok(kept)
+                match kept.adopted {
+                    true => Ok(kept),
+                    false => Err(Refusal::UnitRefused),
+                }
             }
             Verdict::Kept(_) => Err(Refusal::HwptNotPreserved),
             Verdict::Refused(refusal) => Err(refusal),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! May a HWPT be preserved?
 
-use super::facts::{facts, first};
+use crate::facts::{facts, first};
 use crate::refusal::Refusal;
 
 facts! {

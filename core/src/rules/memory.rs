@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The memory behind HWPTs.
 
-use super::facts::{facts, first};
+use crate::facts::{facts, first};
 use crate::refusal::Refusal;
 
 facts! {

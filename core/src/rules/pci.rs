@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Is a function the one that was recorded, and how does it go on in the incoming kernel?
 
-use super::facts::facts;
+use crate::facts::facts;
 use crate::record::attachment::DomainKey;
 use crate::record::pci::Identity;
 use crate::record::set::Verdict;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! May a device be preserved?
 
-use super::facts::{facts, first};
+use crate::facts::{facts, first};
 use crate::iommu::pt::table::Table;
 use crate::refusal::Refusal;
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure, Context, Result};
 use hitless_proto::layout::{self, PAGE};
-use hitless_proto::state::State;
 use hitless_proto::{Answer, Bdf, Call, Piece, What};
 use hitless_uapi::iommufd::{DeviceId, FileMapping, HwptId, IoasId, RawCall};
 use hitless_uapi::vfio::Irq;
@@ -452,20 +451,13 @@ impl Card {
     /// How the frames stand. Without a harvester what has landed is taken here.
     pub(crate) fn frames(&self) -> Result<Answer> {
         let running = self.harvester.is_some();
-        let State { tally, .. } = with(&self.memory()?.ring, |ring| {
+        let tally = with(&self.memory()?.ring, |ring| {
             if !running {
                 ring.harvest(u32::MAX);
             }
-            *ring.state()
+            ring.state().tally
         });
-        Ok(Answer::Frames {
-            received: tally.received,
-            lost: tally.lost,
-            duplicated: tally.duplicated,
-            reordered: tally.reordered,
-            corrupt: tally.corrupt,
-            next: tally.next,
-        })
+        Ok(Answer::Frames { tally })
     }
 
     /// Compares where the memory's pages are with where they were at start.
@@ -486,21 +478,6 @@ impl Card {
         let memory = self.memory()?;
         memory.file.punch_hole(layout::SPARE, PAGE)?;
         memory.mapping.write_u64(layout::SPARE, 0);
-        Ok(())
-    }
-
-    /// Stops reception.
-    pub(crate) fn stop(&mut self) -> Result<()> {
-        self.pause();
-        let bound = self
-            .bound
-            .as_ref()
-            .context("the card is not bound to its iommufd")?;
-        bound
-            .igb
-            .as_ref()
-            .context("the card's registers are not mapped")?
-            .stop();
         Ok(())
     }
 

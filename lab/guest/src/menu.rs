@@ -5,15 +5,12 @@ use std::fs;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::process::Command as Program;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hitless_proto::{Answer, Bdf, Command};
-
-use crate::orders::Machine;
+use hitless_proto::Bdf;
 
 const SHELL: &str = "/bin/busybox";
-/// Vendor and device of the card that the example drives, as sysfs writes them.
+/// Vendor and device of the machine's cards, as sysfs writes them.
 const CARD: (&str, &str) = ("0x8086", "0x10c9");
 
 /// Asks and obeys until the person has enough.
@@ -21,7 +18,7 @@ pub(crate) fn run() -> Result<()> {
     let mut lines = io::stdin().lock().lines();
     loop {
         print!(
-            "\nhitless lab: [s]tatus, [e]xample, {}[p]ower off > ",
+            "\nhitless lab: [s]tatus, {}[p]ower off > ",
             if has_shell() { "s[h]ell, " } else { "" }
         );
         io::stdout().flush().context("writing to the console")?;
@@ -30,7 +27,6 @@ pub(crate) fn run() -> Result<()> {
         };
         let done = match line.context("reading from the console")?.trim() {
             "s" => status(),
-            "e" => example(),
             "h" if has_shell() => shell(),
             "p" => return Ok(()),
             _ => Ok(()),
@@ -84,31 +80,6 @@ fn status() -> Result<()> {
             .map_or("none".into(), |name| name.to_string_lossy());
         println!("igb card {card}, driver {driver}");
     }
-    Ok(())
-}
-
-/// Lets the first card receive for a few seconds and says what came.
-fn example() -> Result<()> {
-    let card = *cards()?
-        .first()
-        .context("there is no igb card in this machine")?;
-    let bdf = card.to_string();
-    let mut machine = Machine::default();
-    machine.obey(&Command::BindDriver { bdf: bdf.clone() })?;
-    let started = machine.obey(&Command::Start {
-        card: 1,
-        bdf: bdf.clone(),
-        ring: 4096,
-        iova: 1 << 32,
-    })?;
-    if let Answer::Started { mac, .. } = started {
-        println!("{bdf} receives, {mac}");
-    }
-    for _ in 0..5 {
-        std::thread::sleep(Duration::from_secs(1));
-        println!("{:?}", machine.obey(&Command::Frames { card: 1 })?);
-    }
-    machine.obey(&Command::Stop { card: 1 })?;
     Ok(())
 }
 

@@ -96,10 +96,8 @@ impl Machine {
             Command::Interrupts { card, on } => self.card(*card)?.interrupts(*on)?,
             Command::SwapBack { card } => self.card(*card)?.swap_back()?,
             Command::PagesMoved { card } => return self.card(*card)?.pages_moved(),
-            Command::Stop { card } => self.card(*card)?.stop()?,
             Command::ReadFile { path } => return host::read_file(path),
             Command::WriteFile { path, text } => host::write_file(path, text)?,
-            Command::Run { program, arguments } => return host::run(program, arguments),
         }
         Ok(Answer::Ok)
     }

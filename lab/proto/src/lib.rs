@@ -14,4 +14,4 @@ pub mod state;
 pub mod tally;
 
 pub use bdf::Bdf;
-pub use message::{Answer, Call, Command, Failure, Order, Piece, Report, What, MARGIN, RUN_LIMIT};
+pub use message::{Answer, Call, Command, Failure, Order, Piece, Report, What, MARGIN};

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tally::Tally;
+
 /// One command for the guest, numbered so that its report can be told from others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Order {
@@ -274,11 +276,6 @@ pub enum Command {
         /// The card's number.
         card: u8,
     },
-    /// Stop reception (RCTL.EN off) and the harvester of this card.
-    Stop {
-        /// The card's number.
-        card: u8,
-    },
     /// Read a file (sysfs, procfs, debugfs). Answers [`Answer::Text`].
     ReadFile {
         /// Path.
@@ -290,13 +287,6 @@ pub enum Command {
         path: String,
         /// Content.
         text: String,
-    },
-    /// Run a program of the image to its end. Answers [`Answer::Ran`].
-    Run {
-        /// Path of the program.
-        program: String,
-        /// Its arguments.
-        arguments: Vec<String>,
     },
 }
 
@@ -317,15 +307,11 @@ impl Command {
                 let one = Duration::from_millis(100) + Duration::from_micros(*pause_us);
                 ordinary + one.saturating_mul(*count)
             }
-            // The guest ends the program itself before that.
-            Self::Run { .. } => RUN_LIMIT + ordinary,
             _ => ordinary,
         }
     }
 }
 
-/// The longest a program may run that the guest is told to run.
-pub const RUN_LIMIT: Duration = Duration::from_secs(600);
 /// How much longer than the guest the lab waits.
 pub const MARGIN: Duration = Duration::from_secs(5);
 
@@ -384,18 +370,8 @@ pub enum Answer {
     },
     /// How a card's frames stand.
     Frames {
-        /// Frames taken from the ring.
-        received: u64,
-        /// Sequence numbers skipped.
-        lost: u64,
-        /// Sequence numbers seen again.
-        duplicated: u64,
-        /// Frames older than one already seen.
-        reordered: u64,
-        /// Done descriptors whose frame is not what was sent.
-        corrupt: u64,
-        /// The next sequence number expected.
-        next: u64,
+        /// What the guest has counted.
+        tally: Tally,
     },
     /// What of live update the kernel can do.
     Features {
@@ -442,13 +418,6 @@ pub enum Answer {
         /// The content.
         text: String,
     },
-    /// A program has ended.
-    Ran {
-        /// Exit status, or 128 plus the signal.
-        status: i32,
-        /// The end of its standard output and error, at most 16 KiB.
-        output: String,
-    },
 }
 
 #[cfg(test)]
@@ -469,10 +438,5 @@ mod tests {
         assert!(swaps(u32::MAX) > Duration::from_secs(1 << 28));
         let compact = Command::Compact { rounds: u32::MAX };
         assert!(compact.limit() > Duration::from_secs(1 << 30));
-        let run = Command::Run {
-            program: String::new(),
-            arguments: Vec::new(),
-        };
-        assert!(run.limit() > RUN_LIMIT);
     }
 }

@@ -4,6 +4,8 @@
 //! The guest counts what it harvests and the lab counts what it sees from outside; both use this, so that their
 //! figures mean the same.
 
+use serde::{Deserialize, Serialize};
+
 use crate::frame::{self, Header};
 
 /// How many sequence numbers back a late frame can still be told from a repeated one.
@@ -12,7 +14,7 @@ const WINDOW: u64 = 64;
 /// The count of one card's frames.
 ///
 /// Counting starts with the first frame that comes; its number is not held against it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Frames with the right content that came, repeated ones included.
     pub received: u64,

@@ -29,7 +29,7 @@ const FLOORS: &[(&str, &[Floor])] = &[
         &[
             ("top", &["entry", "luo"]),
             ("middle", &[]),
-            ("ground", &["seam", "failure", "record_page"]),
+            ("ground", &["seam", "failure", "lent", "part", "running"]),
         ],
     ),
 ];

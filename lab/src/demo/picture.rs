@@ -66,10 +66,6 @@ fn bins(landings: &[Landing], from: Ns, to: Ns) -> Vec<(f64, f64)> {
 }
 
 /// Draws the run.
-///
-/// # Errors
-///
-/// The file can not be written.
 pub(super) fn draw(outcome: &Outcome, path: &Path) -> Result<()> {
     try_draw(outcome, path).map_err(|error| {
         anyhow!(

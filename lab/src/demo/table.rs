@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::evidence::judge::{Ending, Verdict};
+use crate::evidence::verdict::{Ending, Verdict};
 use crate::machine::clock::as_ms;
 use crate::play::end::Outcome;
 

@@ -68,10 +68,6 @@ pub struct Stream {
 }
 
 /// Reads `52:54:00:12:34:56`.
-///
-/// # Errors
-///
-/// Other text.
 pub fn parse_mac(text: &str) -> Result<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
@@ -88,10 +84,6 @@ pub fn parse_mac(text: &str) -> Result<[u8; 6]> {
 
 impl Generator {
     /// Begins at once.
-    ///
-    /// # Errors
-    ///
-    /// The wire can not be made non-blocking, or no thread started.
     pub fn start(wire: UnixStream, stream: Stream, clock: Clock) -> Result<Self> {
         wire.set_nonblocking(true)
             .context("the wire can not be made non-blocking")?;

@@ -1,261 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The verdict on a run, from everything that was seen from outside.
 
-use serde::Serialize;
+use hitless_proto::tally::Tally;
 
-use crate::evidence::generator::Sent;
-use crate::evidence::phases::{frames_between, swaps, Name, Phase};
-use crate::evidence::trace::{Faults, Harm};
-use crate::evidence::witness::{Landing, Seen};
+use crate::evidence::account::{count_order, longest_gap, missing, Evidence};
+use crate::evidence::event::Harm;
+use crate::evidence::phases::{frames_between, swaps};
+use crate::evidence::verdict::{ending, Ending, Fault, Kind, PhaseReport, Report, Verdict};
 use crate::machine::clock::{as_ms, Ns};
-use crate::machine::guest::GuestCount;
 use crate::machine::pace::TooSlow;
-
-/// Everything that was seen.
-#[derive(Clone, Debug, Default)]
-pub struct Evidence {
-    /// The profile's name.
-    pub profile: String,
-    /// Updates done.
-    pub updates: u32,
-    /// Frames per second that were to be sent.
-    pub rate: u32,
-    /// How long the wire's back-pressure may lag behind the ring's state.
-    pub lag: Ns,
-    /// Descriptors that the guest holds back for the witness.
-    pub held: u32,
-    /// `uname -r -v` of each kernel, in order.
-    pub kernels: Vec<String>,
-    /// What the generator sent.
-    pub sent: Sent,
-    /// When the generator had stopped.
-    pub stopped: Ns,
-    /// What landed.
-    pub seen: Seen,
-    /// The preserved device's faults in QEMU's trace.
-    pub traced_faults: Faults,
-    /// The second card's from the first jump on: it went on, and reached nothing.
-    pub second_card_faults: u64,
-    /// Looks at the fault registers that showed one of the preserved device.
-    pub recorded_faults: u64,
-    /// Looks from the first jump on that showed the unit not translating.
-    pub untranslated: u64,
-    /// What was done to the device.
-    pub harms: Vec<(Ns, Harm)>,
-    /// Frames where none may be.
-    pub strays: u64,
-    /// The timeline.
-    pub phases: Vec<Phase>,
-    /// Stretches with no kernel, or none that serves the device yet: from the old kernel's leaving to the new user
-    /// space's hello.
-    pub jumps: Vec<(Ns, Ns)>,
-    /// The guest's own count at the end.
-    pub guest: Option<GuestCount>,
-    /// Lines of the kernel that say something is wrong.
-    pub warnings: Vec<String>,
-    /// What else went wrong, in words.
-    pub troubles: Vec<String>,
-    /// What went wrong because the host was too slow, in words.
-    pub slow: Vec<String>,
-}
-
-/// A phase in the output.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PhaseReport {
-    /// Its name.
-    pub name: Name,
-    /// Its length, milliseconds.
-    pub ms: f64,
-    /// Frames that landed in it.
-    pub frames: u64,
-}
-
-/// The output of `cargo lab demo --json`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// `good`, `loss` or `too slow`: the exit status in a word.
-    pub verdict: Ending,
-    /// Frames sent to the card that is preserved.
-    pub frames_sent: u64,
-    /// Different frames that landed with the right content.
-    pub frames_received: u64,
-    /// Frames sent that did not.
-    pub lost: u64,
-    /// Frames that were not sent, because the wire was full while the card had descriptors: it stood still.
-    pub not_taken: u64,
-    /// Frames that were not sent, or still waited at the end, because the card had no descriptor left.
-    pub held_back: u64,
-    /// How long the card had no descriptor left, milliseconds in all.
-    pub ring_dry_ms: f64,
-    /// Frames per second.
-    pub rate: u32,
-    /// Frames that landed again.
-    pub duplicated: u64,
-    /// Frames that landed behind a later one.
-    pub reordered: u64,
-    /// Descriptors marked done, or passed, without the right content.
-    pub corrupt: u64,
-    /// The preserved device's blocked DMAs, by QEMU's trace or the unit's fault registers, whichever saw more.
-    pub dmar_faults: u64,
-    /// Resets and power state changes of the preserved device, or of the bus it is on.
-    pub device_resets: u64,
-    /// Frames that landed between the old kernel's last line and the new user space's hello.
-    pub frames_during_jump: u64,
-    /// Frames that landed while tables were replaced: in each update from the start of the first swap, from the restored
-    /// HWPT to the new one, to the end of the last of the further swaps that follow it.
-    pub frames_during_swap: u64,
-    /// Updates done.
-    pub updates: u32,
-    /// The first kernel.
-    pub kernel_from: String,
-    /// The kernel after the first update.
-    pub kernel_to: String,
-    /// The profile.
-    pub profile: String,
-    /// The longest time without a landing, milliseconds.
-    pub longest_gap_ms: f64,
-    /// Frames of the second card sent after the jump, or frames of the first outside of its memory. All of the machine's
-    /// memory is searched for them after each jump, before it is filled, and at the end; each counts once. The second
-    /// card's own memory is watched besides, every millisecond and through the jump.
-    ///
-    /// What is searched for is the head of a whole frame at the start of a buffer. Not seen are a card's writes into
-    /// descriptors (16 bytes each, which look like nothing), and frames elsewhere that the new kernel's boot has
-    /// overwritten before its user space came up.
-    pub stray_writes: u64,
-    /// The timeline.
-    pub phases: Vec<PhaseReport>,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ending {
-    /// All promises were kept, and every witness was there to see it.
-    Good,
-    /// Something is wrong.
-    Loss,
-    /// Nothing is wrong but that the host was too slow to tell.
-    #[serde(rename = "too slow")]
-    TooSlow,
-}
-
-/// What kind of thing is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Frames were lost, repeated, mixed up or damaged, or not taken by a card that could have.
-    Frames,
-    /// Frames landed where none may.
-    Strays,
-    /// DMA of the preserved device was blocked, or went untranslated.
-    Translation,
-    /// Something was done to the device.
-    Harm(Harm),
-    /// No frame landed during a jump.
-    SilentJump,
-    /// No frame landed during a swap.
-    SilentSwap,
-    /// No update was done, or into the same kernel.
-    NoUpdate,
-    /// A witness contradicts another, or was not there.
-    Witness,
-    /// The kernel warned.
-    Warning,
-    /// A step failed.
-    Step,
-    /// The host was too slow.
-    Slow,
-}
-
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// What kind of thing.
-    pub kind: Kind,
-    /// A sentence.
-    pub words: String,
-}
-
-/// The report, and why it is not good.
-#[derive(Clone, Debug)]
-pub struct Verdict {
-    /// The figures.
-    pub report: Report,
-    /// Each thing that is wrong; empty when all went well.
-    pub faults: Vec<Fault>,
-}
-
-impl Verdict {
-    /// How the run ended.
-    pub fn ending(&self) -> Ending {
-        ending(&self.faults)
-    }
-
-    /// Nothing is wrong.
-    pub fn is_good(&self) -> bool {
-        self.ending() == Ending::Good
-    }
-
-    /// The host was too slow at some time, whatever else is wrong.
-    pub fn is_slow(&self) -> bool {
-        self.faults.iter().any(|fault| fault.kind == Kind::Slow)
-    }
-
-    /// Does not mind these kinds.
-    pub fn forgive(&mut self, forgiven: impl Fn(Kind) -> bool) {
-        self.faults.retain(|fault| !forgiven(fault.kind));
-    }
-
-    /// All that is wrong, in words.
-    pub fn words(&self) -> String {
-        let words: Vec<&str> = self
-            .faults
-            .iter()
-            .map(|fault| fault.words.as_str())
-            .collect();
-        words.join("; ")
-    }
-}
-
-fn ending(faults: &[Fault]) -> Ending {
-    match faults {
-        [] => Ending::Good,
-        all if all.iter().all(|fault| fault.kind == Kind::Slow) => Ending::TooSlow,
-        _ => Ending::Loss,
-    }
-}
-
-/// Frames that did not land, by why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Missing {
-    lost: u64,
-    not_taken: u64,
-    held_back: u64,
-}
-
-/// What the wire refused while, or a little after, the ring was dry is the host's doing; so is what still waits in the wire
-/// at the end of a run that ends with a dry ring.
-fn missing(evidence: &Evidence, order: Order) -> Missing {
-    let Evidence { sent, seen, .. } = evidence;
-    let dry = |at: &&Ns| seen.was_dry(at.saturating_sub(evidence.lag), **at);
-    let held = sent.refused.iter().filter(dry).count() as u64;
-    let absent = sent.count().saturating_sub(order.distinct);
-    let newest = seen
-        .landings
-        .iter()
-        .map(|landing| landing.sequence + 1)
-        .max();
-    let behind = sent.count().saturating_sub(newest.unwrap_or(0));
-    let ends_dry = seen
-        .dry
-        .last()
-        .is_some_and(|(_, until)| *until >= evidence.stopped);
-    let waiting = if ends_dry { behind.min(absent) } else { 0 };
-    Missing {
-        lost: absent - waiting,
-        not_taken: sent.refused.len() as u64 - held,
-        held_back: held + waiting,
-    }
-}
 
 /// Judges.
 pub fn judge(evidence: &Evidence) -> Verdict {
@@ -312,53 +65,6 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     let faults = faults(evidence, &report);
     report.verdict = ending(&faults);
     Verdict { report, faults }
-}
-
-/// What a list of sequence numbers says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Order {
-    distinct: u64,
-    duplicated: u64,
-    reordered: u64,
-    unknown: u64,
-}
-
-fn count_order(landings: &[Landing], sent: u64) -> Order {
-    let mut order = Order::default();
-    let mut came = vec![false; usize::try_from(sent).unwrap_or(0)];
-    let mut newest = None;
-    for landing in landings {
-        let place = usize::try_from(landing.sequence)
-            .ok()
-            .and_then(|index| came.get_mut(index));
-        match place {
-            None => order.unknown += 1,
-            Some(true) => order.duplicated += 1,
-            Some(place) => {
-                *place = true;
-                order.distinct += 1;
-                if newest > Some(landing.sequence) {
-                    order.reordered += 1;
-                }
-                newest = newest.max(Some(landing.sequence));
-            }
-        }
-    }
-    order
-}
-
-/// The longest time without a landing, from the first frame sent to the moment when the generator had stopped.
-fn longest_gap(evidence: &Evidence) -> Ns {
-    let mut times: Vec<Ns> = evidence.sent.times.first().copied().into_iter().collect();
-    times.extend(evidence.seen.landings.iter().map(|landing| landing.at));
-    if !times.is_empty() && evidence.stopped > 0 {
-        times.push(evidence.stopped);
-    }
-    times
-        .windows(2)
-        .map(|pair| pair[1].saturating_sub(pair[0]))
-        .max()
-        .unwrap_or(0)
 }
 
 fn faults(evidence: &Evidence, report: &Report) -> Vec<Fault> {
@@ -479,7 +185,7 @@ fn slowness(evidence: &Evidence, report: &Report) -> Vec<String> {
 }
 
 /// The guest counted something else than the memory showed.
-fn disagreement(guest: GuestCount, report: &Report) -> Option<String> {
+fn disagreement(guest: Tally, report: &Report) -> Option<String> {
     let ours = (report.frames_received, report.duplicated, report.corrupt);
     let theirs = (
         guest.received.saturating_sub(guest.duplicated),
@@ -497,6 +203,9 @@ fn disagreement(guest: GuestCount, report: &Report) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::generator::Sent;
+    use crate::evidence::phases::{Name, Phase};
+    use crate::evidence::witness::{Landing, Seen};
     use crate::machine::clock::MS;
 
     /// A run of 100 frames in which all went well.
@@ -534,12 +243,9 @@ mod tests {
                 to: 60 * MS,
             }],
             jumps: vec![(10 * MS, 30 * MS)],
-            guest: Some(GuestCount {
+            guest: Some(Tally {
                 received: 100,
-                lost: 0,
-                duplicated: 0,
-                reordered: 0,
-                corrupt: 0,
+                ..Tally::default()
             }),
             ..Evidence::default()
         }
@@ -602,7 +308,7 @@ mod tests {
                 run.kernels[1] = run.kernels[0].clone()
             }),
             ("the guest counts", |run| {
-                run.guest = run.guest.map(|guest| GuestCount {
+                run.guest = run.guest.map(|guest| Tally {
                     received: 99,
                     ..guest
                 });
@@ -639,7 +345,12 @@ mod tests {
             (1, Ending::Loss)
         );
         run.sent.refused.pop();
-        // What was sent and did not land is lost, dry or not.
+        // So is what the card dropped just then.
+        run.seen.landings.remove(65);
+        run.guest = None;
+        let verdict = judge(&run);
+        assert_eq!((verdict.report.lost, verdict.report.held_back), (0, 2));
+        // What did not land at another time is lost.
         run.seen.landings.remove(40);
         run.guest = None;
         assert_eq!(judge(&run).ending(), Ending::Loss);

@@ -127,10 +127,6 @@ pub struct Registers {
 
 impl Registers {
     /// Begins to look.
-    ///
-    /// # Errors
-    ///
-    /// No thread can be started.
     pub fn start(monitor: Monitor, clock: Clock) -> Result<Self> {
         let looks = Arc::new(Mutex::new(Looks::default()));
         let stop = Arc::new(AtomicBool::new(false));

@@ -65,10 +65,6 @@ pub struct Search(JoinHandle<Result<Found>>);
 
 impl Search {
     /// Begins.
-    ///
-    /// # Errors
-    ///
-    /// No thread can be started.
     pub fn start(ram: Ram, allowed: Allowed, clock: Clock) -> Result<Self> {
         let thread = std::thread::Builder::new()
             .name("search".to_owned())
@@ -87,10 +83,6 @@ impl Search {
     }
 
     /// Waits for its end.
-    ///
-    /// # Errors
-    ///
-    /// The memory can not be read.
     pub fn join(self) -> Result<Found> {
         self.0
             .join()

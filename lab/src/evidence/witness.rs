@@ -80,10 +80,6 @@ pub struct Watcher {
 
 impl Watcher {
     /// Learns the memory's pages from the index that the guest wrote into it.
-    ///
-    /// # Errors
-    ///
-    /// The index is not complete or names addresses outside of the machine's memory.
     pub fn new(ram: Ram, card: u8, ring: u32, index_pages: &[u64]) -> Result<Self> {
         ensure!(
             layout::ring_is_valid(ring),
@@ -240,10 +236,6 @@ pub struct Witness {
 
 impl Witness {
     /// Begins to watch.
-    ///
-    /// # Errors
-    ///
-    /// No thread can be started.
     pub fn start(watcher: Watcher, clock: Clock) -> Result<Self> {
         let watcher = Arc::new(Mutex::new(watcher));
         let stop = Arc::new(AtomicBool::new(false));

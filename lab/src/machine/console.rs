@@ -77,10 +77,6 @@ pub struct Console {
 
 impl Console {
     /// Follows a socket until it is closed, and writes what comes to `log`.
-    ///
-    /// # Errors
-    ///
-    /// The log can not be written or no thread started.
     pub fn follow(mut socket: UnixStream, log: &Path, clock: Clock) -> Result<Self> {
         let console = Self::default();
         let mut log =

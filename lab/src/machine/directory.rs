@@ -24,10 +24,6 @@ pub struct Directory {
 
 impl Directory {
     /// Makes the directory. It is kept until [`Directory::discard`].
-    ///
-    /// # Errors
-    ///
-    /// The directory can not be made.
     pub fn create(name: &str) -> Result<Self> {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let runs = crate::paths::output()?.join("runs");

@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Context, Result};
+use hitless_proto::tally::Tally;
 use hitless_proto::{Answer, Command, Failure, Order, Report, MARGIN};
 use thiserror::Error;
 
@@ -70,21 +71,6 @@ pub struct Hello {
     pub kernel: String,
 }
 
-/// How the guest says a card's frames stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuestCount {
-    /// Frames with the right content, repeated ones included.
-    pub received: u64,
-    /// Numbers missing between the first and the newest.
-    pub lost: u64,
-    /// Numbers seen again.
-    pub duplicated: u64,
-    /// Frames older than one that had come.
-    pub reordered: u64,
-    /// Frames with another content.
-    pub corrupt: u64,
-}
-
 /// The guest program of a running machine.
 #[derive(Debug)]
 pub struct Guest {
@@ -103,10 +89,6 @@ pub struct Guest {
 
 impl Guest {
     /// Talks over `socket`.
-    ///
-    /// # Errors
-    ///
-    /// The socket can not be duplicated or no thread started.
     pub fn new(
         socket: UnixStream,
         console: Console,
@@ -156,10 +138,6 @@ impl Guest {
     }
 
     /// Waits for the guest program of a kernel that is booting.
-    ///
-    /// # Errors
-    ///
-    /// The machine ended or hung, or said nothing for too long.
     pub fn wait_hello(&mut self) -> Result<Hello> {
         let start = Instant::now();
         loop {
@@ -262,22 +240,9 @@ impl Guest {
     /// # Errors
     ///
     /// [`OrderError`].
-    pub fn count(&mut self, card: u8) -> Result<GuestCount, OrderError> {
+    pub fn count(&mut self, card: u8) -> Result<Tally, OrderError> {
         match self.order(Command::Frames { card })?.answer {
-            Answer::Frames {
-                received,
-                lost,
-                duplicated,
-                reordered,
-                corrupt,
-                ..
-            } => Ok(GuestCount {
-                received,
-                lost,
-                duplicated,
-                reordered,
-                corrupt,
-            }),
+            Answer::Frames { tally } => Ok(tally),
             other => Err(OrderError::Machine(anyhow!(
                 "the guest answers {other:?} to Frames: lab and guest are of different builds"
             ))),

@@ -25,10 +25,6 @@ struct Connection {
 
 impl Monitor {
     /// Reads the greeting and leaves negotiation mode. When this returns the machine is complete.
-    ///
-    /// # Errors
-    ///
-    /// QEMU ended or is silent for 60 s.
     pub fn new(socket: UnixStream) -> Result<Self> {
         socket
             .set_read_timeout(Some(Duration::from_secs(60)))
@@ -49,10 +45,6 @@ impl Monitor {
     }
 
     /// What QEMU's human monitor answers to a command.
-    ///
-    /// # Errors
-    ///
-    /// QEMU ended.
     pub fn human(&self, command_line: &str) -> Result<String> {
         let mut connection = self
             .connection
@@ -66,10 +58,6 @@ impl Monitor {
     }
 
     /// Reads `count` 32-bit words of physical memory or device registers.
-    ///
-    /// # Errors
-    ///
-    /// QEMU ended, or the answer is not one of words.
     pub fn words(&self, address: u64, count: usize) -> Result<Vec<u32>> {
         let command_line = format!("xp /{count}xw {address:#x}");
         let answer = self.human(&command_line)?;

@@ -28,10 +28,6 @@ pub const IMAGES: [&str; 2] = ["gen1", "gen2"];
 
 impl Parts {
     /// Builds or finds everything for machines that run this configuration of the kernel, with a QEMU that was checked.
-    ///
-    /// # Errors
-    ///
-    /// Whatever set-up or build failed.
     pub fn with_qemu(qemu: Program, config: Config) -> Result<Self> {
         Ok(Self {
             qemu,
@@ -42,10 +38,6 @@ impl Parts {
     }
 
     /// The same, with a QEMU that can play every profile.
-    ///
-    /// # Errors
-    ///
-    /// Whatever set-up or build failed.
     pub fn ready(config: Config) -> Result<Self> {
         Self::with_qemu(Program::for_all()?, config)
     }

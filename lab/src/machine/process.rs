@@ -14,6 +14,8 @@ use anyhow::{Context, Result};
 use crate::machine::priority::Hurried;
 use crate::trouble::Trouble;
 
+/// What Linux calls the file of QEMU's memory.
+const RAM: &str = "/memfd:memory-backend-memfd";
 /// Ends its child when the lab ends.
 const HOLDER: &str = "setpriv";
 
@@ -30,10 +32,6 @@ pub struct Process(Arc<Mutex<Child>>);
 
 impl Process {
     /// Starts QEMU, before whatever else the host does: its standard error goes to a file.
-    ///
-    /// # Errors
-    ///
-    /// It can not be started.
     pub(super) fn start(qemu: &Path, flags: &[OsString], stderr: &Path) -> Result<Self> {
         let stderr = File::create(stderr)
             .with_context(|| format!("{} can not be written", stderr.display()))?;
@@ -50,6 +48,21 @@ impl Process {
 
     fn lock(&self) -> MutexGuard<'_, Child> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The machine's memory, which is a file without a name that QEMU has open.
+    pub fn ram(&self) -> Result<File> {
+        let folder = format!("/proc/{}/fd", self.lock().id());
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("{folder} is hidden"))?;
+        let link = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| {
+                let name = std::fs::read_link(path).unwrap_or_default();
+                name.to_string_lossy().starts_with(RAM)
+            })
+            .with_context(|| format!("QEMU has no {RAM} among the files in {folder}"))?;
+        File::open(link).context("the machine's memory can not be opened")
     }
 
     /// How it ended, if it has.

@@ -104,10 +104,6 @@ impl Profile {
     }
 
     /// A built-in profile by its name, or any other by the path of its file.
-    ///
-    /// # Errors
-    ///
-    /// An unknown name, an unreadable file, or TOML that is not a profile.
     pub fn load(name: &str) -> Result<Self> {
         if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
             return Self::parse(name, text);
@@ -140,10 +136,6 @@ impl Profile {
     }
 
     /// The card of this name.
-    ///
-    /// # Errors
-    ///
-    /// The profile has none.
     pub fn card(&self, name: &str) -> Result<&Card> {
         let mut cards = self.cards.iter();
         cards.find(|card| card.name == name).ok_or_else(|| {

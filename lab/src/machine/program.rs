@@ -28,10 +28,6 @@ pub struct Program {
 
 impl Program {
     /// Finds or installs one, and asks it for what this profile needs.
-    ///
-    /// # Errors
-    ///
-    /// There is none to be had, or it lacks something.
     pub fn for_profile(profile: &Profile) -> Result<Self> {
         let path = emulator()?;
         let program = Self {
@@ -74,10 +70,6 @@ impl Program {
     }
 
     /// Refuses a profile that this QEMU can not play.
-    ///
-    /// # Errors
-    ///
-    /// It lacks a device, or a property of the IOMMU.
     pub fn check(&self, profile: &Profile) -> Result<()> {
         let iommu = profile.iommu.kind.device();
         let bridges = profile.bridges.iter().map(|bridge| bridge.kind.device());

@@ -46,8 +46,6 @@ pub mod names {
     pub const CONTROL: &str = "control";
     /// Socket: QEMU's machine protocol.
     pub const MONITOR: &str = "monitor";
-    /// File: the machine's memory.
-    pub const RAM: &str = "ram";
     /// File: QEMU's trace.
     pub const TRACE: &str = "qemu-trace.log";
 
@@ -57,7 +55,7 @@ pub mod names {
     }
 }
 
-/// The flags of a machine. `sockets` holds sockets on which the lab listens already and the memory; `logs` gets
+/// The flags of a machine. `sockets` holds sockets on which the lab listens already; `logs` gets
 /// QEMU's trace. With `terminal` the console is QEMU's own standard input and output.
 pub fn flags(
     profile: &Profile,
@@ -98,10 +96,7 @@ pub fn flags(
     add("-m", format!("{memory}M").into());
     add(
         "-object",
-        with_path(
-            &format!("memory-backend-file,id=ram,size={memory}M,share=on,mem-path="),
-            &sockets.join(names::RAM),
-        ),
+        format!("memory-backend-memfd,id=ram,size={memory}M,share=on").into(),
     );
     add("-kernel", parts.kernel.clone().into());
     add("-initrd", parts.initramfs.clone().into());
@@ -250,7 +245,7 @@ mod tests {
             let text = text(&profile, list);
             for flag in [
                 iommu,
-                "memory-backend-file,id=ram,size=1234M,share=on,mem-path=/s/ram",
+                "memory-backend-memfd,id=ram,size=1234M,share=on",
                 "socket,id=console,path=/s/console",
                 "pcie-root-port,id=port1,bus=pcie.0,addr=0x2.0,chassis=1",
                 "igb,id=second,bus=port2,addr=0x0.0,netdev=net2,mac=52:54:00:48:4c:02,romfile=",

@@ -62,10 +62,6 @@ impl Ram {
     }
 
     /// Reads from a guest-physical address on, within one page.
-    ///
-    /// # Errors
-    ///
-    /// The address is not memory, or the file can not be read.
     pub fn read(&self, physical: u64, bytes: &mut [u8]) -> io::Result<()> {
         let offset = self.offset(physical).ok_or_else(|| {
             io::Error::new(
@@ -78,10 +74,6 @@ impl Ram {
 
     /// The first byte of the file from `offset` on that was ever written, rounded down to a page: before it there are only
     /// zeros that take no memory. The end of the file where there is none.
-    ///
-    /// # Errors
-    ///
-    /// The file can not be asked.
     pub fn written_from(&self, offset: u64) -> io::Result<u64> {
         match rustix::fs::seek(&*self.file, SeekFrom::Data(offset)) {
             Ok(data) => Ok(data / PAGE * PAGE),
@@ -91,10 +83,6 @@ impl Ram {
     }
 
     /// Reads a piece of the file for a search; returns fewer bytes only at the end.
-    ///
-    /// # Errors
-    ///
-    /// The file can not be read.
     pub fn piece(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let count = left.min(bytes.len());

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A running machine. It ends when it is dropped, whatever happened.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{anyhow, Context, Result};
@@ -21,7 +20,7 @@ use crate::machine::process::Process;
 use crate::machine::profile::Profile;
 use crate::machine::qemu::{self, names};
 use crate::machine::ram::Ram;
-use crate::machine::room::memory_directory;
+use crate::machine::room::sockets;
 use crate::machine::starting::{Listeners, Starting};
 use crate::trouble::Trouble;
 
@@ -66,12 +65,8 @@ pub struct Machine {
 
 impl Machine {
     /// Starts a machine and returns as soon as QEMU is complete; the kernel boots then.
-    ///
-    /// # Errors
-    ///
-    /// No room for the memory, QEMU missing or refusing its flags.
     pub fn start(name: &str, profile: &Profile, parts: &Parts, command_line: &str) -> Result<Self> {
-        let sockets = memory_directory(profile.machine.memory_mib)?;
+        let sockets = sockets(profile.machine.memory_mib)?;
         let directory = Directory::create(name)?;
         let listeners = Listeners::bind(profile, sockets.path())?;
         let clock = Clock::start();
@@ -101,9 +96,11 @@ impl Machine {
             .map(|net| starting.accept(net, "network").map(Some))
             .collect::<Result<_>>()?;
         let monitor = Monitor::new(monitor).map_err(|error| starting.explain(error))?;
-        let ram = open_ram(&sockets.path().join(names::RAM))?;
+        let ram = process.ram()?;
         // Everybody has what they need open: nothing is left behind even if the lab is killed.
-        sockets.close()?;
+        sockets
+            .close()
+            .context("the machine's sockets can not be removed")?;
         starting.done()?;
         Ok(Self {
             clock,
@@ -146,10 +143,6 @@ impl Machine {
     }
 
     /// The far end of a card's wire, once.
-    ///
-    /// # Errors
-    ///
-    /// It was taken already.
     pub fn wire(&mut self, card: u8) -> Result<UnixStream> {
         usize::from(card)
             .checked_sub(1)
@@ -168,10 +161,6 @@ impl Machine {
     }
 
     /// Ends QEMU, so that its trace is complete, and opens that.
-    ///
-    /// # Errors
-    ///
-    /// The trace can not be read.
     pub fn end(&mut self) -> Result<BufReader<File>> {
         self.process.kill();
         self.directory.write("control.log", self.guest.log());
@@ -209,11 +198,4 @@ impl Drop for Machine {
         self.process.kill();
         self.directory.write("control.log", self.guest.log());
     }
-}
-
-fn open_ram(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .open(path)
-        .with_context(|| format!("the machine's memory {} is missing", path.display()))
 }

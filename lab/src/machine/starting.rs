@@ -65,10 +65,6 @@ impl Starting {
     }
 
     /// QEMU is complete, and somebody else ends it.
-    ///
-    /// # Errors
-    ///
-    /// It lacks something that nobody would miss in the run.
     pub(super) fn done(mut self) -> Result<()> {
         let said = self.said();
         let missing = missing_events(&said);

@@ -159,10 +159,6 @@ struct Bus {
 }
 
 /// Gives the cards their places.
-///
-/// # Errors
-///
-/// Something is on a bus that is not there, two things have one name or place, or there are too many buses.
 pub fn place(bridges: &[Bridge], functions: &[Function]) -> Result<Vec<Card>> {
     let mut buses = BTreeMap::new();
     let mut last = 0;

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hitless_proto::layout::repost_lag;
+use hitless_proto::tally::Tally;
 
+use crate::evidence::account::Evidence;
 use crate::evidence::generator::{Generator, Sent};
-use crate::evidence::judge::{judge, Evidence, Verdict};
+use crate::evidence::judge::judge;
 use crate::evidence::registers::{Looks, Registers};
 use crate::evidence::trace::{Findings, Question};
+use crate::evidence::verdict::Verdict;
 use crate::evidence::witness::{Seen, Witness};
 use crate::machine::clock::Ns;
 use crate::machine::directory::Directory;
-use crate::machine::guest::GuestCount;
 use crate::machine::pace::TooSlow;
 use crate::play::scene::{Scene, DRAIN};
 use crate::trouble::Trouble;
@@ -40,15 +42,11 @@ struct Traffic {
     /// When the generator had stopped.
     stopped: Ns,
     seen: Seen,
-    guest: Option<GuestCount>,
+    guest: Option<Tally>,
 }
 
 impl Scene {
     /// Stops the frames, waits for the last of them, and judges. `ended` tells how the run went.
-    ///
-    /// # Errors
-    ///
-    /// The machine's memory or trace can not be read.
     pub fn end(mut self, ended: Result<()>) -> Result<Outcome> {
         self.troubles.extend(self.machine.crash());
         let mut slow = Vec::new();
@@ -191,7 +189,7 @@ impl Scene {
     }
 
     /// The guest's count, once it has seen as much as the witness or has had time to. None when it does not answer.
-    fn guest_count(&mut self, landed: u64) -> Option<GuestCount> {
+    fn guest_count(&mut self, landed: u64) -> Option<Tally> {
         if !self.troubles.is_empty() {
             return None;
         }

@@ -76,6 +76,8 @@ pub struct Scene {
     /// Frames per second for the first card, as this host can take them, and its ring.
     pub rate: u32,
     pub(super) ring: u32,
+    /// Memory is filled before the ring is served again.
+    pub(super) fills_first: bool,
     /// The card that is preserved.
     pub first: Card,
     /// The card that is not.
@@ -100,10 +102,6 @@ pub(super) struct Generators {
 
 impl Scene {
     /// Boots the first kernel.
-    ///
-    /// # Errors
-    ///
-    /// The machine can not be started, or its guest says nothing.
     pub fn boot(plan: Plan, parts: &Parts) -> Result<Self> {
         let line = command_line(&plan.profile, &plan.words);
         let [first, second] = plan.cards;
@@ -112,7 +110,12 @@ impl Scene {
         let mut machine = Machine::start(&plan.name, &plan.profile, parts, &line)?;
         let hello = machine.wait_hello()?;
         let registers = Registers::start(machine.monitor(), machine.clock)?;
-        let Choice { rate, ring, remark } = machine.pace.choose(plan.rate);
+        let Choice {
+            rate,
+            ring,
+            fills_first,
+            remark,
+        } = machine.pace.choose(plan.rate);
         if let Some(remark) = remark {
             eprintln!("{remark}");
         }
@@ -121,6 +124,7 @@ impl Scene {
             plan,
             rate,
             ring,
+            fills_first,
             first,
             second,
             phases: Vec::new(),
@@ -147,19 +151,11 @@ impl Scene {
     }
 
     /// Gives an order that has to succeed.
-    ///
-    /// # Errors
-    ///
-    /// It did not.
     pub fn order(&mut self, command: Command) -> Result<Reply> {
         Ok(self.machine.guest.order(command)?)
     }
 
     /// Gives an order that has to be refused with the error number that is promised for it (`docs/refusals.md`).
-    ///
-    /// # Errors
-    ///
-    /// It succeeded, or failed for another reason.
     pub fn refused(&mut self, command: Command, promised: Errno) -> Result<()> {
         let name = format!("{command:?}");
         match self.machine.guest.order(command) {
@@ -177,10 +173,6 @@ impl Scene {
 
     /// Sets a card up and starts its frames. To be called for the second card first: its own reset can not be told
     /// from the first card's in the trace.
-    ///
-    /// # Errors
-    ///
-    /// The guest can not set it up, or nothing lands.
     fn receive(&mut self, card: &Card) -> Result<()> {
         let first = card.number == self.first.number;
         let (ring, rate) = if first {
@@ -245,10 +237,6 @@ impl Scene {
     }
 
     /// Sets a card up in a kernel that knows nothing of it. Its frames never stopped coming.
-    ///
-    /// # Errors
-    ///
-    /// The guest can not set it up.
     pub fn receive_again(&mut self, card: &Card) -> Result<()> {
         self.order(Command::BindDriver {
             bdf: card.bdf.clone(),
@@ -285,10 +273,6 @@ impl Scene {
     }
 
     /// The witness of the first card.
-    ///
-    /// # Errors
-    ///
-    /// The card was never set up.
     pub fn witness(&self) -> Result<&Witness> {
         self.witness
             .as_ref()
@@ -330,10 +314,6 @@ impl Scene {
     }
 
     /// The check after every action: frames land, all of them and in order, and the guest agrees.
-    ///
-    /// # Errors
-    ///
-    /// Something is wrong.
     pub fn check(&self, action: &str) -> Result<()> {
         self.flow(Duration::from_millis(50));
         let (stall, seen) = (self.stall()?, self.witness()?.seen());
@@ -351,6 +331,7 @@ impl Scene {
             landings,
             corrupt,
             skipped,
+            dry,
             ..
         } = seen;
         if let Some((_, what)) = corrupt.first() {
@@ -365,10 +346,12 @@ impl Scene {
             .zip(0..)
             .find(|(landing, expected)| landing.sequence != *expected);
         if let Some((landing, expected)) = wrong {
-            bail!(
+            let words = format!(
                 "after {action} frame {} stands where frame {expected} should",
                 landing.sequence
             );
+            ensure!(!dry.is_empty(), words);
+            return Err(TooSlow::new(format!("{words}, and the ring was dry")).into());
         }
         if let Some(warning) = self.machine.console.warnings().first() {
             bail!("after {action} the kernel warns: {warning}");

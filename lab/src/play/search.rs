@@ -39,10 +39,6 @@ impl Scene {
     }
 
     /// Begins to search the machine's memory, beside what else is done. What is still searched is waited for.
-    ///
-    /// # Errors
-    ///
-    /// The memory can not be read.
     pub fn begin_search(&mut self) -> Result<()> {
         self.end_search()?;
         let ram = self.machine.ram.clone();
@@ -52,10 +48,6 @@ impl Scene {
     }
 
     /// Waits for the search that goes on, if one does: before anything overwrites what it looks for.
-    ///
-    /// # Errors
-    ///
-    /// The memory can not be read.
     pub fn end_search(&mut self) -> Result<()> {
         let Some(search) = self.search.take() else {
             return Ok(());
@@ -78,10 +70,6 @@ impl Scene {
 
     /// How many frames are, or were, where none may be: by all searches, the last of them made now, or by the second
     /// card's ring, which shows what has been overwritten since.
-    ///
-    /// # Errors
-    ///
-    /// The memory can not be read.
     pub fn strays(&mut self) -> Result<u64> {
         self.begin_search()?;
         self.end_search()?;

@@ -24,10 +24,6 @@ pub struct Steps {
 
 impl Steps {
     /// Plays it on a machine that has booted; whatever goes wrong once the frames flow is in the verdict.
-    ///
-    /// # Errors
-    ///
-    /// The machine's memory or trace can not be read at the end.
     pub fn play(self, mut scene: Scene) -> Result<Outcome> {
         let ended = self.steps(&mut scene);
         scene.end(ended)

@@ -23,8 +23,6 @@ pub const FILES: [(What, u64); 3] = [(What::Memory, 1), (What::Iommufd, 2), (Wha
 
 /// MiB that the guest leaves free when it fills the memory.
 const KEEP_MIB: u64 = 192;
-/// Up to so many frames per second the ring holds what comes while memory is filled.
-const FILL_FIRST: u32 = 2500;
 /// Between two looks at how far the guest is behind.
 const CATCH_UP: Duration = Duration::from_millis(50);
 /// How long it may be behind.
@@ -38,10 +36,6 @@ const FURTHER_SWAPS: (u32, u64) = (40, 3_000);
 
 impl Scene {
     /// The HWPT gets its token and the next kernel is loaded.
-    ///
-    /// # Errors
-    ///
-    /// An order failed.
     pub fn prepare(&mut self) -> Result<()> {
         self.catch_up()?;
         self.order(Command::Mark {
@@ -67,10 +61,6 @@ impl Scene {
     }
 
     /// The next kernel is loaded: the generations take turns.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses it.
     pub fn load(&mut self) -> Result<()> {
         let next = (self.jumps.len() + 1) % IMAGES.len();
         self.order(Command::LoadKernel {
@@ -81,10 +71,6 @@ impl Scene {
     }
 
     /// A session with everything in it.
-    ///
-    /// # Errors
-    ///
-    /// An order failed.
     pub fn preserve(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         self.order(Command::SessionCreate {
@@ -98,10 +84,6 @@ impl Scene {
     }
 
     /// One file into the session.
-    ///
-    /// # Errors
-    ///
-    /// It was refused.
     pub fn preserve_one(&mut self, what: What, token: u64) -> Result<()> {
         self.order(Command::Preserve {
             session: SESSION.to_owned(),
@@ -114,10 +96,6 @@ impl Scene {
     }
 
     /// The jump.
-    ///
-    /// # Errors
-    ///
-    /// It was refused, or the new kernel does not come up.
     pub fn jump(&mut self) -> Result<()> {
         self.tell("the jump");
         let (ordered, hello) = self.machine.guest.kexec()?;
@@ -136,10 +114,6 @@ impl Scene {
 
     /// Free memory is overwritten: what was not preserved shows. What has strayed into it would not show any more, so
     /// that is searched for before.
-    ///
-    /// # Errors
-    ///
-    /// An order failed.
     pub fn fill_memory(&mut self) -> Result<()> {
         self.end_search()?;
         let from = self.machine.clock.now();
@@ -149,28 +123,27 @@ impl Scene {
         Ok(())
     }
 
-    /// Everything comes back out of the session; the device is bound and its ring served again.
-    ///
-    /// # Errors
-    ///
-    /// An order failed, or one that must be refused was not.
+    /// Everything comes back out of the session; the device is bound and its ring served again. The HWPT is restored
+    /// before the bind after one jump, and after it after the next.
     pub fn retrieve(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         self.retrieve_files()?;
-        self.order(Command::RestoreHwpt {
+        let restore = Command::RestoreHwpt {
             card: self.first.number,
             token: HWPT_TOKEN,
-        })?;
-        self.bind()?;
+        };
+        if self.jumps.len() % 2 == 1 {
+            self.order(restore)?;
+            self.bind()?;
+        } else {
+            self.bind()?;
+            self.order(restore)?;
+        }
         self.step(Name::Retrieve, from);
         Ok(())
     }
 
     /// The files come back out of the session.
-    ///
-    /// # Errors
-    ///
-    /// An order failed.
     pub fn retrieve_files(&mut self) -> Result<()> {
         self.order(Command::BindDriver {
             bdf: self.first.bdf.clone(),
@@ -191,10 +164,6 @@ impl Scene {
     }
 
     /// The device is bound to its iommufd and to no other, and its ring served again.
-    ///
-    /// # Errors
-    ///
-    /// An order failed, or one that must be refused was not.
     pub fn bind(&mut self) -> Result<()> {
         self.refused(
             Command::BindDeviceElsewhere {
@@ -212,10 +181,6 @@ impl Scene {
     }
 
     /// Compaction is forced while the restored domain is in use: what was not pinned moves away under the device.
-    ///
-    /// # Errors
-    ///
-    /// An order failed, or pages moved.
     pub fn compact(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         self.order(Command::Compact {
@@ -235,10 +200,6 @@ impl Scene {
     }
 
     /// A new IOAS and HWPT with the same mappings. Until the swap, finish is refused.
-    ///
-    /// # Errors
-    ///
-    /// An order failed, or finish was not refused.
     pub fn rebuild(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         self.order(Command::Rebuild {
@@ -254,10 +215,6 @@ impl Scene {
     }
 
     /// The swap, the restored HWPT destroyed, and then a run of swaps between HWPTs of the new kernel.
-    ///
-    /// # Errors
-    ///
-    /// An order failed.
     pub fn swap(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         self.order(Command::Swap {
@@ -274,10 +231,6 @@ impl Scene {
     }
 
     /// Swaps back and forth; returns the longest, nanoseconds.
-    ///
-    /// # Errors
-    ///
-    /// The order failed, or fewer were done.
     pub fn swaps(&mut self, count: u32, pause_us: u64) -> Result<Ns> {
         let reply = self.order(Command::Swaps {
             card: self.first.number,
@@ -295,10 +248,6 @@ impl Scene {
     }
 
     /// The session is finished.
-    ///
-    /// # Errors
-    ///
-    /// The order failed.
     pub fn finish(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         self.order(Command::Finish {
@@ -309,13 +258,9 @@ impl Scene {
     }
 
     /// Everything after the jump.
-    ///
-    /// # Errors
-    ///
-    /// A step failed.
     pub fn take_back(&mut self) -> Result<()> {
         // What is not preserved shows earlier when memory is filled first, but at a high rate the ring does not last.
-        if self.rate <= FILL_FIRST {
+        if self.fills_first {
             self.fill_memory()?;
             self.retrieve()?;
         } else {
@@ -329,10 +274,6 @@ impl Scene {
     }
 
     /// A whole update.
-    ///
-    /// # Errors
-    ///
-    /// A step failed.
     pub fn update(&mut self) -> Result<()> {
         self.prepare()?;
         self.preserve()?;
@@ -342,10 +283,6 @@ impl Scene {
 
     /// What is left of an update on a kernel without hitless: whatever is refused is left out, and the jump is done. The
     /// memory is preserved all the same: that needs nothing but Linux.
-    ///
-    /// # Errors
-    ///
-    /// The machine is gone.
     pub fn update_without(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         let mut refused = Vec::new();

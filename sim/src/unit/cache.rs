@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 
-use hitless_core::iommu::address::Bdf;
 use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
+
+use crate::dma::Access;
 
 /// A choice of caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,5 +166,17 @@ impl UnitCache {
 
     pub(super) fn drop_device_tlb(&mut self, bdf: Bdf) {
         self.device.retain(|(owner, _), _| *owner != bdf);
+    }
+}
+
+impl Translation {
+    pub(super) fn allows(self, access: Access) -> bool {
+        access.is_in(self.read, self.write)
+    }
+}
+
+impl Upper {
+    pub(super) fn allows(self, access: Access) -> bool {
+        access.is_in(self.read, self.write)
     }
 }

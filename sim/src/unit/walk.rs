@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One walk: root, context, PASID directory and table, page table.
 
-use hitless_core::iommu::address::Bdf;
 use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::vtd::mode::Mode;
 
 use super::cache::{Tag, Translation, UnitCache, Upper};
-use super::{Access, Dma};
-use crate::build::index;
+use crate::dma::{Access, Dma};
 use crate::fault::Fault;
-use crate::memory::{PhysicalMemory, WIDTH_BITS};
+use crate::memory::{index, PhysicalMemory, WIDTH_BITS};
 
 /// Pointer bits, and those of them that the host does not have.
 const POINTER: u64 = !0xfff;

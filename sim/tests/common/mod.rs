@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A swap on the pretend machine: what is mapped, what the devices do meanwhile, what is checked.
 
-use hitless_core::iommu::address::Bdf;
 use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
+use hitless_core::iommu::change::{IdUse, SwapFacts};
 use hitless_core::iommu::flaw::Flaw;
-use hitless_core::iommu::plan::Plan;
-use hitless_core::iommu::plan::Step;
+use hitless_core::iommu::plan::{Plan, Step};
 use hitless_core::iommu::pt::format::Format;
 use hitless_core::iommu::vtd::mode::Mode;
-use hitless_core::iommu::vtd::swap::plan_context;
-use hitless_core::iommu::vtd::swap::plan_pasid;
-use hitless_core::iommu::vtd::swap::{decide, Capabilities, Decision, NewId, Swap, Words};
-use hitless_core::rules::iommu::{IdUse, SwapFacts};
+use hitless_core::iommu::vtd::swap::{
+    decide, plan_context, plan_pasid, Capabilities, Decision, NewId, Swap, Words,
+};
 use hitless_sim::build::{entry, DEVICE_TLB};
 use hitless_sim::memory::width;
 use hitless_sim::unit::Caches;

@@ -59,7 +59,7 @@ impl World {
         let mut world = Self::new()?;
         for entry in fs::read_dir(paths::cache()?)?.flatten() {
             let name = entry.file_name();
-            if name == "tools" || name.to_string_lossy().starts_with("rust-src-") {
+            if name == "tools" {
                 symlink(entry.path(), world.path("cache").join(name))?;
             }
         }

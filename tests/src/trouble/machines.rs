@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use hitless_lab::machine::qemu::names;
-use hitless_lab::machine::room::{places, PREFIX};
+use hitless_lab::machine::room::PREFIX;
 use hitless_lab::play::scene::{Scene, SETTLE};
 use hitless_proto::Command as Order;
 
@@ -92,7 +92,7 @@ fn in_a_run(
     words: &str,
     bad: impl Fn(&mut Scene) -> Result<()>,
 ) -> Result<String> {
-    let before = memories();
+    let before = folders();
     let mut scene = bench.boot(plan(name, "legacy", words)?)?;
     let logs = scene.machine.directory.path().to_owned();
     scene.receive_both()?;
@@ -113,7 +113,7 @@ fn in_a_run(
 }
 
 fn lab_is_killed(bench: &Bench) -> Result<()> {
-    let before = memories();
+    let before = folders();
     let said = tempfile::NamedTempFile::new()?;
     let program = format!("/proc/{}/exe", std::process::id());
     let mut lab = Command::new("setpriv")
@@ -175,9 +175,9 @@ fn parent(id: u32) -> Option<u32> {
         .ok()
 }
 
-/// The folders of machines' memory.
-fn memories() -> BTreeSet<PathBuf> {
-    let entries = places().into_iter().flat_map(fs::read_dir).flatten();
+/// The folders of machines' sockets.
+fn folders() -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten();
     entries
         .flatten()
         .map(|entry| entry.path())
@@ -188,14 +188,14 @@ fn memories() -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Nothing may be left of the machine but its logs: no process that names them, no folder of memory.
+/// Nothing may be left of the machine but its logs: no process that names them, no folder of sockets.
 fn nothing_left(bench: &Bench, before: &BTreeSet<PathBuf>, logs: &Path) -> Result<()> {
     let start = Instant::now();
     loop {
         let processes: Vec<u32> = all_processes()
             .filter(|id| logs_of(*id).is_some_and(|of| of == logs))
             .collect();
-        let now = memories();
+        let now = folders();
         let added: Vec<&PathBuf> = now.difference(before).collect();
         if processes.is_empty() && added.is_empty() {
             break;

@@ -3,14 +3,10 @@
 
 use super::entry::PageEntry;
 use super::{vtdss, x86_64};
+use crate::abi::iommu::{FORMAT_VTDSS, FORMAT_X86_64};
 use crate::iommu::address::HostAddressWidth;
 use crate::iommu::bits;
 use crate::iommu::flaw::Flaw;
-
-/// Numbers of formats: `HITLESS_PT_*`.
-pub const VTDSS: u32 = 1;
-/// The processor's.
-pub const X86_64: u32 = 2;
 
 /// Format of a page table, with its number of levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,16 +42,20 @@ impl Format {
         }
     }
 
-    /// The format that records and seams have a number for, with its number of levels.
-    ///
-    /// # Errors
-    ///
-    /// [`Flaw::UnknownLevels`], for a format that is not known too.
-    pub const fn numbered(number: u32, levels: u32) -> Result<Self, Flaw> {
+    /// The number that records have for the format, levels apart.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Vtdss(_) => FORMAT_VTDSS,
+            Self::X86_64(_) => FORMAT_X86_64,
+        }
+    }
+
+    /// The format with this number in records; `None` if there is none, or it has not so many levels.
+    pub fn from_number(number: u8, levels: u32) -> Option<Self> {
         match number {
-            VTDSS => Self::vtdss(levels),
-            X86_64 => Self::x86_64(levels),
-            _ => Err(Flaw::UnknownLevels),
+            FORMAT_VTDSS => Self::vtdss(levels).ok(),
+            FORMAT_X86_64 => Self::x86_64(levels).ok(),
+            _ => None,
         }
     }
 

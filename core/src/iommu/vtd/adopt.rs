@@ -10,7 +10,7 @@ use super::check::{check_device, check_nothing_else, AdoptedDevice};
 use super::mode::UnitTables;
 use super::record::Registers;
 use super::scrub::{kept_on_bus, Clear, Scrub};
-use crate::iommu::address::DomainId;
+use crate::iommu::address::{DomainId, TableAddress};
 use crate::iommu::flaw::Flaw;
 use crate::iommu::memory::Memory;
 use crate::record::attachment::Unit;
@@ -80,7 +80,10 @@ impl Adopted {
 
 /// What adoption does to the machine.
 pub trait Machine: Memory {
-    /// Takes a page with tables back from the handover. It is asked once for each.
+    /// Whether the top of a page table is in the handover, where it stays until its domain is released.
+    fn is_handed_over(&self, table: TableAddress) -> bool;
+
+    /// Takes a page of the other tables back from the handover. It is asked once for each.
     ///
     /// # Errors
     ///
@@ -196,6 +199,9 @@ where
         Verdict::Refused(refusal) => return Err(refusal),
         Verdict::Unknown | Verdict::Left(_) => return Err(Refusal::NotRecorded(Family::Iommu)),
     };
+    if !machine.is_handed_over(kept.domain.table.top) {
+        return Err(Refusal::NotHandedOver(Family::Iommu));
+    }
     records.restore_pages(address, |page| machine.restore(page))?;
     let translation = &kept.attachment.translation;
     let device = AdoptedDevice::of(address, translation, &kept.domain.table)?;

@@ -6,13 +6,19 @@
 //! allegation until then. Page tables are not walked, so the cost grows with devices and buses, not with
 //! memory.
 
+use super::context::{
+    ContextEntry, ContextTarget, ScalableContextEntry, CONTEXT_WORDS, SCALABLE_CONTEXT_WORDS,
+};
 use super::devfn::DevfnSet;
-use super::legacy::{self, ContextTarget, RootEntry, PRESENT};
 use super::mode::{Mode, UnitTables};
-use super::pasid::{PasidEntry, PasidTarget, PASIDS_PER_TABLE, PASID_WORDS};
+use super::pasid::{
+    DirectorySize, PasidDirectoryEntry, PasidEntry, PasidTarget, PASIDS_PER_TABLE, PASID_WORDS,
+};
 use super::record::DeviceTables;
-use super::scalable::{self, DirectorySize, PasidDirectoryEntry, RootHalf, CONTEXT_WORDS};
-use crate::iommu::address::{Bdf, DomainId, HostAddressWidth, TableAddress};
+use super::root::{RootEntry, RootHalf};
+use super::word::PRESENT;
+use crate::iommu::address::{DomainId, HostAddressWidth, TableAddress};
+use crate::iommu::bdf::Bdf;
 use crate::iommu::bits;
 use crate::iommu::flaw::{Entry, Field, Flaw};
 use crate::iommu::memory::{read_entry, Memory, WORDS_PER_TABLE};
@@ -149,10 +155,10 @@ pub fn check_nothing_else<M: Memory>(
 ) -> Result<(), Flaw> {
     let root = root_words(memory, tables, bus)?;
     let (halves, entry_words): (&[(u8, bool)], usize) = match tables.mode {
-        Mode::Legacy => (&[(0, !recorded.is_empty())], legacy::ENTRY_WORDS),
+        Mode::Legacy => (&[(0, !recorded.is_empty())], CONTEXT_WORDS),
         Mode::Scalable => (
             &[(0, recorded.any_lower()), (0x80, recorded.any_upper())],
-            CONTEXT_WORDS,
+            SCALABLE_CONTEXT_WORDS,
         ),
     };
     for &(first, any) in halves {
@@ -206,8 +212,8 @@ fn check_legacy<M: Memory>(
 ) -> Result<(), Flaw> {
     let bdf = device.bdf;
     let words = read_entry(memory, device.context_table, entry)?;
-    let context = legacy::ContextEntry::decode(words, tables.width)?
-        .ok_or(Flaw::Missing(Entry::Context, bdf))?;
+    let context =
+        ContextEntry::decode(words, tables.width)?.ok_or(Flaw::Missing(Entry::Context, bdf))?;
     let ContextTarget::SecondStage {
         table,
         levels,
@@ -234,7 +240,7 @@ fn check_scalable<M: Memory>(
 ) -> Result<(), Flaw> {
     let bdf = device.bdf;
     let words = read_entry(memory, device.context_table, entry)?;
-    let context = scalable::ContextEntry::decode(words, tables.width)?
+    let context = ScalableContextEntry::decode(words, tables.width)?
         .ok_or(Flaw::Missing(Entry::Context, bdf))?;
     same(
         context.pasid_directory,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Sets of device and function numbers.
 
-use crate::iommu::address::Bdf;
+use crate::iommu::bdf::Bdf;
 use crate::iommu::bits;
 
 /// A set of device and function numbers on one bus.

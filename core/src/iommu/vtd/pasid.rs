@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! PASID table entries (VT-d 9.6), 512 bits.
+//! PASID directory entries (VT-d 9.5), 64 bits, and PASID table entries (VT-d 9.6), 512 bits.
 
-use super::legacy::{pointer, PRESENT};
+use super::word::{pointer, PRESENT};
 use crate::iommu::address::{DomainId, HostAddressWidth, TableAddress};
 use crate::iommu::bits::{self, POINTER};
 use crate::iommu::flaw::{Entry, Flaw};
@@ -13,6 +13,9 @@ use crate::iommu::pt::x86_64;
 pub const PASID_WORDS: usize = 8;
 /// Entries of a PASID table, which is always one page.
 pub const PASIDS_PER_TABLE: u16 = 64;
+
+/// Bits 11:2 of a PASID directory entry are reserved; bit 1 is FPD.
+const DIRECTORY_RESERVED: u64 = 0xffc;
 
 /// Which word of the entry holds SSPTPTR, and which FSPTPTR.
 pub(super) const SECOND_STAGE_WORD: usize = 0;
@@ -253,4 +256,89 @@ pub(super) fn with_domain_id(mut words: [u64; PASID_WORDS], id: DomainId) -> [u6
     let [_, second, ..] = &mut words;
     *second = *second & !0xffff | u64::from(id.0);
     words
+}
+
+/// Size of a PASID directory (PDTS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectorySize(u8);
+
+impl DirectorySize {
+    /// `code` as in the PDTS field: 2^(code + 7) directory entries. `None` above 7.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        if code <= 7 {
+            Some(Self(code))
+        } else {
+            None
+        }
+    }
+
+    /// Of the lowest three bits.
+    pub(super) const fn from_bits(bits: u8) -> Self {
+        Self(bits & 7)
+    }
+
+    /// The size of a directory that Linux has made with room for `max_pasid` PASIDs, 64 per entry.
+    ///
+    /// `None` for a number that Linux does not arrive at: a directory is a power of two of pages, at
+    /// least one, and at most what 20 bits of PASID need.
+    pub const fn for_max_pasid(max_pasid: u32) -> Option<Self> {
+        match max_pasid {
+            0x8000 => Some(Self(2)),
+            0x1_0000 => Some(Self(3)),
+            0x2_0000 => Some(Self(4)),
+            0x4_0000 => Some(Self(5)),
+            0x8_0000 => Some(Self(6)),
+            0x10_0000 => Some(Self(7)),
+            _ => None,
+        }
+    }
+
+    /// The PDTS field.
+    pub const fn code(self) -> u8 {
+        self.0
+    }
+
+    /// Number of directory entries: 128 to 16384.
+    pub fn entries(self) -> u16 {
+        128u16.checked_shl(u32::from(self.0)).unwrap_or(u16::MAX)
+    }
+}
+
+/// A present PASID directory entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasidDirectoryEntry {
+    /// The PASID table (SMPTBLPTR), 64 entries.
+    pub pasid_table: TableAddress,
+    /// Faults are not reported (FPD).
+    pub fault_processing_disabled: bool,
+}
+
+impl PasidDirectoryEntry {
+    /// `None` if the entry is not present.
+    ///
+    /// # Errors
+    ///
+    /// [`Flaw::Reserved`], [`Flaw::PointerBeyondHost`].
+    pub const fn decode(word: u64, width: HostAddressWidth) -> Result<Option<Self>, Flaw> {
+        if !bits::is_set(word, PRESENT) {
+            return Ok(None);
+        }
+        if word & DIRECTORY_RESERVED != 0 {
+            return Err(Flaw::Reserved(Entry::PasidDirectory));
+        }
+        match pointer(word, width, Entry::PasidDirectory) {
+            Ok(pasid_table) => Ok(Some(Self {
+                pasid_table,
+                fault_processing_disabled: bits::is_set(word, FAULT_PROCESSING_DISABLE),
+            })),
+            Err(flaw) => Err(flaw),
+        }
+    }
+
+    /// The word of the entry.
+    pub const fn encode(self) -> u64 {
+        self.pasid_table.get()
+            | bits::flag(FAULT_PROCESSING_DISABLE, self.fault_processing_disabled)
+            | bits::bit(PRESENT)
+    }
 }

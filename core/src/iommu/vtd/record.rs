@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What the IOMMU records hold of VT-d: the payloads of units and attachments.
 
+use super::context::{ContextEntry, ContextTarget, ScalableContextEntry};
+use super::pasid::{DirectorySize, PasidEntry};
 use zerocopy::{transmute, transmute_ref};
 
-use super::legacy::{self, ContextTarget};
 use super::mode::{Mode, UnitTables};
-use super::pasid::PasidEntry;
-use super::scalable::{self, DirectorySize};
 use crate::abi::iommu::{ATTACHMENT_PAYLOAD, UNIT_PAYLOAD};
 use crate::abi::vtd::{
     VtdAttachmentSer, VtdUnitSer, ATTACHMENT_DEVICE_TLB, ATTACHMENT_PAGE_SNOOP,
     ATTACHMENT_WALK_SNOOP, HARDWARE, MODE_LEGACY, MODE_SCALABLE,
 };
-use crate::iommu::address::{Bdf, DomainId, HostAddressWidth, TableAddress};
+use crate::iommu::address::{DomainId, HostAddressWidth, TableAddress};
+use crate::iommu::bdf::Bdf;
 use crate::iommu::flaw::{Entry, Flaw};
 use crate::iommu::memory::{read_entry, Memory};
 use crate::iommu::pt::format::Format;
@@ -252,7 +252,7 @@ impl DeviceTables {
         let missing = Flaw::Missing(Entry::Context, bdf);
         let Some(pasid) = self.pasid else {
             let words = read_entry(memory, table, usize::from(bdf.devfn()))?;
-            let context = legacy::ContextEntry::decode(words, WIDTH)?.ok_or(missing)?;
+            let context = ContextEntry::decode(words, WIDTH)?.ok_or(missing)?;
             let device_tlb = matches!(
                 context.target,
                 ContextTarget::SecondStage {
@@ -267,7 +267,7 @@ impl DeviceTables {
             return Ok(Self { entry, ..self });
         };
         let words = read_entry(memory, table, usize::from(bdf.devfn() & 0x7f))?;
-        let context = scalable::ContextEntry::decode(words, WIDTH)?.ok_or(missing)?;
+        let context = ScalableContextEntry::decode(words, WIDTH)?.ok_or(missing)?;
         let words = read_entry(memory, TableAddress::new(pasid.table, WIDTH)?, 0)?;
         let pasid = PasidEntry::decode(words, WIDTH)?.ok_or(Flaw::Missing(Entry::Pasid, bdf))?;
         let entry = EntryFacts {

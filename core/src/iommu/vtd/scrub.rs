@@ -7,12 +7,13 @@
 //! context table) is cleared too, which blocks the devices below it. Only recorded context tables are
 //! ever written to: the live root table may point anywhere, and what is there may be somebody's memory.
 
+use super::context::{CONTEXT_WORDS, SCALABLE_CONTEXT_WORDS};
 use super::devfn::DevfnSet;
-use super::legacy::{self, RootEntry};
 use super::mode::{Mode, UnitTables};
 use super::record::DeviceTables;
-use super::scalable::{self, RootHalf};
-use crate::iommu::address::{Bdf, HostAddressWidth, TableAddress};
+use super::root::{RootEntry, RootHalf};
+use crate::iommu::address::{HostAddressWidth, TableAddress};
+use crate::iommu::bdf::Bdf;
 use crate::iommu::flaw::Flaw;
 use crate::iommu::memory::{Memory, WORDS_PER_TABLE};
 use crate::record::attachment::Unit;
@@ -21,17 +22,17 @@ use crate::record::lender::Lender;
 
 /// What stays of a bus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct OnBus {
     devices: DevfnSet,
     /// Their context tables: in legacy mode the first for all, in scalable mode one for each half. What has
     /// none here loses its word of the root entry.
     tables: [Option<TableAddress>; 2],
 }
 
-impl Kept {
+impl OnBus {
     /// Those of `devices` that are on `bus`, each with its recorded context table. Of two that disagree
     /// about a table the first is right, and the other loses its entry.
-    pub fn on_bus(
+    pub fn new(
         mode: Mode,
         bus: u8,
         devices: impl IntoIterator<Item = (Bdf, TableAddress)>,
@@ -58,14 +59,14 @@ impl Kept {
 }
 
 /// What stays of a bus behind a recorded unit: the devices that nobody is to blame for. It allocates nothing.
-pub fn kept_on_bus<L: Lender>(iommu: &Iommu<L>, unit: &Unit, mode: Mode, bus: u8) -> Kept {
+pub fn kept_on_bus<L: Lender>(iommu: &Iommu<L>, unit: &Unit, mode: Mode, bus: u8) -> OnBus {
     let devices = iommu.on_bus(unit.base, unit.segment, bus);
     let devices = devices.filter_map(|attachment| {
         let tables = DeviceTables::decode(&attachment.translation.payload).ok()?;
         let table = TableAddress::new(tables.context_table, HostAddressWidth::MAX).ok()?;
         Some((Bdf(attachment.address.bdf), table))
     });
-    Kept::on_bus(mode, bus, devices)
+    OnBus::new(mode, bus, devices)
 }
 
 /// Set one 64-bit word of a table to zero, with one store.
@@ -121,7 +122,7 @@ impl Scrub {
     pub fn next<M: Memory>(
         &mut self,
         memory: &M,
-        mut kept: impl FnMut(u8) -> Kept,
+        mut kept: impl FnMut(u8) -> OnBus,
     ) -> Option<Clear> {
         loop {
             if let Some(table) = &mut self.below {
@@ -160,7 +161,7 @@ impl Scrub {
         memory: &M,
         word: u64,
         index: usize,
-        kept: &mut impl FnMut(u8) -> Kept,
+        kept: &mut impl FnMut(u8) -> OnBus,
     ) -> Option<ContextTable> {
         let upper = index % 2 == 1;
         let bus = u8::try_from(index / 2).ok()?;
@@ -170,11 +171,11 @@ impl Scrub {
         let (address, entry_words) = match self.tables.mode {
             Mode::Legacy => {
                 let entry = RootEntry::decode([word, 0], self.tables.width);
-                (entry.ok().flatten()?.context_table, legacy::ENTRY_WORDS)
+                (entry.ok().flatten()?.context_table, CONTEXT_WORDS)
             }
             Mode::Scalable => {
                 let half = RootHalf::decode(word, self.tables.width);
-                (half.ok().flatten()?.context_table, scalable::CONTEXT_WORDS)
+                (half.ok().flatten()?.context_table, SCALABLE_CONTEXT_WORDS)
             }
         };
         if address != recorded {
@@ -223,7 +224,7 @@ impl ContextTable {
 pub fn scrub<M: Memory>(
     memory: &M,
     tables: UnitTables,
-    mut kept: impl FnMut(u8) -> Kept,
+    mut kept: impl FnMut(u8) -> OnBus,
     mut clear: impl FnMut(Clear) -> Result<(), Flaw>,
 ) -> Result<u64, Flaw> {
     let mut scrub = Scrub::new(tables);

@@ -25,14 +25,14 @@
 //! with a TLB of its own must not keep an id that others still use: it would fetch old translations
 //! again after its TLB was invalidated ([`IdUse::hands_over`] sees to that).
 
-use super::legacy::{self, ContextEntry, ContextTarget};
+use super::context::{self, ContextEntry, ContextTarget, CONTEXT_WORDS};
 use super::pasid::{PasidEntry, PasidTarget, FIRST_STAGE_WORD, PASID_WORDS, SECOND_STAGE_WORD};
 use crate::iommu::address::{DomainId, HostAddressWidth};
+use crate::iommu::change::{IdUse, SwapFacts};
 use crate::iommu::flaw::{Entry, Field, Flaw};
 use crate::iommu::plan::{Plan, Step};
 use crate::iommu::pt::format::Format;
 use crate::refusal::Refusal;
-use crate::rules::iommu::{IdUse, SwapFacts};
 
 /// What the machine and the device can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +57,8 @@ pub struct Capabilities {
 /// [`Flaw::Differs`] for fault processing, and for the translation type if that takes a device TLB away;
 /// [`Flaw::NeedsCompareExchange128`].
 pub fn plan_context(
-    old: [u64; legacy::ENTRY_WORDS],
-    new: [u64; legacy::ENTRY_WORDS],
+    old: [u64; CONTEXT_WORDS],
+    new: [u64; CONTEXT_WORDS],
     capabilities: Capabilities,
     width: HostAddressWidth,
 ) -> Result<Plan, Flaw> {
@@ -250,9 +250,9 @@ pub enum Words {
     /// A legacy context entry.
     Context {
         /// What memory holds now.
-        old: [u64; legacy::ENTRY_WORDS],
+        old: [u64; CONTEXT_WORDS],
         /// What it shall hold.
-        new: [u64; legacy::ENTRY_WORDS],
+        new: [u64; CONTEXT_WORDS],
     },
     /// The PASID table entry for requests without PASID, PASID 0.
     Pasid {
@@ -283,7 +283,7 @@ impl Words {
     ) -> Result<Plan, Flaw> {
         match *self {
             Self::Context { old, new } => {
-                let new = legacy::with_domain_id(new, id);
+                let new = context::with_domain_id(new, id);
                 plan_context(old, new, capabilities, width)
             }
             Self::Pasid { old, new } => {

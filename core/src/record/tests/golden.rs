@@ -61,7 +61,8 @@ fn records_are_read_as_ever() {
             handover.borrow_mut().insert(address, page);
         }
     }
-    let records = take(&handover);
+    let mut records = take(&handover);
+    records.unit_adopted(unit().base);
     let file = Vfio::decode(Lent::of(&handover), VFIO).unwrap();
     let kept = records.file(file.file()).unwrap();
     assert_eq!(kept.domain, domain());

@@ -523,7 +523,9 @@ fn of_device_files() {
     let verdict = |edit: Edit| {
         let handover = handed_over();
         apply(&handover, &edit);
-        let records = take(&handover);
+        let mut records = take(&handover);
+        records.unit_adopted(unit().base);
+        records.unit_adopted(scalable().base);
         match Vfio::decode(Lent::of(&handover), VFIO) {
             Ok(vfio) => records.file(vfio.file()).err(),
             Err(Error::Refused(refusal)) => Some(refusal),
@@ -557,6 +559,18 @@ fn of_device_files() {
     for bdf in [0x0108_u16, 0x0010] {
         assert_eq!(verdict(edit!(VFIO[1].DeviceFileSer.bdf = bdf)), none);
     }
+}
+
+/// A device behind a unit that this kernel does not use, or has given other tables, is not taken over.
+#[test]
+fn of_units_that_are_not_adopted() {
+    let handover = handed_over();
+    let mut records = take(&handover);
+    assert_eq!(records.file(&file()), Err(Refusal::UnitRefused));
+    records.unit_adopted(scalable().base);
+    assert_eq!(records.file(&file()), Err(Refusal::UnitRefused));
+    records.unit_adopted(unit().base);
+    assert!(records.file(&file()).is_ok());
 }
 
 /// A family that cannot be read refuses what it may have spoken of, and nothing else.

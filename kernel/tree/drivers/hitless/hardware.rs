@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The kinds of IOMMU hardware that are known: what the glue needs of one, and which there are.
-//!
-//! A kind is a folder here and one in core; this file is the only other place that names it.
+//! What the glue needs of a kind of IOMMU hardware.
 
 use hitless_core::iommu::pt::table::Table;
 use hitless_core::record::attachment::{
@@ -11,19 +9,15 @@ use hitless_core::record::attachment::{
     Unit, //
 };
 use hitless_core::record::hardware::Kinds;
-use hitless_core::refusal::Refusal;
 
 use crate::failure::Outcome;
 use crate::seam::iommu::{
     RawAttachment,
     RawUnit, //
 };
-use crate::vtd;
 
 /// The kinds that records may speak of.
 pub(crate) const IN_RECORDS: Kinds = &[&hitless_core::iommu::vtd::record::VTD];
-
-const KINDS: &[&dyn Kind] = &[&vtd::Vtd];
 
 /// A kind of hardware.
 pub(crate) trait Kind: Sync {
@@ -39,11 +33,4 @@ pub(crate) trait Kind: Sync {
     /// Do the unit's tables say of a device what is recorded? What the next kernel would refuse is refused here, while
     /// nothing has happened yet.
     fn check(&self, unit: &Unit, attachment: &Attachment, table: &Table) -> Outcome;
-}
-
-/// The kind with a number.
-pub(crate) fn kind(number: u32) -> Outcome<&'static dyn Kind> {
-    let mut kinds = KINDS.iter();
-    let kind = kinds.find(|kind| kind.number() == number);
-    Ok(*kind.ok_or(Refusal::OtherIommu)?)
 }

@@ -29,6 +29,7 @@ mod golden;
 mod hardware;
 mod incoming;
 mod keeps;
+mod kinds;
 mod lent;
 mod luo;
 mod outgoing;

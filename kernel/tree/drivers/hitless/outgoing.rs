@@ -147,15 +147,9 @@ impl Outgoing {
         self.iommu.as_ref()?.unit(base)?.ok()
     }
 
-    /// The devices behind a unit that are on one bus. Any context.
-    pub(crate) fn on_bus(
-        &self,
-        base: u64,
-        segment: u32,
-        bus: u8,
-    ) -> impl Iterator<Item = Attachment> + '_ {
-        let iommu = self.iommu.iter();
-        iommu.flat_map(move |iommu| iommu.on_bus(base, segment, bus))
+    /// The record of units, domains and attachments, if there is one. Any context.
+    pub(crate) fn iommu(&self) -> Option<&Iommu<lent::Outgoing>> {
+        self.iommu.as_ref()
     }
 }
 

@@ -20,11 +20,6 @@
 static bool enabled __ro_after_init = true;
 static char left_out[64] __ro_after_init;
 
-bool hitless_enabled(void)
-{
-	return enabled;
-}
-
 const char *hitless_left_out(void)
 {
 	return left_out;

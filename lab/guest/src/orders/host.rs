@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Orders that are about the machine and not about a card: drivers, memory, files, programs.
+//! Orders that are about the machine and not about a card: drivers, memory, files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context, Result};
-use hitless_proto::{Answer, Bdf, RUN_LIMIT};
+use anyhow::{ensure, Context, Result};
+use hitless_proto::{Answer, Bdf};
 use hitless_uapi::{Iommufd, VfioDevice};
 use rustix::fs::MemfdFlags;
 
-/// How much of a program's output is answered.
-const OUTPUT: u64 = 16 << 10;
 /// How much of a file is answered.
 const TEXT: u64 = 64 << 10;
 /// vfio-pci makes its device file a moment after the bind.
@@ -156,111 +152,9 @@ fn write(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program to its end.
-pub(super) fn run(program: &str, arguments: &[String]) -> Result<Answer> {
-    // A file, not a pipe: a pipe is at its end only when the last child of the program has closed it.
-    let output = rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC).context("memfd_create")?;
-    let mut output = File::from(output);
-    let copy = |file: &File| {
-        file.try_clone()
-            .map(Stdio::from)
-            .context("duplicating a descriptor")
-    };
-    let mut child = match Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(copy(&output)?)
-        .stderr(copy(&output)?)
-        .spawn()
-    {
-        Ok(child) => child,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("the image has no program {program}")
-        }
-        Err(error) => return Err(error).with_context(|| format!("starting {program}")),
-    };
-    let until = Instant::now() + RUN_LIMIT;
-    let status = loop {
-        if let Some(status) = child.try_wait().context("waiting for a program")? {
-            break status;
-        }
-        if Instant::now() > until {
-            child.kill().context("ending a program that ran too long")?;
-            child.wait().context("waiting for a program")?;
-            bail!(
-                "{program} was ended after {} s; its output so far: {}",
-                RUN_LIMIT.as_secs(),
-                tail(&mut output)?
-            );
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal))
-        .unwrap_or(-1);
-    Ok(Answer::Ran {
-        status: code,
-        output: tail(&mut output)?,
-    })
-}
-
-fn tail(file: &mut File) -> Result<String> {
-    let length = file.metadata().context("the output's length")?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(OUTPUT)))
-        .context("seeking in the output")?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).context("reading the output")?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_programs_status_and_output_are_answered() {
-        let script = |text: &str| run("/bin/sh", &["-c".to_owned(), text.to_owned()]);
-        let answer = script("echo out; echo err >&2; exit 3").expect("it runs");
-        assert_eq!(
-            answer,
-            Answer::Ran {
-                status: 3,
-                output: "out\nerr\n".to_owned()
-            }
-        );
-        let Answer::Ran { status, .. } = script("kill -9 $$").expect("it runs") else {
-            panic!("another answer")
-        };
-        assert_eq!(status, 137);
-        assert!(run("/no/such/program", &[])
-            .unwrap_err()
-            .to_string()
-            .contains("/no/such/program"));
-    }
-
-    #[test]
-    fn a_child_that_stays_behind_does_not_hold_the_answer() {
-        let began = Instant::now();
-        run(
-            "/bin/sh",
-            &["-c".to_owned(), "sleep 3 & echo done".to_owned()],
-        )
-        .expect("it runs");
-        assert!(began.elapsed() < Duration::from_secs(2));
-    }
-
-    #[test]
-    fn long_output_is_cut_at_its_beginning() {
-        let loud = "i=0; while [ $i -lt 5000 ]; do echo line-$i; i=$((i+1)); done";
-        let Answer::Ran { output, .. } =
-            run("/bin/sh", &["-c".to_owned(), loud.to_owned()]).expect("it runs")
-        else {
-            panic!("another answer")
-        };
-        assert_eq!(output.len() as u64, OUTPUT);
-        assert!(output.ends_with("line-4999\n"));
-    }
 
     #[test]
     fn free_memory_is_read_in_mib() {

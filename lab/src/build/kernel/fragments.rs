@@ -11,10 +11,6 @@ use crate::trouble::trouble;
 pub type Requests = BTreeMap<String, String>;
 
 /// Reads `CONFIG_X=value`, `# CONFIG_X is not set`, comments and empty lines.
-///
-/// # Errors
-///
-/// Any other line is refused by its number: a typing error must not pass as a comment.
 pub fn parse(name: &str, text: &str) -> Result<Requests> {
     let mut requests = Requests::new();
     for (number, line) in text.lines().enumerate() {

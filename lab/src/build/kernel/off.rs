@@ -29,10 +29,6 @@ const LIST: &str =
 const HOST: [&str; 2] = ["scripts", "tools"];
 
 /// Compiles what the patches touch, with hitless off.
-///
-/// # Errors
-///
-/// It does not compile, gives a warning, or has something of hitless in it.
 pub fn check() -> Result<()> {
     let prepared = build::prepare(Config::Off)?;
     let _lock = lock(&paths::output()?)?;

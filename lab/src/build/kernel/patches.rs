@@ -41,10 +41,6 @@ pub fn touched(text: &str) -> BTreeSet<String> {
 
 /// Applies all patches to copies of the files they touch, in `staging`. Returns the paths of the touched files;
 /// one that is absent from `staging` afterwards was removed by a patch.
-///
-/// # Errors
-///
-/// Names the patch and the file that does not fit. Nothing outside `staging` is changed.
 pub fn stage(pristine: &Path, patches: &[PathBuf], staging: &Path) -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for patch in patches {

@@ -27,14 +27,14 @@ pub struct Apt {
 impl Apt {
     /// The machine's own Debian release with its backports.
     pub fn of_release(cache: &Path, debian: &Debian) -> Result<Self> {
-        let (main, mut entries) = lists::release(&lists::of_machine(), &debian.codename)?;
+        let (main, mut entries) = lists::release(&lists::of_machine()?, &debian.codename)?;
         entries.push(main.with_suite(&debian.backports()));
         Self::new(cache, &debian.codename, &entries)
     }
 
     /// One suite of the archive which the machine's own release comes from.
     pub fn of_suite(cache: &Path, debian: &Debian, suite: &str) -> Result<Self> {
-        let (main, _) = lists::release(&lists::of_machine(), &debian.codename)?;
+        let (main, _) = lists::release(&lists::of_machine()?, &debian.codename)?;
         Self::new(cache, suite, &[main.with_suite(suite)])
     }
 

@@ -8,11 +8,10 @@ use std::process::Command;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
-use tempfile::TempDir;
 use walkdir::WalkDir;
 
 use super::apt::{is_offline, Apt};
-use super::platform::{debian, Debian};
+use super::platform::debian;
 use super::work::work_folder;
 use crate::fingerprint::{of_file, Fingerprint};
 use crate::progress::Step;
@@ -123,25 +122,21 @@ fn state(tree: &Path) -> Result<String> {
 fn pinned(cache: &Path, upstream: &Upstream) -> Result<Source> {
     let kept = cache.join(format!("linux-{}", upstream.release));
     if !kept.exists() {
-        let wanted = format!(
-            "the package {} (Linux {})",
-            upstream.package, upstream.release
-        );
-        let debian = debian(&wanted)?;
         paths::need_space(cache, SPACE, "fetching and unpacking Linux")?;
-        let package = find_package(
-            cache,
-            &debian,
-            &upstream.package,
-            &upstream.release,
-            &SUITES,
+        let work = work_folder(cache, "linux")?;
+        let package = download(cache, upstream, work.path())?;
+        let step = Step::begin("Unpacking the Linux package");
+        let root = work.path().join("root");
+        command::output(
+            Command::new("dpkg-deb")
+                .arg("--extract")
+                .arg(package)
+                .arg(&root),
         )?;
-        let work = unpack_package(cache, &package, "Linux")?;
-        let tarball = work.path().join("root").join(&upstream.tarball);
+        step.done();
+        let tarball = root.join(&upstream.tarball);
         check_sum(&tarball, upstream)?;
         unpack_tarball(cache, &tarball, &kept, upstream)?;
-        // The package has served; it comes back with the next fetch.
-        let _ = fs::remove_file(package);
     }
     upstream.check_tree(&kept)?;
     Ok(Source {
@@ -166,114 +161,40 @@ fn check_sum(tarball: &Path, upstream: &Upstream) -> Result<()> {
     )
 }
 
-/// Finds a package of this release in one of the suites, and downloads it into the cache.
-///
-/// # Errors
-///
-/// When every suite has another version, all that were seen are named.
-pub fn find_package(
-    cache: &Path,
-    debian: &Debian,
-    package: &str,
-    release: &Release,
-    suites: &[&str],
-) -> Result<PathBuf> {
-    let downloads = cache.join("downloads");
-    fs::create_dir_all(&downloads)?;
-    if let Some(file) = downloaded(&downloads, package, release) {
-        return Ok(file);
-    }
+/// Finds the release's package in one of the suites, and downloads it into a folder.
+fn download(cache: &Path, upstream: &Upstream, folder: &Path) -> Result<PathBuf> {
+    let Upstream {
+        package, release, ..
+    } = upstream;
+    let debian = debian(&format!("the package {package} (Linux {release})"))?;
     let mut seen = Vec::new();
-    let mut unreached = None;
-    for suite in suites {
-        // A mirror need not carry every suite: that is only of interest if it gives none of them.
-        let apt = match Apt::of_suite(cache, debian, suite) {
+    for suite in SUITES {
+        // A mirror need not carry every suite.
+        let apt = match Apt::of_suite(cache, &debian, suite) {
             Ok(apt) => apt,
             Err(error) if is_offline(&error) => return Err(error),
             Err(error) => {
-                seen.push(format!("{suite}: not to be had"));
-                unreached = unreached.or(Some(error));
+                seen.push(format!("{suite}: not to be had ({error:#})"));
                 continue;
             }
         };
         let versions = apt.versions(package)?;
-        let Some(version) = versions.iter().find(|version| is_release(version, release)) else {
-            let found = if versions.is_empty() {
-                "none".to_owned()
-            } else {
-                versions.join(" ")
-            };
-            seen.push(format!("{suite}: {found}"));
-            continue;
-        };
-        let work = work_folder(cache, "download")?;
-        let file = apt.download(package, version, work.path())?;
-        let kept = downloads.join(file.file_name().context("a downloaded file has a name")?);
-        fs::rename(&file, &kept)?;
-        return Ok(kept);
-    }
-    if let (Some(error), true) = (
-        unreached,
-        seen.iter().all(|line| line.ends_with("not to be had")),
-    ) {
-        return Err(error);
+        match versions.iter().find(|version| is_release(version, release)) {
+            Some(version) => return apt.download(package, version, folder),
+            None => seen.push(format!("{suite}: {}", versions.join(" "))),
+        }
     }
     trouble(
-        format!(
-            "no suite of the Debian mirror has {package} {release}; seen: {}",
-            seen.join("; ")
-        ),
-        if package.starts_with("linux") {
-            format!("get Linux {release} elsewhere and set HITLESS_LINUX to the unpacked tree or the tarball")
-        } else {
-            format!("add it to the toolchain of the rustc {release} on PATH (`rustup component add rust-src`), or use a rustc of a version that Debian has")
-        },
+        format!("no suite of the Debian mirror has {package} {release}; seen: {}", seen.join("; ")),
+        format!("get Linux {release} elsewhere and set HITLESS_LINUX to the unpacked tree or the tarball"),
     )
 }
 
-/// A complete download from before.
-fn downloaded(folder: &Path, package: &str, release: &Release) -> Option<PathBuf> {
-    let entries = fs::read_dir(folder).ok()?;
-    entries.flatten().map(|entry| entry.path()).find(|path| {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let version = name
-            .strip_prefix(package)
-            .and_then(|rest| rest.strip_prefix('_'));
-        version.is_some_and(|version| is_release(version, release))
-    })
-}
-
-/// `7.3.4-1~bpo13+1` and `1.95.0+dfsg1-2` are builds of 7.3.4 and 1.95.0; `7.3.40-1` and `7.3.4~rc1` are not of 7.3.4.
+/// `7.3.4-1~bpo13+1` is a build of 7.3.4; `7.3.40-1` and `7.3.4~rc1` are not of 7.3.4.
 fn is_release(version: &str, release: &Release) -> bool {
     version
         .strip_prefix(&release.to_string())
         .is_some_and(|rest| rest.starts_with(['-', '+']))
-}
-
-/// Unpacks a Debian package into `root` of a temporary folder in the cache.
-pub fn unpack_package(cache: &Path, package: &Path, what: &str) -> Result<TempDir> {
-    let work = work_folder(cache, "unpack")?;
-    let step = Step::begin(format!("Unpacking the {what} package"));
-    let unpacked = command::output(
-        Command::new("dpkg-deb")
-            .arg("--extract")
-            .arg(package)
-            .arg(work.path().join("root")),
-    );
-    if let Err(error) = unpacked {
-        // A damaged download must not be found again by the next run.
-        let _ = fs::remove_file(package);
-        return Err(error.context(format!(
-            "{} is damaged; it was removed, run again",
-            package.display()
-        )));
-    }
-    step.done();
-    Ok(work)
 }
 
 fn unpack_tarball(cache: &Path, tarball: &Path, kept: &Path, upstream: &Upstream) -> Result<()> {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Reads the machine's own apt sources, in both of their formats, to learn where its Debian mirror is.
-//!
-//! See sources.list(5). Only what a private configuration needs is kept: binary packages, component main.
+//! Where the machine's own Debian mirror is: apt reads its sources, whatever their format, and is asked.
 
-use std::fs;
-use std::path::Path;
+use std::process::Command;
 
+use anyhow::Result;
+
+use crate::command::output;
 use crate::trouble::Trouble;
+
+/// What apt is to say of each of its lists of packages.
+const FORMAT: &str = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(SIGNED_BY)";
 
 /// One place to get packages from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,42 +42,42 @@ impl Entry {
 }
 
 /// All entries of the machine's own apt set-up for component main.
-pub fn of_machine() -> Vec<Entry> {
-    let mut found = read(Path::new("/etc/apt/sources.list"));
-    let mut parts: Vec<_> = fs::read_dir("/etc/apt/sources.list.d")
-        .map(|folder| folder.flatten().map(|entry| entry.path()).collect())
-        .unwrap_or_default();
-    parts.sort();
-    for path in parts {
-        found.extend(read(&path));
+pub fn of_machine() -> Result<Vec<Entry>> {
+    let mut apt = Command::new("apt-get");
+    apt.args(["indextargets", "--format", FORMAT, "Created-By: Packages"]);
+    Ok(entries(&output(&mut apt)?))
+}
+
+fn entries(targets: &str) -> Vec<Entry> {
+    let mut found = Vec::new();
+    for line in targets.lines() {
+        let mut words = line.split(' ');
+        let (Some(uri), Some(suite), Some("main")) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        // What a source does not say stays as it is in the format; a key may stand in the source itself.
+        let signed_by = words.next().filter(|keyring| keyring.starts_with('/'));
+        let entry = Entry {
+            uri: uri.trim_end_matches('/').to_owned(),
+            suite: suite.to_owned(),
+            signed_by: signed_by.map(str::to_owned),
+        };
+        // One for each architecture; an installation disc has no other suites.
+        if !found.contains(&entry) && !uri.starts_with("cdrom:") {
+            found.push(entry);
+        }
     }
     found
 }
 
-fn read(path: &Path) -> Vec<Entry> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("list") => one_line(&text),
-        Some("sources") => deb822(&text),
-        _ => Vec::new(),
-    }
-}
-
 /// The entries of this Debian release itself: its main suite, updates and security.
-///
-/// # Errors
-///
-/// When the machine has no source for its own release, there is no mirror to derive other suites from.
 pub fn release(entries: &[Entry], codename: &str) -> Result<(Entry, Vec<Entry>), Trouble> {
-    let related: Vec<Entry> = ["", "-updates", "-security"]
+    let suites = ["", "-updates", "-security"].map(|tail| format!("{codename}{tail}"));
+    let related: Vec<Entry> = entries
         .iter()
-        .flat_map(|tail| {
-            let suite = format!("{codename}{tail}");
-            entries
-                .iter()
-                .filter(move |entry| entry.suite == suite)
-                .cloned()
-        })
+        .filter(|entry| suites.contains(&entry.suite))
+        .cloned()
         .collect();
     let main = related
         .iter()
@@ -88,147 +91,23 @@ pub fn release(entries: &[Entry], codename: &str) -> Result<(Entry, Vec<Entry>),
     })
 }
 
-fn one_line(text: &str) -> Vec<Entry> {
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        let Some(rest) = line
-            .strip_prefix("deb ")
-            .or_else(|| line.strip_prefix("deb\t"))
-        else {
-            continue;
-        };
-        let rest = rest.trim_start();
-        let (options, rest) = match rest.strip_prefix('[') {
-            Some(bracketed) => match bracketed.split_once(']') {
-                Some(parts) => parts,
-                None => continue,
-            },
-            None => ("", rest),
-        };
-        let signed_by = options
-            .split_whitespace()
-            .find_map(|option| option.strip_prefix("signed-by="))
-            .map(str::to_owned);
-        let mut words = rest.split_whitespace();
-        let (Some(uri), Some(suite)) = (words.next(), words.next()) else {
-            continue;
-        };
-        if words.any(|component| component == "main") {
-            push(&mut found, uri, suite, signed_by.as_deref());
-        }
-    }
-    found
-}
-
-fn deb822(text: &str) -> Vec<Entry> {
-    let mut found = Vec::new();
-    for stanza in text.split("\n\n") {
-        let field = |wanted: &str| field(stanza, wanted);
-        let has =
-            |name: &str, word: &str| field(name).split_whitespace().any(|value| value == word);
-        if field("Enabled").trim() == "no" || !has("Types", "deb") || !has("Components", "main") {
-            continue;
-        }
-        let keyring = field("Signed-By");
-        // A key may stand in the field itself; such a source is used without naming it.
-        let keyring =
-            Some(keyring.trim()).filter(|text| text.starts_with('/') && !text.contains('\n'));
-        for uri in field("URIs").split_whitespace() {
-            for suite in field("Suites").split_whitespace() {
-                push(&mut found, uri, suite, keyring);
-            }
-        }
-    }
-    found
-}
-
-/// A field's value with its continuation lines.
-fn field(stanza: &str, wanted: &str) -> String {
-    let mut value = String::new();
-    let mut inside = false;
-    for line in stanza.lines().filter(|line| !line.starts_with('#')) {
-        if line.starts_with([' ', '\t']) {
-            if inside {
-                value.push('\n');
-                value.push_str(line.trim());
-            }
-            continue;
-        }
-        inside = false;
-        if let Some((name, rest)) = line.split_once(':') {
-            if name.eq_ignore_ascii_case(wanted) {
-                inside = true;
-                value = rest.trim().to_owned();
-            }
-        }
-    }
-    value
-}
-
-fn push(found: &mut Vec<Entry>, uri: &str, suite: &str, signed_by: Option<&str>) {
-    // An installation disc has no other suites; a source of a single package has no suite at all.
-    if uri.starts_with("cdrom:") || suite.ends_with('/') {
-        return;
-    }
-    found.push(Entry {
-        uri: uri.to_owned(),
-        suite: suite.to_owned(),
-        signed_by: signed_by.map(str::to_owned),
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn one_line_format() {
-        let text = "# deb http://no.example/debian bookworm main\n\
-                    deb cdrom:[Debian]/ bookworm main\n\
-                    deb [arch=amd64 signed-by=/k.gpg] http://a.example/debian bookworm main contrib # x\n\
-                    deb-src http://a.example/debian bookworm main\n\
-                    deb http://b.example/x bookworm contrib\n\
-                    deb http://a.example/debian bookworm-updates main\n\
-                    deb http://c.example/flat ./\n";
-        let found = one_line(text);
-        assert_eq!(found.len(), 2);
-        assert_eq!(
-            found[0].line(),
-            "deb [signed-by=/k.gpg] http://a.example/debian bookworm main\n"
+    fn the_releases_own_suites_are_picked() {
+        let found = entries(
+            "http://a/debian/ bookworm main /k.gpg\nhttp://a/debian/ bookworm main /k.gpg\n\
+             http://s/ bookworm-security main $(SIGNED_BY)\nhttp://a/debian/ bookworm contrib /k.gpg\n\
+             cdrom:[x]/ bookworm main\nhttp://a/debian/ bookworm-backports main\n",
         );
-        assert_eq!(
-            found[1].line(),
-            "deb http://a.example/debian bookworm-updates main\n"
-        );
-    }
-
-    #[test]
-    fn deb822_format() {
-        let text = "Types: deb deb-src\n# snapshot\nURIs: http://a.example/debian\nSuites: bookworm bookworm-updates\nComponents: main\nSigned-By: /k.gpg\n\n\
-                    Types: deb\nURIs: http://s.example/sec\nSuites: bookworm-security\nComponents:\n contrib\n main\nSigned-By:\n -----BEGIN PGP\n .\n x\n\n\
-                    Enabled: no\nTypes: deb\nURIs: http://n.example\nSuites: bookworm\nComponents: main\n\n\
-                    Types: deb-src\nURIs: http://n.example\nSuites: bookworm\nComponents: main\n";
-        let lines: Vec<String> = deb822(text).iter().map(Entry::line).collect();
-        assert_eq!(
-            lines,
-            [
-                "deb [signed-by=/k.gpg] http://a.example/debian bookworm main\n",
-                "deb [signed-by=/k.gpg] http://a.example/debian bookworm-updates main\n",
-                "deb http://s.example/sec bookworm-security main\n",
-            ]
-        );
-    }
-
-    #[test]
-    fn release_picks_its_own_suites_only() {
-        let entries = one_line("deb http://z/ nodistro main\ndeb http://a/ bookworm main\ndeb http://s/ bookworm-security main\ndeb http://a/ bookworm-backports main\n");
-        let (main, related) = release(&entries, "bookworm").unwrap();
-        assert_eq!(main.with_suite("sid").line(), "deb http://a/ sid main\n");
+        let (main, related) = release(&found, "bookworm").unwrap();
+        let line = main.with_suite("sid").line();
+        assert_eq!(line, "deb [signed-by=/k.gpg] http://a/debian sid main\n");
         assert_eq!(related.len(), 2);
-        assert!(release(&entries, "trixie")
-            .unwrap_err()
-            .cause
-            .contains("trixie"));
+        assert_eq!(related[1].line(), "deb http://s bookworm-security main\n");
+        let error = release(&found, "trixie").unwrap_err();
+        assert!(error.cause.contains("trixie"));
     }
 }

@@ -27,10 +27,6 @@ pub const OLDEST: Release = Release {
 };
 
 /// The QEMU that was named, or the one on PATH, when it is recent enough; none when it is absent or too old.
-///
-/// # Errors
-///
-/// It does not run.
 pub(super) fn found() -> Result<Option<PathBuf>> {
     let Some(path) = program() else {
         return Ok(None);
@@ -47,10 +43,6 @@ fn program() -> Option<PathBuf> {
 }
 
 /// What QEMU answers to these arguments.
-///
-/// # Errors
-///
-/// It does not run.
 pub fn ask(path: &Path, what: &[&str]) -> Result<String> {
     let answer = output(Command::new(path).args(what));
     answer.map_err(|error| {

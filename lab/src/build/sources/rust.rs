@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! rustc, and the library source of exactly its version, which the kernel build compiles `core` from.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::linux::unpack_package;
-use super::platform::debian;
 use crate::command::{find, output};
-use crate::paths;
 use crate::progress::Step;
 use crate::trouble::{trouble, Trouble};
 use crate::upstream::Release;
@@ -21,12 +17,6 @@ const OLDEST: Release = Release {
     patchlevel: 85,
     sublevel: 0,
 };
-/// Where Debian has newer compilers than Debian 12; searched in this order.
-const SUITES: [&str; 4] = ["trixie-backports", "trixie", "sid", "experimental"];
-
-/// Package and unpacked package, measured (480 MiB), with some air.
-const SPACE: u64 = 600 << 20;
-
 /// The compiler on PATH.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiler {
@@ -66,77 +56,36 @@ fn recognize(text: &str) -> Result<Compiler, Trouble> {
     Ok(Compiler { release, full })
 }
 
-/// Gets or finds `library` of the compiler's source: from the toolchain, else by rustup, else from a Debian package.
-pub fn library(cache: &Path, compiler: &Compiler) -> Result<PathBuf> {
-    let kept = cache.join(format!("rust-src-{}", compiler.release));
-    let in_cache = kept.join("library");
+/// Finds `library` of the compiler's source in the toolchain, or has rustup put it there.
+pub fn library(compiler: &Compiler) -> Result<PathBuf> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let in_toolchain = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library");
-    for found in [&in_toolchain, &in_cache] {
-        if is_library(found) {
-            return Ok(found.clone());
-        }
+    let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library");
+    if is_library(&library) {
+        return Ok(library);
     }
-    let mut refused = None;
+    let release = compiler.release;
+    let mut refused = format!("{} is not there", library.display());
     if find("rustup").is_some() {
         let step = Step::begin(format!(
-            "Fetching the Rust {} library source (rustup)",
-            compiler.release
+            "Fetching the Rust {release} library source (rustup)"
         ));
-        let mut rustup = Command::new("rustup");
-        rustup
-            .args(["component", "add", "rust-src"])
-            .env("RUSTUP_MAX_RETRIES", "1");
-        match output(&mut rustup) {
-            Ok(_) if is_library(&in_toolchain) => {
+        match output(Command::new("rustup").args(["component", "add", "rust-src"])) {
+            Ok(_) if is_library(&library) => {
                 step.done();
-                return Ok(in_toolchain);
+                return Ok(library);
             }
-            Ok(_) => refused = Some("rustup says that rust-src is there, but it is not".to_owned()),
-            Err(error) => refused = Some(format!("rustup has no rust-src: {error:#}")),
+            Ok(_) => {}
+            Err(error) => refused = format!("rustup has no rust-src: {error:#}"),
         }
     }
-    // Why rustup did not do is of interest only when nothing else does.
-    from_package(cache, compiler, &kept).map_err(|error| match refused {
-        Some(words) => error.context(words),
-        None => error,
-    })?;
-    if !is_library(&in_cache) {
-        return trouble(
-            format!("{} has no library/core", kept.display()),
-            "remove that folder and run again",
-        );
-    }
-    Ok(in_cache)
+    trouble(
+        format!("the library source of rustc {release} is missing: {refused}"),
+        format!("`rustup component add rust-src`, or install the package rust-src {release} from where rustc is from"),
+    )
 }
 
 fn is_library(folder: &Path) -> bool {
     folder.join("core/src/lib.rs").is_file()
-}
-
-fn from_package(cache: &Path, compiler: &Compiler, kept: &Path) -> Result<()> {
-    let wanted = format!("rust-src {}", compiler.release);
-    let debian = debian(&wanted)?;
-    paths::need_space(cache, SPACE, "fetching the Rust library source")?;
-    let package =
-        super::linux::find_package(cache, &debian, "rust-src", &compiler.release, &SUITES)?;
-    let work = unpack_package(cache, &package, "rust-src")?;
-    let unpacked = work
-        .path()
-        .join("root/usr/src")
-        .join(format!("rustc-{}", compiler.release));
-    // The compiler's own source is in the package too, and takes six times the room.
-    let only = work.path().join("only");
-    fs::create_dir(&only)?;
-    fs::rename(unpacked.join("library"), only.join("library"))
-        .with_context(|| format!("the package has no {}/library", unpacked.display()))?;
-    if kept.exists() {
-        fs::remove_dir_all(kept)?;
-    }
-    fs::rename(&only, kept).with_context(|| format!("cannot make {}", kept.display()))?;
-    // The package has served; it comes back with the next fetch.
-    let _ = fs::remove_file(package);
-    Ok(())
 }
 
 #[cfg(test)]

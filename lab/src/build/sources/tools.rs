@@ -44,7 +44,7 @@ pub fn kernel_tools() -> Result<KernelTools> {
     sweep_work(&cache);
     packages::ensure(&cache, packages::BUILD)?;
     let source = linux::source(&cache, &upstream)?;
-    let rust_library = rust::library(&cache, &rustc)?;
+    let rust_library = rust::library(&rustc)?;
     let libclang = packages::libclang()?;
     let bindgen = bindgen::ensure(&cache, &libclang)?;
     let versions = format!(

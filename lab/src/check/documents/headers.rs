@@ -43,7 +43,9 @@ pub(super) fn functions(text: &str) -> Vec<Declared> {
             }
         } else if !code.trim().is_empty() {
             let (statement, ends_with) = statement(code, lines.by_ref().map(|(_, (_, code))| code));
-            if let Some(name) = function(&statement) {
+            // What stands in for a function when the kernel is built without hitless needs no second comment.
+            let known = |name: &String| found.iter().any(|known: &Declared| known.name == *name);
+            if let Some(name) = function(&statement).filter(|name| !known(name)) {
                 found.push(Declared {
                     line: number,
                     inline: ends_with == '}',

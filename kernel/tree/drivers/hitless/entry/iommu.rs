@@ -59,7 +59,7 @@ pub(crate) unsafe extern "C" fn hitless_iommu_arrives(
         Arrival::Restored(key) => {
             // SAFETY: By the safety requirement.
             unsafe { domain.write(key.get().into()) };
-            pr_info!("device {} runs on domain {}\n", Text(address), key.get());
+            pr_info!("device {} goes on with restored domain {}\n", Text(address), key.get());
             RESTORED
         }
     }

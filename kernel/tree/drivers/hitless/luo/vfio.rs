@@ -22,9 +22,9 @@ use crate::failure::{
     Outcome,
     Text, //
 };
-use crate::hardware;
 use crate::incoming::INCOMING;
 use crate::keeps;
+use crate::kinds::kind;
 use crate::lent;
 use crate::outgoing::OUTGOING;
 use crate::seam::vfio::{
@@ -88,12 +88,12 @@ impl OutgoingDevice {
         let table = device.attachment.table().ok_or(Refusal::UnknownTable)?;
         rules::vfio::attachment(&domain.table, &table)?;
 
-        let kind = hardware::kind(device.unit.kind())?;
-        let unit = kind.unit(&device.unit);
-        let translation = kind.translation(&device.attachment)?;
+        let hardware = kind(device.unit.kind())?;
+        let unit = hardware.unit(&device.unit);
+        let translation = hardware.translation(&device.attachment)?;
         OUTGOING.lock().add_device(
             file.address,
-            device.identity,
+            pci::identity(file.address).ok_or(Refusal::OtherDevice)?,
             &self.bridges,
             &unit,
             key,
@@ -109,7 +109,7 @@ impl OutgoingDevice {
     fn check_tables(&self) -> Outcome {
         let recorded = OUTGOING.lock().attached(self.address());
         let (unit, attachment, domain) = recorded.ok_or(Refusal::NotAttached)?;
-        hardware::kind(unit.hardware.into())?.check(&unit, &attachment, &domain.table)
+        kind(unit.hardware.into())?.check(&unit, &attachment, &domain.table)
     }
 
     fn renew(&self) {
@@ -124,7 +124,7 @@ impl OutgoingDevice {
         rules::vfio::device(device.facts)?;
         let recorded = OUTGOING.lock().attached(self.address());
         let (unit, ..) = recorded.ok_or(Refusal::NotAttached)?;
-        if hardware::kind(device.unit.kind())?.unit(&device.unit) != unit {
+        if kind(device.unit.kind())?.unit(&device.unit) != unit {
             return Err(Refusal::OtherRoot.into());
         }
         self.check_tables()

@@ -6,10 +6,8 @@ use hitless_core::iommu::address::{
     HostAddressWidth,
     TableAddress, //
 };
-use hitless_core::iommu::pt::format::{
-    self,
-    Format, //
-};
+use hitless_core::abi::iommu::FORMAT_X86_64;
+use hitless_core::iommu::pt::format::Format;
 use hitless_core::iommu::pt::table::Table;
 use hitless_core::record::pci::DeviceAddress;
 use hitless_core::rules::pci::ArrivalFacts;
@@ -68,7 +66,7 @@ impl RawAttachment {
 pub(super) fn table(raw: &bindings::hitless_table) -> Option<Table> {
     Some(Table {
         top: TableAddress::new(raw.top, HostAddressWidth::MAX).ok()?,
-        format: Format::numbered(raw.format, raw.levels).ok()?,
+        format: Format::from_number(raw.format.try_into().ok()?, raw.levels)?,
         incoherent: raw.incoherent != 0,
         snoop: raw.snoop != 0,
     })
@@ -82,7 +80,7 @@ pub(crate) fn restore_page(phys: u64) -> Result {
 
 /// Numbers and facts by the names of core and of the contract, which must be the same.
 const _: () = {
-    assert!(format::X86_64 == bindings::HITLESS_PT_X86_64);
+    assert!(FORMAT_X86_64 as u32 == bindings::HITLESS_PT_X86_64);
     assert!(ArrivalFacts::ALONE == bindings::HITLESS_ARRIVES_ALONE);
     assert!(ArrivalFacts::BUS_MASTER == bindings::HITLESS_ARRIVES_BUS_MASTER);
     assert!(ArrivalFacts::BLOCKED == bindings::HITLESS_ARRIVES_BLOCKED);

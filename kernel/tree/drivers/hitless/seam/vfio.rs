@@ -4,10 +4,7 @@
 
 use core::ptr::NonNull;
 
-use hitless_core::record::pci::{
-    DeviceAddress,
-    Identity, //
-};
+use hitless_core::record::pci::DeviceAddress;
 use hitless_core::rules::vfio::VfioFacts;
 use kernel::bindings;
 use kernel::error::to_result;
@@ -46,7 +43,6 @@ pub(crate) fn create(address: DeviceAddress) -> Result<ARef<File>> {
 /// A device behind a device file.
 pub(crate) struct VfioDevice<'a> {
     pub(crate) address: DeviceAddress,
-    pub(crate) identity: Identity,
     pub(crate) facts: VfioFacts,
     /// The iommufd it is bound to.
     pub(crate) iommufd: Option<&'a File>,
@@ -70,13 +66,6 @@ impl<'a> VfioDevice<'a> {
             address: DeviceAddress {
                 segment: raw.segment,
                 bdf: raw.bdf,
-            },
-            identity: Identity {
-                vendor: raw.vendor,
-                device: raw.device,
-                subsystem_vendor: raw.subsystem_vendor,
-                subsystem_device: raw.subsystem_device,
-                class_revision: raw.class_revision,
             },
             facts: VfioFacts(raw.facts),
             iommufd,

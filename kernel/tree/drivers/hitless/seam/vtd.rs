@@ -6,7 +6,8 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use hitless_core::iommu::pt::format;
+use hitless_core::abi::iommu::FORMAT_VTDSS;
+use hitless_core::abi::vtd::HARDWARE;
 use hitless_core::iommu::vtd::mode::Mode;
 use hitless_core::iommu::vtd::record::{
     DeviceTables,
@@ -14,7 +15,7 @@ use hitless_core::iommu::vtd::record::{
     PasidTables,
     Registers, //
 };
-use hitless_core::rules::iommu::SwapFacts;
+use hitless_core::iommu::change::SwapFacts;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -151,6 +152,19 @@ pub(crate) enum EntryKind {
     Context,
     /// PASID table entry.
     Pasid,
+}
+
+/// Caches of translation.
+#[derive(Clone, Copy)]
+pub(crate) enum Cache {
+    /// Context entries, for the device.
+    Context,
+    /// PASID entries, for the domain.
+    Pasid,
+    /// Translations, for the domain.
+    Iotlb,
+    /// The device's own.
+    Device,
 }
 
 /// A live translation entry whose device changes its domain, and the steps of doing so.
@@ -306,28 +320,16 @@ impl BegunSwap<'_> {
         to_result(unsafe { bindings::hitless_seam_vtd_exchange128(self.as_ptr(), word, low, high) })
     }
 
-    /// Flushes the context cache for the device.
-    pub(crate) fn flush_context(&self, domain_id: u16) {
+    /// Flushes what a cache has of the entry, under the domain id that was in it.
+    pub(crate) fn flush(&self, cache: Cache, domain_id: u16) {
+        let cache = match cache {
+            Cache::Context => bindings::hitless_vtd_cache_HITLESS_VTD_CACHE_CONTEXT,
+            Cache::Pasid => bindings::hitless_vtd_cache_HITLESS_VTD_CACHE_PASID,
+            Cache::Iotlb => bindings::hitless_vtd_cache_HITLESS_VTD_CACHE_IOTLB,
+            Cache::Device => bindings::hitless_vtd_cache_HITLESS_VTD_CACHE_DEVICE,
+        };
         // SAFETY: By the type invariants.
-        unsafe { bindings::hitless_seam_vtd_flush_context(self.as_ptr(), domain_id) };
-    }
-
-    /// Flushes the PASID cache for a domain.
-    pub(crate) fn flush_pasid(&self, domain_id: u16) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::hitless_seam_vtd_flush_pasid(self.as_ptr(), domain_id) };
-    }
-
-    /// Flushes translations of a domain.
-    pub(crate) fn flush_iotlb(&self, domain_id: u16) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::hitless_seam_vtd_flush_iotlb(self.as_ptr(), domain_id) };
-    }
-
-    /// Flushes the device's own translations.
-    pub(crate) fn flush_device(&self) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::hitless_seam_vtd_flush_device(self.as_ptr()) };
+        unsafe { bindings::hitless_seam_vtd_flush(self.as_ptr(), cache, domain_id) };
     }
 }
 
@@ -342,7 +344,8 @@ impl Drop for BegunSwap<'_> {
 
 /// Numbers and facts by the names of core and of the contract, which must be the same.
 const _: () = {
-    assert!(format::VTDSS == bindings::HITLESS_PT_VTDSS);
+    assert!(FORMAT_VTDSS as u32 == bindings::HITLESS_PT_VTDSS);
+    assert!(HARDWARE as u32 == bindings::HITLESS_KIND_VTD);
     assert!(SwapFacts::RESTORED == bindings::HITLESS_SWAP_RESTORED);
     assert!(SwapFacts::NO_ENTRY == bindings::HITLESS_SWAP_NO_ENTRY);
     assert!(SwapFacts::UNKNOWN_TABLE == bindings::HITLESS_SWAP_UNKNOWN_TABLE);

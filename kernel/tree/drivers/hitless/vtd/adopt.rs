@@ -16,6 +16,7 @@ use hitless_core::refusal::{
     Family,
     Refusal, //
 };
+use kernel::kho;
 use kernel::prelude::*;
 
 use crate::failure::{
@@ -49,6 +50,10 @@ impl Memory for Boot<'_> {
 }
 
 impl Machine for Boot<'_> {
+    fn is_handed_over(&self, table: TableAddress) -> bool {
+        kho::is_restorable(table.get()) || leaves_out(Part::Tables)
+    }
+
     fn restore(&mut self, page: u64) -> core::result::Result<(), Refusal> {
         iommu::restore_page(page).map_err(|_| Refusal::NotHandedOver(Family::Iommu))
     }
@@ -88,6 +93,13 @@ pub(crate) fn adopt(tables: &LiveTables, now: &Unit, translating: bool) -> Outco
         now.base,
         adopted.devices
     );
+    if adopted.cleared != 0 {
+        pr_warn!(
+            "unit at {:#x}: entries that nobody recorded were cleared, {} words\n",
+            now.base,
+            adopted.cleared
+        );
+    }
     Ok(Some(Adopted {
         root_table: adopted.root_table,
         ids,

@@ -3,10 +3,8 @@
 //! VT-d's units and devices, as records have them.
 
 use hitless_core::abi::vtd::HARDWARE;
-use hitless_core::iommu::address::{
-    Bdf,
-    DomainId, //
-};
+use hitless_core::iommu::address::DomainId;
+use hitless_core::iommu::bdf::Bdf;
 use hitless_core::iommu::pt::table::Table;
 use hitless_core::iommu::vtd::check::{
     check_device,

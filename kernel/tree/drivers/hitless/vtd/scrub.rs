@@ -2,21 +2,14 @@
 
 //! The scrub: the last thing that is done to a unit's tables before the jump.
 
-use hitless_core::iommu::address::{
-    Bdf,
-    HostAddressWidth,
-    TableAddress, //
-};
 use hitless_core::iommu::flaw::Flaw;
 use hitless_core::iommu::memory::WORDS_PER_TABLE;
-use hitless_core::iommu::vtd::record::{
-    DeviceTables,
-    Registers, //
-};
+use hitless_core::iommu::vtd::record::Registers;
 use hitless_core::iommu::vtd::scrub::{
+    kept_on_bus,
     scrub,
     Clear,
-    Kept, //
+    OnBus, //
 };
 use hitless_core::record::attachment::Unit;
 use hitless_core::refusal::Refusal;
@@ -61,13 +54,8 @@ fn scrub_all_but(live: &LiveTables, now: &Unit, outgoing: &Outgoing) -> Outcome<
         return Err(Refusal::OtherRoot.into());
     }
     let on_bus = |bus| {
-        let devices = outgoing.on_bus(now.base, now.segment, bus);
-        let entries = devices.filter_map(|device| {
-            let tables = DeviceTables::decode(&device.translation.payload).ok()?;
-            let table = TableAddress::new(tables.context_table, HostAddressWidth::MAX);
-            Some((Bdf(device.address.bdf), table.ok()?))
-        });
-        Kept::on_bus(is.mode, bus, entries)
+        let iommu = outgoing.iommu();
+        iommu.map_or(OnBus::default(), |iommu| kept_on_bus(iommu, now, is.mode, bus))
     };
     let clear = |Clear { table, index }| {
         let cleared = live.clear(table.get(), index);

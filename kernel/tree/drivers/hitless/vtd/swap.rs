@@ -16,7 +16,7 @@ use hitless_core::iommu::vtd::swap::{
 };
 use hitless_core::record::attachment::DomainKey;
 use hitless_core::refusal::Refusal;
-use hitless_core::rules::iommu::{
+use hitless_core::iommu::change::{
     IdUse,
     SwapFacts, //
 };
@@ -30,6 +30,7 @@ use crate::part::{
 };
 use crate::seam::vtd::{
     BegunSwap,
+    Cache,
     EntryKind,
     LiveEntry, //
 };
@@ -119,12 +120,12 @@ fn carry_out(swap: &BegunSwap<'_>, plan: &Plan) -> Result {
         match step {
             Step::Store64 { word, value } => swap.store64(word, value)?,
             Step::CompareExchange128 { word, new, .. } => swap.exchange128(word, new)?,
-            Step::InvalidateContext { did } => swap.flush_context(did.0),
-            Step::InvalidatePasidCache { did, .. } => swap.flush_pasid(did.0),
+            Step::InvalidateContext { did } => swap.flush(Cache::Context, did.0),
+            Step::InvalidatePasidCache { did, .. } => swap.flush(Cache::Pasid, did.0),
             Step::InvalidateIotlb { did } | Step::InvalidatePasidIotlb { did, .. } => {
-                swap.flush_iotlb(did.0);
+                swap.flush(Cache::Iotlb, did.0);
             }
-            Step::InvalidateDeviceTlb => swap.flush_device(),
+            Step::InvalidateDeviceTlb => swap.flush(Cache::Device, swap.entry().old_id()),
             // The old tables are freed when software has followed.
             Step::Release => {}
         }

@@ -65,38 +65,9 @@ int hitless_seam_vtd_exchange128(const struct hitless_vtd_swap *s, u32 word,
 	return 0;
 }
 
-void hitless_seam_vtd_flush_context(const struct hitless_vtd_swap *s, u16 did)
+static void flush_device(struct device_domain_info *info, struct device *dev)
 {
-	struct device_domain_info *info = dev_iommu_priv_get(s->dev);
-
-	info->iommu->flush.flush_context(info->iommu, did,
-					 PCI_DEVID(info->bus, info->devfn),
-					 DMA_CCMD_MASK_NOBIT,
-					 DMA_CCMD_DEVICE_INVL);
-}
-
-void hitless_seam_vtd_flush_pasid(const struct hitless_vtd_swap *s, u16 did)
-{
-	struct device_domain_info *info = dev_iommu_priv_get(s->dev);
-
-	qi_flush_pasid_cache(info->iommu, did, QI_PC_PASID_SEL, IOMMU_NO_PASID);
-}
-
-void hitless_seam_vtd_flush_iotlb(const struct hitless_vtd_swap *s, u16 did)
-{
-	struct device_domain_info *info = dev_iommu_priv_get(s->dev);
-
-	if (s->kind == HITLESS_VTD_PASID)
-		qi_flush_piotlb_all(info->iommu, did, IOMMU_NO_PASID);
-	info->iommu->flush.flush_iotlb(info->iommu, did, 0, 0,
-				       DMA_TLB_DSI_FLUSH);
-}
-
-void hitless_seam_vtd_flush_device(const struct hitless_vtd_swap *s)
-{
-	struct device_domain_info *info = dev_iommu_priv_get(s->dev);
-
-	if (!info->ats_enabled || !pci_device_is_present(to_pci_dev(s->dev)))
+	if (!info->ats_enabled || !pci_device_is_present(to_pci_dev(dev)))
 		return;
 	qi_flush_dev_iotlb(info->iommu, PCI_DEVID(info->bus, info->devfn),
 			   info->pfsid, info->ats_qdep, 0, MAX_AGAW_PFN_WIDTH);
@@ -104,10 +75,38 @@ void hitless_seam_vtd_flush_device(const struct hitless_vtd_swap *s)
 				  info->ats_qdep);
 }
 
+void hitless_seam_vtd_flush(const struct hitless_vtd_swap *s,
+			    enum hitless_vtd_cache what, u16 did)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(s->dev);
+	struct intel_iommu *iommu = info->iommu;
+
+	switch (what) {
+	case HITLESS_VTD_CACHE_CONTEXT:
+		iommu->flush.flush_context(iommu, did,
+					   PCI_DEVID(info->bus, info->devfn),
+					   DMA_CCMD_MASK_NOBIT,
+					   DMA_CCMD_DEVICE_INVL);
+		break;
+	case HITLESS_VTD_CACHE_PASID:
+		qi_flush_pasid_cache(iommu, did, QI_PC_PASID_SEL,
+				     IOMMU_NO_PASID);
+		break;
+	case HITLESS_VTD_CACHE_IOTLB:
+		if (s->kind == HITLESS_VTD_PASID)
+			qi_flush_piotlb_all(iommu, did, IOMMU_NO_PASID);
+		iommu->flush.flush_iotlb(iommu, did, 0, 0, DMA_TLB_DSI_FLUSH);
+		break;
+	case HITLESS_VTD_CACHE_DEVICE:
+		flush_device(info, s->dev);
+		break;
+	}
+}
+
 /* The words that the entry of @info shall have for @domain under @did. */
 int intel_hitless_build_entry(struct device_domain_info *info,
-		       struct dmar_domain *domain, u16 did,
-		       struct hitless_vtd_swap *s)
+			      struct dmar_domain *domain, u16 did,
+			      struct hitless_vtd_swap *s)
 {
 	struct context_entry context = {};
 	struct hitless_table table;

@@ -97,11 +97,6 @@ int hitless_seam_vfio_describe(struct file *file, struct hitless_vfio *out)
 	*out = (struct hitless_vfio) {
 		.segment = pci_domain_nr(pdev->bus),
 		.bdf = pci_dev_id(pdev),
-		.vendor = pdev->vendor,
-		.device = pdev->device,
-		.subsystem_vendor = pdev->subsystem_vendor,
-		.subsystem_device = pdev->subsystem_device,
-		.class_revision = pdev->class << 8 | pdev->revision,
 	};
 	out->facts = group_facts(pdev);
 	if (!out->facts)

@@ -20,14 +20,6 @@
 #include <linux/types.h>
 
 /**
- * hitless_enabled() - has hitless been left on?
- *
- * Context: Any.
- * Return: false after "hitless=off" on the command line.
- */
-bool hitless_enabled(void);
-
-/**
  * hitless_left_out() - which parts do not do their work, for tests?
  *
  * Context: Any.

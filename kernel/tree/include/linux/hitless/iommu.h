@@ -176,20 +176,68 @@ void hitless_iommu_release(u64 domain);
  */
 int hitless_seam_iommu_restore_page(u64 phys);
 
-/* Between seams: drivers/iommu/hitless_restored.c. */
-
-/* Device probe: the domain that the device arrived with, or NULL. */
+/**
+ * hitless_domain_restore() - the domain that a device arrived with
+ * @dev: the device
+ * @alone: nobody else is in its group
+ *
+ * A device that may be running and may not go on is stopped here.
+ *
+ * Context: Device probe, before the first attach. The group's mutex is held.
+ * Return: the restored domain, or NULL for an ordinary device.
+ */
 struct iommu_domain *hitless_domain_restore(struct device *dev, bool alone);
-/* The restored domain with this key, for a HWPT; -EEXIST, -ENOMEM. */
+
+/**
+ * hitless_domain_for_hwpt() - the restored domain for a HWPT
+ * @key: the domain's key
+ *
+ * Context: May sleep.
+ * Return: the domain, or -EEXIST if there is a HWPT of it, or -ENOMEM.
+ */
 struct iommu_domain *hitless_domain_for_hwpt(u64 key);
-/* The key of a restored domain. */
+
+/**
+ * hitless_domain_key() - the key of a restored domain
+ * @domain: the domain
+ *
+ * Context: Any.
+ * Return: the key.
+ */
 u64 hitless_domain_key(struct iommu_domain *domain);
-/* A device is off @old, restored or not: the id that nobody uses now, or -1. */
+
+/**
+ * hitless_domain_left() - a device is off a domain
+ * @old: the domain, restored or not, or NULL
+ * @dev: the device
+ * @took_id: the domain that it changed to has the domain id now
+ *
+ * Context: As hitless_iommu_left().
+ * Return: as hitless_iommu_left(); -1 if the domain is not a restored one.
+ */
 int hitless_domain_left(struct iommu_domain *old, struct device *dev,
 			bool took_id);
-/* A page table and an attachment, of whatever driver's. */
+
+/**
+ * hitless_describe_table() - the page table of a domain
+ * @domain: the domain, of any driver
+ * @table: the page table
+ *
+ * Context: The caller keeps the domain. May sleep.
+ * Return: 0 and *@table, or -EOPNOTSUPP.
+ */
 int hitless_describe_table(struct iommu_domain *domain,
 			   struct hitless_table *table);
+
+/**
+ * hitless_describe_device() - how a device is attached
+ * @dev: the device
+ * @unit: its unit
+ * @out: its attachment
+ *
+ * Context: The caller keeps the device's HWPT. May sleep.
+ * Return: 0 and both, or -ENODEV.
+ */
 int hitless_describe_device(struct device *dev, struct hitless_unit *unit,
 			    struct hitless_attachment *out);
 

@@ -184,8 +184,23 @@ bool hitless_seam_iommufd_next_mapping(struct file *file, u32 hwpt_id, u64 iova,
  */
 int hitless_seam_iommufd_create(u64 key, struct file **file);
 
-/* Between seams: the file that a device is bound to, and what it is on. */
+/**
+ * hitless_seam_iommufd_file() - the iommufd that a device is bound to
+ * @idev: the device
+ *
+ * Context: The caller keeps the device bound.
+ * Return: its file, borrowed.
+ */
 struct file *hitless_seam_iommufd_file(struct iommufd_device *idev);
+
+/**
+ * hitless_seam_iommufd_attached() - what a device is attached to
+ * @idev: the device
+ * @token: the token of its HWPT, if that is marked
+ *
+ * Context: The caller keeps the device bound. May sleep.
+ * Return: HITLESS_VFIO_* about the HWPT; 0: it is marked.
+ */
 u32 hitless_seam_iommufd_attached(struct iommufd_device *idev, u64 *token);
 
 #endif /* CONFIG_HITLESS */

@@ -53,13 +53,29 @@ unsigned long hitless_pci_arrives(u32 segment, u16 bdf);
 void hitless_seam_pci_keep(u32 segment, u16 bdf, unsigned long set,
 			   unsigned long clear);
 
-/* Any context; what is not PCI never takes part. */
+/**
+ * hitless_dev_keeps() - is something to be left alone on a device?
+ * @dev: any device
+ * @what: what it is about
+ *
+ * What is not PCI never takes part.
+ *
+ * Context: Any.
+ * Return: true if it is to be left alone.
+ */
 static inline bool hitless_dev_keeps(struct device *dev, enum hitless_keep what)
 {
 	return dev_is_pci(dev) && test_bit(what, &to_pci_dev(dev)->liveupdate);
 }
 
-/* A function has been found: its bits are asked for. */
+/**
+ * pci_liveupdate_setup_device() - a function has been found
+ * @dev: the function
+ *
+ * What is to be left alone on it is asked for.
+ *
+ * Context: PCI enumeration, before any quirk. May sleep.
+ */
 static inline void pci_liveupdate_setup_device(struct pci_dev *dev)
 {
 	dev->liveupdate = hitless_pci_arrives(pci_domain_nr(dev->bus),
@@ -68,22 +84,35 @@ static inline void pci_liveupdate_setup_device(struct pci_dev *dev)
 
 #else /* CONFIG_HITLESS */
 
-static inline void pci_liveupdate_setup_device(struct pci_dev *dev) { }
-
 static inline bool hitless_dev_keeps(struct device *dev, enum hitless_keep what)
 {
 	return false;
 }
 
+static inline void pci_liveupdate_setup_device(struct pci_dev *dev) { }
+
 #endif /* CONFIG_HITLESS */
 
-/* Does the device go on into the next kernel, or is it a bridge above one? */
+/**
+ * pci_liveupdate_is_outgoing() - does a function go on into the next kernel?
+ * @dev: the function
+ *
+ * Context: Any.
+ * Return: true for a device that is preserved and for each bridge above it.
+ */
 static inline bool pci_liveupdate_is_outgoing(struct pci_dev *dev)
 {
 	return hitless_dev_keeps(&dev->dev, HITLESS_KEEP_BUS_MASTER);
 }
 
-/* Did it arrive running, and its user has not finished? Bridges above, too. */
+/**
+ * pci_liveupdate_is_incoming() - did a function arrive running?
+ * @dev: the function
+ *
+ * Context: Any.
+ * Return: true for a device that was preserved and is not finished, and for
+ * each bridge above it.
+ */
 static inline bool pci_liveupdate_is_incoming(struct pci_dev *dev)
 {
 	return hitless_dev_keeps(&dev->dev, HITLESS_KEEP_STATE);

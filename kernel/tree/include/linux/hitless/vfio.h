@@ -42,12 +42,7 @@ enum {
  * @facts: HITLESS_VFIO_*
  * @segment: PCI segment
  * @bdf: bus, device and function
- * @vendor: vendor id
- * @device: device id
- * @subsystem_vendor: subsystem vendor id
- * @subsystem_device: subsystem device id
  * @reserved: 0
- * @class_revision: class code and revision
  * @unit: its IOMMU unit
  * @attachment: its attachment
  */
@@ -57,12 +52,7 @@ struct hitless_vfio {
 	u32 facts;
 	u32 segment;
 	u16 bdf;
-	u16 vendor;
-	u16 device;
-	u16 subsystem_vendor;
-	u16 subsystem_device;
-	u16 reserved;
-	u32 class_revision;
+	u16 reserved[3];
 	struct hitless_unit unit;
 	struct hitless_attachment attachment;
 };
@@ -119,11 +109,34 @@ int hitless_seam_vfio_create(u32 segment, u16 bdf, struct file **file);
  */
 bool hitless_seam_vfio_is_bound(struct file *file);
 
-/* Between seams: a file for a device that LUO retrieves. */
+/**
+ * hitless_seam_vfio_open() - open a device as if its cdev was opened
+ * @device: the device
+ *
+ * The one way to open a device that has been kept running.
+ *
+ * Context: May sleep.
+ * Return: the new file, or an error pointer.
+ */
 struct file *hitless_seam_vfio_open(struct vfio_device *device);
-/* The device behind a cdev file that has been bound, else NULL. */
+
+/**
+ * hitless_seam_vfio_device() - the device behind a device file
+ * @file: any file
+ *
+ * Context: Any.
+ * Return: the device, if it is a cdev file that has been bound, else NULL.
+ */
 struct vfio_device *hitless_seam_vfio_device(struct file *file);
-/* vfio-pci: open a device that is running. */
+
+/**
+ * hitless_seam_vfio_take_over() - open a device of vfio-pci that is running
+ * @vdev: the device
+ *
+ * Nothing is reset, and nothing is written that the device would notice.
+ *
+ * Context: From vfio_pci_core_enable(). May sleep.
+ */
 void hitless_seam_vfio_take_over(struct vfio_pci_core_device *vdev);
 
 #else /* CONFIG_HITLESS */

@@ -116,6 +116,14 @@ struct hitless_vtd_swap {
 	u64 new[8];
 };
 
+/* What can be flushed: for the device, the domain, the domain, the device. */
+enum hitless_vtd_cache {
+	HITLESS_VTD_CACHE_CONTEXT,
+	HITLESS_VTD_CACHE_PASID,
+	HITLESS_VTD_CACHE_IOTLB,
+	HITLESS_VTD_CACHE_DEVICE,
+};
+
 #ifdef CONFIG_HITLESS
 
 /**
@@ -246,40 +254,15 @@ int hitless_seam_vtd_exchange128(const struct hitless_vtd_swap *swap, u32 word,
 				 u64 lo, u64 hi);
 
 /**
- * hitless_seam_vtd_flush_context() - flush the context cache for the device
+ * hitless_seam_vtd_flush() - flush what was cached of the entry
  * @swap: the swap
+ * @what: which cache
  * @did: the domain id that was in the entry
  *
  * Context: From hitless_vtd_swap().
  */
-void hitless_seam_vtd_flush_context(const struct hitless_vtd_swap *swap,
-				    u16 did);
-
-/**
- * hitless_seam_vtd_flush_pasid() - flush the PASID cache for the domain
- * @swap: the swap
- * @did: the domain id that was in the entry
- *
- * Context: From hitless_vtd_swap().
- */
-void hitless_seam_vtd_flush_pasid(const struct hitless_vtd_swap *swap, u16 did);
-
-/**
- * hitless_seam_vtd_flush_iotlb() - flush translations of the domain
- * @swap: the swap
- * @did: the domain id that was in the entry
- *
- * Context: From hitless_vtd_swap().
- */
-void hitless_seam_vtd_flush_iotlb(const struct hitless_vtd_swap *swap, u16 did);
-
-/**
- * hitless_seam_vtd_flush_device() - flush the device's own translations
- * @swap: the swap
- *
- * Context: From hitless_vtd_swap().
- */
-void hitless_seam_vtd_flush_device(const struct hitless_vtd_swap *swap);
+void hitless_seam_vtd_flush(const struct hitless_vtd_swap *swap,
+			    enum hitless_vtd_cache what, u16 did);
 
 #else /* CONFIG_HITLESS */
 

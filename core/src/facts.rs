@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Facts as the seams report them, one bit each, as `include/linux/hitless.h` has them.
+//! Facts as the seams report them, one bit each, as `include/linux/hitless/` has them.
 
 use crate::refusal::Refusal;
 
@@ -22,10 +22,10 @@ macro_rules! facts {
     };
 }
 
-pub(super) use facts;
+pub(crate) use facts;
 
 /// The first of the reasons that is a fact.
-pub(super) fn first(facts: u32, reasons: &[(u32, Refusal)]) -> Result<(), Refusal> {
+pub(crate) fn first(facts: u32, reasons: &[(u32, Refusal)]) -> Result<(), Refusal> {
     match reasons.iter().find(|(fact, _)| facts & fact != 0) {
         Some((_, refusal)) => Err(*refusal),
         None => Ok(()),

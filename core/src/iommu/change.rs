@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! How a device changes from one domain to another: what holds for any hardware.
 
-use super::facts::facts;
+use crate::facts::facts;
 
 facts! {
     /// Facts about a live entry whose device is to be attached to another paging domain:
