@@ -442,10 +442,13 @@ fn in_the_new_kernel(scene: &mut Scene) -> Result<()> {
     refuse(scene, Call::Mark, &[id, low, high], Errno::NOENT)
 }
 
+/// The size of a mapping in the list.
+const ENTRY_SIZE: u32 = 40;
+
 /// The fields of IOMMU_HWPT_LIVEUPDATE_MAPPINGS. The guest makes its pointer null.
 fn list(hwpt: u32, count: u32, index: u64) -> [u32; 11] {
     let [low, high] = words(index);
-    [0, hwpt, count, low, high, 0, 0, 0, 0, 0, 0]
+    [0, hwpt, count, low, high, 0, 0, 0, 0, ENTRY_SIZE, 0]
 }
 
 fn of_the_list(scene: &mut Scene) -> Result<()> {
@@ -453,10 +456,13 @@ fn of_the_list(scene: &mut Scene) -> Result<()> {
     let mut flags = list(id, 0, 0);
     flags[0] = 1;
     refuse(scene, Call::Mappings, &flags, Errno::OPNOTSUPP)?;
-    for reserved in [9, 10] {
+    let mut reserved = list(id, 0, 0);
+    reserved[10] = 1;
+    refuse(scene, Call::Mappings, &reserved, Errno::OPNOTSUPP)?;
+    for size in [0, ENTRY_SIZE - 8, ENTRY_SIZE + 8] {
         let mut fields = list(id, 0, 0);
-        fields[reserved] = 1;
-        refuse(scene, Call::Mappings, &fields, Errno::OPNOTSUPP)?;
+        fields[9] = size;
+        refuse(scene, Call::Mappings, &fields, Errno::INVAL)?;
     }
     refuse(scene, Call::Mappings, &list(id, 0, 0)[..9], Errno::INVAL)?;
     refuse(scene, Call::Mappings, &list(id + 1000, 0, 0), Errno::NOENT)?;

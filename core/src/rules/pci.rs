@@ -31,13 +31,13 @@ pub enum Arrival {
     Stopped(Refusal),
 }
 
-/// How does a device go on of which these facts hold? `keeps` says whether something about it is to be left
-/// alone, as it is for a bridge above a device that goes on.
+/// How does a device go on of which these facts hold? `bridge` says whether it is a bridge above a device
+/// that goes on.
 ///
 /// A device that is not recorded and is bus master behind a blocked unit was left running by the previous
 /// kernel: the default domain of this one could be all of memory.
 #[must_use]
-pub fn arrival(facts: ArrivalFacts, verdict: &Verdict, keeps: bool) -> Arrival {
+pub fn arrival(facts: ArrivalFacts, verdict: &Verdict, bridge: bool) -> Arrival {
     match verdict {
         Verdict::Refused(refusal) => Arrival::Stopped(*refusal),
         Verdict::Kept(kept) if kept.adopted && !facts.has(ArrivalFacts::ALONE) => {
@@ -47,7 +47,7 @@ pub fn arrival(facts: ArrivalFacts, verdict: &Verdict, keeps: bool) -> Arrival {
         Verdict::Unknown | Verdict::Left(_) | Verdict::Kept(_)
             if facts.has(ArrivalFacts::BLOCKED)
                 && facts.has(ArrivalFacts::BUS_MASTER)
-                && !keeps =>
+                && !bridge =>
         {
             Arrival::Stopped(Refusal::UnitRefused)
         }
@@ -85,7 +85,7 @@ mod tests {
     fn an_unknown_bus_master_behind_a_blocked_unit_is_stopped() {
         const BOTH: u32 = ArrivalFacts::BLOCKED | ArrivalFacts::BUS_MASTER;
         for facts in 0..=ALL {
-            let arrives = |keeps| arrival(ArrivalFacts(facts), &Verdict::Unknown, keeps);
+            let arrives = |bridge| arrival(ArrivalFacts(facts), &Verdict::Unknown, bridge);
             let stopped = arrives(false) != Arrival::Ordinary;
             assert_eq!(stopped, facts & BOTH == BOTH, "{facts:#x}");
             assert_eq!(arrives(true), Arrival::Ordinary);

@@ -91,7 +91,8 @@ struct HwptMappings {
     index: u64,
     mappings_uptr: u64,
     total: u64,
-    __reserved: u64,
+    entry_size: u32,
+    __reserved: u32,
 }
 
 /// `IOMMU_OPTION_LIVEUPDATE`.
@@ -398,6 +399,7 @@ impl Iommufd {
                 index: found.len() as u64,
                 mappings_uptr: page.as_mut_ptr().expose_provenance() as u64,
                 total: 0,
+                entry_size: size_of::<RawMapping>(),
                 __reserved: 0,
             };
             ioctl::call(&self.0, &mut argument)?;
@@ -567,6 +569,7 @@ pub(crate) mod layouts {
                     index,
                     mappings_uptr,
                     total,
+                    entry_size,
                     __reserved
                 ]
             ),

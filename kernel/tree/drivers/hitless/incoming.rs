@@ -17,7 +17,8 @@ use hitless_core::record::iommufd::{
 };
 use hitless_core::record::pci::{
     DeviceAddress,
-    Function, //
+    Function,
+    Kind, //
 };
 use hitless_core::record::set::{
     Kept,
@@ -106,11 +107,21 @@ impl Incoming {
         }
     }
 
-    /// The last device file is finished.
-    pub(crate) fn finish_pci(&mut self) {
+    /// The last device file is finished. Gives the functions that were still recorded: nothing about them is left alone
+    /// any more.
+    pub(crate) fn finish_pci(&mut self) -> KVVec<DeviceAddress> {
+        let mut functions = KVVec::new();
+        let devices = self.records.pci().taken().into_iter();
+        let mut left = devices.flat_map(|devices| devices.iter());
+        let listed = left.try_for_each(|function| functions.push(function.address, GFP_KERNEL));
+        if listed.is_err() {
+            pr_err!("no memory to let go of devices\n");
+        }
+        drop(left);
         if let Some(lent) = self.records.finish_pci() {
             lent.free();
         }
+        functions
     }
 
     /// The device or bridge at an address, if anything about it is to be left alone.
@@ -120,8 +131,9 @@ impl Incoming {
 
     /// How does a device go on that is probed?
     pub(crate) fn arrival(&self, address: DeviceAddress, facts: ArrivalFacts) -> Arrival {
-        let keeps = self.keeps(address).is_some();
-        arrival(facts, &self.device(address), keeps)
+        let keeps = self.keeps(address);
+        let bridge = keeps.is_some_and(|function| function.kind == Kind::Bridge);
+        arrival(facts, &self.device(address), bridge)
     }
 
     /// A device was stopped.
@@ -250,10 +262,19 @@ impl Incoming {
     /// The last iommufd and the last device file are finished: nothing walks the tables any more.
     pub(crate) fn finish_iommu(&mut self) {
         if let Some(iommu) = self.records.finish_iommu() {
-            for (_, domain) in iommu.domains() {
-                tables::release(&domain);
+            let mut in_use = false;
+            for (key, domain) in iommu.domains() {
+                // What LUO finishes and what the records say need not agree: hardware has the last word.
+                if iommu.users(key) == 0 {
+                    tables::release(&domain);
+                } else {
+                    pr_err!("a device still uses domain {}: its tables are lost\n", key.get());
+                    in_use = true;
+                }
             }
-            iommu.into_lender().free();
+            if !in_use {
+                iommu.into_lender().free();
+            }
         }
         while let Some(lent) = self.records.finish_any_iommufd() {
             lent.free();

@@ -204,8 +204,7 @@ int hitless_describe_device(struct device *dev, struct hitless_unit *unit,
 
 int hitless_seam_iommu_restore_page(u64 phys)
 {
-	struct folio *folio = kho_is_restorable(phys, 0) ?
-				      kho_restore_folio(phys) : NULL;
+	struct folio *folio = kho_try_restore_folio(phys, 0);
 
 	if (!folio)
 		return -ENOENT;

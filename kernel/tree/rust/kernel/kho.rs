@@ -128,12 +128,8 @@ impl RestoredPage {
     ///
     /// `None` if no page was handed over there, or if it has been taken already.
     pub fn take(phys: u64) -> Option<Self> {
-        if !is_restorable(phys) {
-            return None;
-        }
-        // SAFETY: The address is that of a page that was handed over; the function gives each page
-        // once.
-        let folio = NonNull::new(unsafe { bindings::kho_restore_folio(phys) })?;
+        // SAFETY: The function accepts every address, and gives each page to one caller.
+        let folio = NonNull::new(unsafe { bindings::kho_try_restore_folio(phys, 0) })?;
         // SAFETY: The folio has just been restored, and kexec handover has no high memory.
         let page = unsafe { bindings::folio_address(folio.as_ptr()) };
 

@@ -151,7 +151,11 @@ pub trait FileHandler: Sized + Sync + 'static {
     fn unpreserve(file: &File, outgoing: Self::Outgoing);
 
     /// Last check before the jump. An error calls the kexec off.
-    fn freeze(file: &File, outgoing: <Self::Outgoing as ForeignOwnable>::Borrowed<'_>) -> Result;
+    fn freeze(
+        freeze: &Freeze<'_>,
+        file: &File,
+        outgoing: <Self::Outgoing as ForeignOwnable>::Borrowed<'_>,
+    ) -> Result;
 
     /// Makes the file again that the previous kernel preserved with `data`.
     fn retrieve(data: u64) -> Result<ARef<File>>;
@@ -162,6 +166,17 @@ pub trait FileHandler: Sized + Sync + 'static {
     /// The file is finished.
     fn finish(data: u64, file: Option<&File>);
 }
+
+/// The machine is about to jump into the next kernel.
+///
+/// # Invariants
+///
+/// A `freeze` callback is running. LUO makes these calls in `liveupdate_reboot()`, which `kernel_kexec()`
+/// calls with the lock held that keeps the loaded image from changing.
+pub struct Freeze<'a>(PhantomData<&'a ()>);
+
+/// A handler that has been registered.
+pub struct Registered<T: 'static>(&'static FileHandlerObject<T>);
 
 /// The object that LUO knows a [`FileHandler`] by.
 pub struct FileHandlerObject<T> {
@@ -191,10 +206,11 @@ impl<T: FileHandler> FileHandlerObject<T> {
     }
 
     /// Registers the handler, for ever.
-    pub fn register(&'static self) -> Result {
+    pub fn register(&'static self) -> Result<Registered<T>> {
         // SAFETY: The object lives for ever and does not move. A second registration is refused
         // because of the name, before anything is changed.
-        to_result(unsafe { bindings::liveupdate_register_file_handler(self.inner.get()) })
+        to_result(unsafe { bindings::liveupdate_register_file_handler(self.inner.get()) })?;
+        Ok(Registered(self))
     }
 }
 
@@ -273,7 +289,9 @@ impl<T: FileHandler> FileVtable<T> {
             // before this returns: LUO serializes the callbacks of a session.
             let outgoing = unsafe { T::Outgoing::borrow(args.private_data) };
 
-            T::freeze(file, outgoing)?;
+            // INVARIANT: By the safety requirement a `freeze` callback is running.
+            let freeze = Freeze(PhantomData);
+            T::freeze(&freeze, file, outgoing)?;
             Ok(0)
         })
     }
@@ -380,14 +398,11 @@ impl<T: Flb> FlbObject<T> {
     }
 
     /// Makes the files of a registered handler depend on the data, for ever.
-    pub fn register<H: FileHandler>(
-        &'static self,
-        handler: &'static FileHandlerObject<H>,
-    ) -> Result {
-        // SAFETY: Both objects live for ever and do not move. C refuses a handler that is not
-        // registered and one that depends on the data already.
+    pub fn register<H: FileHandler>(&'static self, handler: &Registered<H>) -> Result {
+        // SAFETY: Both objects live for ever and do not move, and the handler is registered. C refuses
+        // one that depends on the data already.
         to_result(unsafe {
-            bindings::liveupdate_register_flb(handler.inner.get(), self.inner.get())
+            bindings::liveupdate_register_flb(handler.0.inner.get(), self.inner.get())
         })
     }
 

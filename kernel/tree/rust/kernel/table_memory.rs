@@ -38,10 +38,18 @@ fn word(table: u64, index: usize) -> Option<*mut u64> {
 /// `None` if there is no memory, or no such word.
 pub fn read(table: u64, index: usize) -> Option<u64> {
     let word = word(table, index)?;
+    let mut value: u64 = 0;
 
-    // SAFETY: The word is mapped and aligned. Whoever writes to it meanwhile does so word by word, as
-    // hardware reads it, and in the kernel's memory model such a read gives the old or the new word.
-    Some(unsafe { word.read_volatile() })
+    // SAFETY: The function accepts every source, also one that is not mapped, and the destination has
+    // as many bytes. It reads an aligned word of 64 bits in one access.
+    let ret = unsafe {
+        bindings::copy_from_kernel_nofault(
+            core::ptr::from_mut(&mut value).cast(),
+            word.cast(),
+            size_of::<u64>(),
+        )
+    };
+    (ret == 0).then_some(value)
 }
 
 /// Writes the word with number `index` of the page at `table`, in one access.

@@ -19,6 +19,7 @@ use hitless_core::rules::memory::MemoryFacts;
 use kernel::fs::File;
 use kernel::liveupdate::{
     FileHandler,
+    Freeze,
     PreserveArgs, //
 };
 use kernel::prelude::*;
@@ -99,23 +100,30 @@ impl OutgoingIommufd {
     }
 
     fn add(&mut self, args: &PreserveArgs<'_>, hwpt: &Hwpt) -> Outcome {
+        // All memory first: the mappings of a HWPT stand in a row. And before the tables: one whose mapping is
+        // still being made is not complete.
+        let mut memories = KVVec::new();
+        let mut last: Option<(&File, MemoryKey)> = None;
+        for mapping in self.frozen.mappings(hwpt) {
+            rules::memory::memory(mapping.facts, mapping.seals)
+                .inspect_err(|_| report_mapping(&mapping))?;
+            let file = mapping.file.ok_or(Refusal::OtherMemory)?;
+            let key = match last {
+                Some((known, key)) if core::ptr::eq(known, file) => key,
+                _ => {
+                    let memory =
+                        memory_of(args, file).inspect_err(|_| report_mapping(&mapping))?;
+                    self.record.add_memory(&memory)?
+                }
+            };
+            last = Some((file, key));
+            memories.push(key, GFP_KERNEL)?;
+        }
+        rules::memory::mapped(memories.len())?;
+
         let domain = OutgoingDomain::new(self.data(), hwpt)?;
         let key = domain.key;
         self.domains.push(domain, GFP_KERNEL)?;
-
-        // All memory first: the mappings of a HWPT stand in a row.
-        let mut memories = KVVec::new();
-        for mapping in self.frozen.mappings(hwpt) {
-            let memory = memory_of(args, &mapping).inspect_err(|_| {
-                pr_info!(
-                    "mapping of {:#x} bytes at {:#x} cannot be preserved\n",
-                    mapping.length,
-                    mapping.iova
-                );
-            })?;
-            memories.push(self.record.add_memory(&memory)?, GFP_KERNEL)?;
-        }
-        rules::memory::mapped(memories.len())?;
         let hwpt_key = self.record.add_hwpt(hwpt.token, key)?;
         for (mapping, memory) in self.frozen.mappings(hwpt).zip(&memories) {
             self.record
@@ -135,16 +143,23 @@ impl OutgoingIommufd {
     }
 }
 
-/// The file behind a mapping, as LUO knows it, if it may be preserved.
-fn memory_of(args: &PreserveArgs<'_>, mapping: &iommufd::Mapping<'_>) -> Outcome<MemoryFile> {
-    rules::memory::memory(mapping.facts, mapping.seals)?;
-    let file = mapping.file.ok_or(Refusal::OtherMemory)?;
+/// A file of memory, as LUO knows it.
+fn memory_of(args: &PreserveArgs<'_>, file: &File) -> Outcome<MemoryFile> {
     let memory = args.token_outgoing(file)?;
     let memory = memory.ok_or(Refusal::MemoryNotInSession)?;
     Ok(MemoryFile {
         data: memory.data,
         token: memory.token,
     })
+}
+
+/// Says which mapping the refusal is about that follows in the log.
+fn report_mapping(mapping: &iommufd::Mapping<'_>) {
+    pr_info!(
+        "mapping of {:#x} bytes at {:#x} cannot be preserved\n",
+        mapping.length,
+        mapping.iova
+    );
 }
 
 fn record_of(mapping: &iommufd::Mapping<'_>, memory: MemoryKey) -> Mapping {
@@ -184,7 +199,7 @@ impl FileHandler for IommufdHandler {
         drop(outgoing);
     }
 
-    fn freeze(_file: &File, _outgoing: &OutgoingIommufd) -> Result {
+    fn freeze(_freeze: &Freeze<'_>, _file: &File, _outgoing: &OutgoingIommufd) -> Result {
         // Nothing about a frozen iommufd can have changed.
         Ok(())
     }

@@ -11,6 +11,7 @@ use kernel::prelude::*;
 
 use crate::failure::Failure;
 use crate::incoming::INCOMING;
+use crate::keeps;
 use crate::outgoing::OUTGOING;
 
 use super::iommufd::IommufdHandler;
@@ -43,7 +44,8 @@ impl Flb for PciRecords {
     }
 
     fn finish() {
-        INCOMING.lock().finish_pci();
+        let functions = INCOMING.lock().finish_pci();
+        functions.into_iter().for_each(keeps::renew);
     }
 }
 
@@ -71,11 +73,11 @@ impl Flb for IommuRecords {
 ///
 /// The locks are initialized already. Runs once, before PCI is scanned.
 pub(crate) fn register() -> Result {
-    IOMMUFD_HANDLER.register()?;
-    IOMMU_RECORDS.register(&IOMMUFD_HANDLER)?;
-    VFIO_HANDLER.register()?;
-    IOMMU_RECORDS.register(&VFIO_HANDLER)?;
-    PCI_RECORDS.register(&VFIO_HANDLER)?;
+    let iommufd = IOMMUFD_HANDLER.register()?;
+    IOMMU_RECORDS.register(&iommufd)?;
+    let vfio = VFIO_HANDLER.register()?;
+    IOMMU_RECORDS.register(&vfio)?;
+    PCI_RECORDS.register(&vfio)?;
 
     let pci = PCI_RECORDS.fetch_incoming()?;
     let iommu = IOMMU_RECORDS.fetch_incoming()?;

@@ -12,6 +12,7 @@ use hitless_core::rules;
 use kernel::fs::File;
 use kernel::liveupdate::{
     FileHandler,
+    Freeze,
     PreserveArgs, //
 };
 use kernel::prelude::*;
@@ -118,8 +119,8 @@ impl OutgoingDevice {
     }
 
     /// Is everything still as recorded? User space may have changed the device since.
-    fn check(&self, file: &File) -> Outcome {
-        rules::image::image(image::takes_over())?;
+    fn check(&self, freeze: &Freeze<'_>, file: &File) -> Outcome {
+        rules::image::image(image::takes_over(freeze))?;
         let device = VfioDevice::describe(file)?;
         rules::vfio::device(device.facts)?;
         let recorded = OUTGOING.lock().attached(self.address());
@@ -188,8 +189,8 @@ impl FileHandler for VfioHandler {
         drop(outgoing);
     }
 
-    fn freeze(file: &File, outgoing: &OutgoingDevice) -> Result {
-        outgoing.check(file).map_err(Failure::report)
+    fn freeze(freeze: &Freeze<'_>, file: &File, outgoing: &OutgoingDevice) -> Result {
+        outgoing.check(freeze, file).map_err(Failure::report)
     }
 
     fn retrieve(data: u64) -> Result<ARef<File>> {

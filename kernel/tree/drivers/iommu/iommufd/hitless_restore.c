@@ -126,6 +126,7 @@ int iommufd_hwpt_liveupdate_restore(struct iommufd_ucmd *ucmd)
 	struct iommufd_ctx *ictx = ucmd->ictx;
 	struct iommufd_hwpt_restored *hwpt;
 	bool known;
+	int rc;
 
 	if (cmd->hwpt_alloc_flags || cmd->__reserved)
 		return -EOPNOTSUPP;
@@ -139,8 +140,14 @@ int iommufd_hwpt_liveupdate_restore(struct iommufd_ucmd *ucmd)
 	hwpt->known = true;
 	xa_unlock(&ictx->objects);
 	cmd->pt_id = hwpt->common.obj.id;
+	rc = known ? -EEXIST : iommufd_ucmd_respond(ucmd, sizeof(*cmd));
+	if (rc && !known) {
+		xa_lock(&ictx->objects);
+		hwpt->known = false;
+		xa_unlock(&ictx->objects);
+	}
 	iommufd_put_object(ictx, &hwpt->common.obj);
-	return known ? -EEXIST : iommufd_ucmd_respond(ucmd, sizeof(*cmd));
+	return rc;
 }
 
 /* IOMMU_HWPT_LIVEUPDATE_MAPPINGS: what a restored HWPT maps. */
@@ -157,6 +164,8 @@ int iommufd_hwpt_liveupdate_mappings(struct iommufd_ucmd *ucmd)
 
 	if (cmd->flags || cmd->__reserved)
 		return -EOPNOTSUPP;
+	if (cmd->entry_size != sizeof(*buffer))
+		return -EINVAL;
 	obj = iommufd_get_object(ictx, cmd->hwpt_id, IOMMUFD_OBJ_HWPT_RESTORED);
 	if (IS_ERR(obj))
 		return PTR_ERR(obj);
