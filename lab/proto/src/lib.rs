@@ -14,4 +14,4 @@ pub mod state;
 pub mod tally;
 
 pub use bdf::Bdf;
-pub use message::{Answer, Command, Failure, Order, Report, What, MARGIN, RUN_LIMIT};
+pub use message::{Act, Answer, Command, Crowd, Failure, Order, Report, What, MARGIN, RUN_LIMIT};
