@@ -4,6 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`updates`], [`lifecycle`] | the main job in each table format; lists of actions |
+//! | [`crowd`] | more entries than a page of records holds, in every family |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
 //! | [`twins`] | each part left out shows the loss that it prevents |
 //! | [`debug`], [`selftests`] | a kernel that watches itself; the kernel tree's own tests |
@@ -14,6 +15,7 @@
 use std::process::ExitCode;
 
 mod checks;
+mod crowd;
 mod debug;
 mod host;
 mod isolation;
