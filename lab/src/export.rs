@@ -138,6 +138,10 @@ fn export(repository: &Path, release: &Path, folder: &Path) -> Result<Vec<String
     let git = |arguments: &[&str]| {
         let mut git = Command::new("git");
         git.args(["-c", "core.autocrlf=false", "-c", "commit.gpgsign=false"]);
+        // A repository that the environment names would be written to.
+        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+            git.env_remove(name);
+        }
         git.args(arguments)
             .current_dir(work.path())
             .envs(author.variables());

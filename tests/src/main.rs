@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`updates`], [`lifecycle`] | the main job in each table format; lists of actions |
 //! | [`uapi`] | what a VMM may call, in which order, and what it is refused |
+//! | [`crowd`] | more entries than a page of records holds, in every family |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
 //! | [`twins`] | each part left out shows the loss that it prevents |
 //! | [`debug`], [`selftests`] | a kernel that watches itself; the kernel tree's own tests |
@@ -15,6 +16,7 @@
 use std::process::ExitCode;
 
 mod checks;
+mod crowd;
 mod debug;
 mod host;
 mod isolation;

@@ -11,6 +11,7 @@
 //! | `control` | the serial port, the orders' time limits |
 //! | `orders` | one order after the other |
 //! | `card` | a card with its memory, iommufd and device file |
+//! | `crowd` | many functions that share an iommufd, as one |
 //! | `igb` | the card's registers |
 //! | `ring`, `harvester` | what the card wrote: taken, checked, counted, posted again |
 //! | `pages` | where memory is physically |
@@ -22,6 +23,7 @@
 
 mod card;
 mod control;
+mod crowd;
 mod harvester;
 mod igb;
 mod init;

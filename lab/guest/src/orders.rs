@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use hitless_proto::{Answer, Bdf, Command, What};
+use hitless_proto::{Act, Answer, Bdf, Command, What};
 use hitless_uapi::{kexec, LiveUpdate, Session};
 
 use crate::card::Card;
+use crate::crowd::Crowd;
 use crate::initramfs;
 
 /// Physical address of what is loaded and never jumped into.
@@ -20,6 +21,7 @@ const NO_KERNEL: usize = 0x100_0000;
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
     cards: BTreeMap<u8, Card>,
+    crowds: BTreeMap<String, Crowd>,
     sessions: BTreeMap<String, Session>,
     hoard: host::Hoard,
     loader: initramfs::Loader,
@@ -36,6 +38,7 @@ impl Machine {
                 iova,
             } => return self.start(*card, bdf, *ring, *iova),
             Command::BindDriver { bdf } => host::bind_driver(bdf.parse()?)?,
+            Command::Crowd { crowd, act } => self.crowd(crowd, *act)?,
             Command::Mark { card, token } => self.card(*card)?.mark(*token)?,
             Command::MapPieces { card, pieces } => self.card(*card)?.map_pieces(pieces)?,
             Command::Features => return host::features(),
@@ -124,6 +127,37 @@ impl Machine {
             card.with_context(|| unknown_card(number))
         };
         find(number)?.bind_to(find(other)?)
+    }
+
+    fn crowd(&mut self, plan: &hitless_proto::Crowd, act: Act) -> Result<()> {
+        let name = &plan.name;
+        if matches!(act, Act::Start | Act::Retrieve) {
+            ensure!(
+                !self.crowds.contains_key(name),
+                "the crowd `{name}` is there already"
+            );
+            for function in &plan.functions {
+                host::bind_driver(function.parse()?)?;
+            }
+            let crowd = match act {
+                Act::Start => Crowd::start(plan)?,
+                _ => Crowd::retrieve(plan, self.session(&plan.session)?)?,
+            };
+            self.crowds.insert(name.clone(), crowd);
+            return Ok(());
+        }
+        let session = self.sessions.get(&plan.session);
+        let crowd = self.crowds.get_mut(name).with_context(|| {
+            format!("there is no crowd `{name}`: start it or retrieve it first")
+        })?;
+        match act {
+            Act::Preserve => crowd.preserve(
+                plan,
+                session.with_context(|| unknown_session(&plan.session))?,
+            ),
+            Act::Rebuild => crowd.rebuild(plan),
+            _ => crowd.swap(),
+        }
     }
 
     fn create(&mut self, name: &str) -> Result<()> {

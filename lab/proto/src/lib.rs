@@ -14,4 +14,4 @@ pub mod state;
 pub mod tally;
 
 pub use bdf::Bdf;
-pub use message::{Answer, Call, Command, Failure, Order, Piece, Report, What, MARGIN};
+pub use message::{Act, Answer, Call, Command, Crowd, Failure, Order, Piece, Report, What, MARGIN};

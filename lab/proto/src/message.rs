@@ -61,6 +61,44 @@ pub enum Call {
     Mappings,
 }
 
+/// Plain functions that share an iommufd. Each has a HWPT of its own; all HWPTs have the same mappings.
+///
+/// The description is all that is needed to find everything again after a jump, so every order about it has it whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crowd {
+    /// What the guest calls it, and the first word of its memfds' names.
+    pub name: String,
+    /// The session that it is preserved in.
+    pub session: String,
+    /// The first of its tokens in that session: its memfds' come first, then the iommufd's, then its devices'.
+    pub token: u64,
+    /// Its functions, `0000:01:00.0` and so on.
+    pub functions: Vec<String>,
+    /// How many memfds of one page it has.
+    pub memories: u32,
+    /// How many mappings there are, of one memfd after the other and round again.
+    pub mappings: u32,
+    /// Whether the last memfd is sealed as the others are.
+    pub sealed: bool,
+}
+
+/// What is done with a whole [`Crowd`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// The functions are bound to vfio-pci; memfds, iommufd, devices and HWPTs are set up, and the HWPTs are marked.
+    Start,
+    /// Everything goes into the session, which is there.
+    Preserve,
+    /// Everything comes out of the session, which is there: memory, iommufd, devices; each device is bound and its HWPT
+    /// restored. What the memory holds and what the HWPTs map is compared with what was set up.
+    Retrieve,
+    /// A new IOAS with the same mappings, and a new HWPT for each device; not attached yet.
+    Rebuild,
+    /// Each device is attached to its new HWPT; the restored ones are destroyed and the new ones marked.
+    Swap,
+}
+
 /// Everything the guest can be told to do. `card` is the one-byte number the card has in its frames (1, 2, ...).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
@@ -81,6 +119,13 @@ pub enum Command {
         ring: u32,
         /// Where the memfd is mapped in the IOAS.
         iova: u64,
+    },
+    /// Do something with many functions at once.
+    Crowd {
+        /// Which.
+        crowd: Crowd,
+        /// What.
+        act: Act,
     },
     /// Mark the card's HWPT with a token.
     Mark {
@@ -299,6 +344,7 @@ impl Command {
             Self::FillMemory { .. }
             | Self::LoadKernel { .. }
             | Self::Start { .. }
+            | Self::Crowd { .. }
             | Self::Kexec => 2 * ordinary,
             Self::Compact { rounds } => ordinary * rounds.saturating_add(1),
             Self::Swaps {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{anyhow, Context, Result};
 use serde::Deserialize;
 
-use crate::machine::topology::{place, Bridge, Card, Function};
+use crate::machine::topology::{behind, place, Bridge, Card, Crowd, Function};
 
 /// A profile that comes with the lab.
 macro_rules! built_in {
@@ -20,7 +20,7 @@ macro_rules! built_in {
 }
 
 /// The profiles that come with the lab. The first is the default.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 8] = [
     built_in!("legacy"),
     built_in!("scalable-second-stage"),
     built_in!("scalable-first-stage"),
@@ -28,6 +28,7 @@ const BUILT_IN: [(&str, &str); 7] = [
     built_in!("legacy-caching-mode"),
     built_in!("legacy-switch"),
     built_in!("legacy-functions"),
+    built_in!("crowd"),
 ];
 
 /// The profiles with different table formats: what has to work in each of them is tried in each of them.
@@ -58,6 +59,11 @@ pub struct Profile {
     /// The cards with their places.
     #[serde(skip)]
     pub cards: Vec<Card>,
+    /// Many more functions; their ports are added to the bridges.
+    pub crowd: Option<Crowd>,
+    /// Their addresses as the guest names them.
+    #[serde(skip)]
+    pub plain: Vec<String>,
 }
 
 /// A machine's size.
@@ -126,11 +132,17 @@ impl Profile {
 
     fn parse(name: &str, text: &str) -> Result<Self> {
         let wrong = || format!("{name} is not a profile: compare it with lab/profiles/legacy.toml");
-        let profile: Self = toml::from_str(text).with_context(wrong)?;
+        let mut profile: Self = toml::from_str(text).with_context(wrong)?;
+        let mut plain = Vec::new();
+        if let Some(crowd) = &profile.crowd {
+            profile.bridges.extend(crowd.ports());
+            plain = behind(crowd, &profile.bridges).with_context(wrong)?;
+        }
         let cards = place(&profile.bridges, &profile.functions).with_context(wrong)?;
         Ok(Self {
             name: name.to_owned(),
             cards,
+            plain,
             ..profile
         })
     }

@@ -74,7 +74,8 @@ impl Program {
         let iommu = profile.iommu.kind.device();
         let bridges = profile.bridges.iter().map(|bridge| bridge.kind.device());
         let cards = profile.cards.iter().map(|card| card.kind.device());
-        let mut needed = bridges.chain(cards).chain([iommu]);
+        let plain = profile.crowd.iter().map(|crowd| crowd.kind.device());
+        let mut needed = bridges.chain(cards).chain(plain).chain([iommu]);
         if let Some(device) = needed.find(|device| !self.devices.contains(*device)) {
             return trouble(
                 format!("{} has no device {device}", self.path.display()),
@@ -139,7 +140,7 @@ pub mod recorded {
         let all = ["igb", "intel-iommu", "pcie-root-port", "x3130-upstream"];
         let help: String = all
             .iter()
-            .chain(&["xio3130-downstream"])
+            .chain(&["xio3130-downstream", "virtio-rng-pci"])
             .map(|name| format!("name \"{name}\", bus PCI\n"))
             .collect();
         Program {

@@ -199,6 +199,11 @@ fn devices(profile: &Profile, qemu: &Program) -> Vec<String> {
             options(&function.options)
         ));
     }
+    if let Some(crowd) = &profile.crowd {
+        let (kind, options) = (crowd.kind.device(), options(&crowd.options));
+        let ports = crowd.ports();
+        devices.extend(ports.map(|port| format!("{kind},bus={}{options}", port.name)));
+    }
     devices
 }
 

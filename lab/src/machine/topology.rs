@@ -146,6 +146,73 @@ impl Card {
     }
 }
 
+/// Many plain functions of one kind, each behind a root port of its own and so alone in its IOMMU group.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crowd {
+    /// What they are.
+    pub kind: PlainKind,
+    /// The first slot of the root that has their ports. Eight ports fill a slot.
+    pub slot: u8,
+    /// How many.
+    pub count: u8,
+    /// More properties of each for QEMU.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Functions that have no wire, by QEMU's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlainKind {
+    /// A random number generator with a function level reset.
+    VirtioRngPci,
+}
+
+impl PlainKind {
+    /// What QEMU calls it.
+    pub fn device(self) -> &'static str {
+        match self {
+            Self::VirtioRngPci => "virtio-rng-pci",
+        }
+    }
+}
+
+impl Crowd {
+    /// The chassis number of the first port; single ports have lower ones.
+    const CHASSIS: u8 = 100;
+
+    /// The root ports, one for each function.
+    pub fn ports(&self) -> impl Iterator<Item = Bridge> + '_ {
+        // Nothing is plugged in later, so that firmware has no port addresses to set aside, of which there are few.
+        let options = BTreeMap::from([("hotplug".to_owned(), "off".to_owned())]);
+        (0..self.count).map(move |index| Bridge {
+            name: format!("crowd{index}"),
+            kind: BridgeKind::PcieRootPort,
+            on: root(),
+            slot: self.slot.saturating_add(index / 8),
+            function: index % 8,
+            chassis: Some(Self::CHASSIS.saturating_add(index)),
+            bus_nr: None,
+            options: options.clone(),
+        })
+    }
+}
+
+/// The addresses of the functions behind the crowd's ports, which are among `bridges`.
+///
+/// # Errors
+///
+/// As [`place`].
+pub fn behind(crowd: &Crowd, bridges: &[Bridge]) -> Result<Vec<String>> {
+    let buses = buses(bridges)?;
+    let ports = crowd.ports();
+    let numbers = ports.filter_map(|port| buses.get(&*port.name).map(|bus| bus.number));
+    Ok(numbers
+        .map(|bus| Bdf::from_number(source_id(bus, 0, 0).into()).to_string())
+        .collect())
+}
+
 fn root() -> String {
     ROOT.to_owned()
 }
@@ -160,25 +227,7 @@ struct Bus {
 
 /// Gives the cards their places.
 pub fn place(bridges: &[Bridge], functions: &[Function]) -> Result<Vec<Card>> {
-    let mut buses = BTreeMap::new();
-    let mut last = 0;
-    number(ROOT, Vec::new(), &mut last, bridges, &mut buses)?;
-    for own in bridges.iter().filter(|own| own.kind == BridgeKind::PxbPcie) {
-        let at = own.bus_nr.unwrap_or(0);
-        ensure!(at > last, "{} needs a bus_nr above {last}", own.name);
-        last = at;
-        number(&own.name, Vec::new(), &mut last, bridges, &mut buses)?;
-    }
-    if let Some(lost) = bridges
-        .iter()
-        .find(|bridge| !buses.contains_key(&*bridge.name))
-    {
-        bail!(
-            "the bridge {} is on `{}`, which nothing leads to",
-            lost.name,
-            lost.on
-        );
-    }
+    let buses = buses(bridges)?;
     let mut taken = BTreeMap::new();
     let mut cards: Vec<Card> = Vec::new();
     for (function, number) in functions.iter().zip(1..) {
@@ -207,6 +256,30 @@ pub fn place(bridges: &[Bridge], functions: &[Function]) -> Result<Vec<Card>> {
         });
     }
     Ok(cards)
+}
+
+/// The root bus and those behind the bridges, numbered.
+fn buses(bridges: &[Bridge]) -> Result<BTreeMap<&str, Bus>> {
+    let mut buses = BTreeMap::new();
+    let mut last = 0;
+    number(ROOT, Vec::new(), &mut last, bridges, &mut buses)?;
+    for own in bridges.iter().filter(|own| own.kind == BridgeKind::PxbPcie) {
+        let at = own.bus_nr.unwrap_or(0);
+        ensure!(at > last, "{} needs a bus_nr above {last}", own.name);
+        last = at;
+        number(&own.name, Vec::new(), &mut last, bridges, &mut buses)?;
+    }
+    if let Some(lost) = bridges
+        .iter()
+        .find(|bridge| !buses.contains_key(&*bridge.name))
+    {
+        bail!(
+            "the bridge {} is on `{}`, which nothing leads to",
+            lost.name,
+            lost.on
+        );
+    }
+    Ok(buses)
 }
 
 /// Numbers the bus of this name and those behind it.
@@ -290,6 +363,22 @@ mod tests {
             ]
         );
         assert_eq!(cards[1].source_id, 0x301);
+    }
+
+    #[test]
+    fn a_crowd_fills_slots_with_ports() {
+        let crowd = Crowd {
+            kind: PlainKind::VirtioRngPci,
+            slot: 8,
+            count: 10,
+            options: BTreeMap::new(),
+        };
+        let ports: Vec<_> = crowd.ports().collect();
+        let last = ports.last().expect("a port");
+        assert_eq!((last.slot, last.function, last.chassis), (9, 1, Some(109)));
+        let places = behind(&crowd, &ports).expect("a crowd");
+        assert_eq!(places.len(), 10);
+        assert_eq!(places[9], "0000:0a:00.0");
     }
 
     #[test]

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Many functions that share an iommufd, taken through an update as one. They do nothing: what counts is how many
+//! entries they need in the records.
+
+use anyhow::{ensure, Context, Result};
+use hitless_proto::layout::PAGE;
+use hitless_proto::Crowd as Plan;
+use hitless_uapi::iommufd::{DeviceId, FileMapping, HwptId, IoasId};
+use hitless_uapi::{Iommufd, Memfd, Session, VfioDevice};
+
+/// Where the first mapping is. Between two of them is a page that nothing is mapped at.
+const IOVA: u64 = 1 << 32;
+const STRIDE: u64 = 2 * PAGE;
+
+/// One function. The order of the fields is the order in which they are closed.
+#[derive(Debug)]
+struct Member {
+    device: VfioDevice,
+    id: DeviceId,
+    /// What it is attached to.
+    attached: HwptId,
+    /// What it will be attached to by the swap.
+    pending: Option<HwptId>,
+}
+
+/// Functions, their iommufd and their memory.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    members: Vec<Member>,
+    iommufd: Iommufd,
+    memories: Vec<Memfd>,
+}
+
+impl Crowd {
+    /// The whole set-up before the first update.
+    pub(crate) fn start(plan: &Plan) -> Result<Self> {
+        let mut memories = Vec::new();
+        for index in 0..plan.memories {
+            let memory = Memfd::create(&format!("{}-{index}", plan.name), PAGE)?;
+            if plan.sealed || index + 1 < plan.memories {
+                memory.seal()?;
+                memory.map()?.write_u64(0, content(plan, index));
+            }
+            memories.push(memory);
+        }
+        let iommufd = Iommufd::open()?;
+        let ioas = map(plan, &iommufd, &memories)?;
+        let mut members = Vec::new();
+        for (function, token) in plan.functions.iter().zip(0..) {
+            let device = VfioDevice::open(function)?;
+            let id = device.bind_iommufd(&iommufd)?;
+            let attached = iommufd.hwpt_alloc(id, ioas)?;
+            device.attach_pt(attached)?;
+            iommufd.hwpt_liveupdate_mark_preserve(attached, token)?;
+            members.push(Member {
+                device,
+                id,
+                attached,
+                pending: None,
+            });
+        }
+        Ok(Self {
+            members,
+            iommufd,
+            memories,
+        })
+    }
+
+    /// Everything into the session, in the order that LUO wants.
+    pub(crate) fn preserve(&self, plan: &Plan, session: &Session) -> Result<()> {
+        for (memory, token) in self.memories.iter().zip(plan.token..) {
+            session
+                .preserve_fd(memory, token)
+                .context("preserving a memfd")?;
+        }
+        session
+            .preserve_fd(&self.iommufd, iommufd_token(plan))
+            .context("preserving the iommufd")?;
+        for (member, token) in self.members.iter().zip(iommufd_token(plan) + 1..) {
+            session
+                .preserve_fd(&member.device, token)
+                .context("preserving a device")?;
+        }
+        Ok(())
+    }
+
+    /// Everything out of the session; all devices are bound before the first HWPT is restored.
+    pub(crate) fn retrieve(plan: &Plan, session: &Session) -> Result<Self> {
+        let mut memories = Vec::new();
+        for (index, token) in (0..plan.memories).zip(plan.token..) {
+            let memory = session.retrieve_fd(token).context("retrieving a memfd")?;
+            let memory = Memfd::from(memory);
+            let found = memory.map()?.read_u64(0);
+            ensure!(
+                found == content(plan, index),
+                "memfd {index} of the crowd `{}` holds {found:#x}",
+                plan.name
+            );
+            memories.push(memory);
+        }
+        let iommufd = session
+            .retrieve_fd(iommufd_token(plan))
+            .context("retrieving the iommufd")?;
+        let iommufd = Iommufd::from(iommufd);
+        let mut bound = Vec::new();
+        for (function, token) in plan.functions.iter().zip(iommufd_token(plan) + 1..) {
+            let device = session
+                .retrieve_fd(token)
+                .with_context(|| format!("retrieving the device {function}"))?;
+            let device = VfioDevice::from(device);
+            let id = device.bind_iommufd(&iommufd)?;
+            bound.push((device, id));
+        }
+        let mut members = Vec::new();
+        for ((device, id), token) in bound.into_iter().zip(0..) {
+            let attached = iommufd.hwpt_liveupdate_restore(token)?;
+            let maps = iommufd.hwpt_liveupdate_mappings(attached)?;
+            ensure!(
+                maps == mappings(plan).collect::<Vec<_>>(),
+                "HWPT {token} of the crowd `{}` is said to map {maps:x?}",
+                plan.name
+            );
+            members.push(Member {
+                device,
+                id,
+                attached,
+                pending: None,
+            });
+        }
+        Ok(Self {
+            members,
+            iommufd,
+            memories,
+        })
+    }
+
+    /// The same mappings in an IOAS of this kernel, and a HWPT of it for each device.
+    pub(crate) fn rebuild(&mut self, plan: &Plan) -> Result<()> {
+        let ioas = map(plan, &self.iommufd, &self.memories)?;
+        for member in &mut self.members {
+            member.pending = Some(self.iommufd.hwpt_alloc(member.id, ioas)?);
+        }
+        Ok(())
+    }
+
+    /// Each device from its restored HWPT to the one that was made for it.
+    pub(crate) fn swap(&mut self) -> Result<()> {
+        for (member, token) in self.members.iter_mut().zip(0..) {
+            let pending = member
+                .pending
+                .take()
+                .context("there is no page table to swap to: rebuild first")?;
+            member.device.attach_pt(pending)?;
+            let restored = std::mem::replace(&mut member.attached, pending);
+            self.iommufd.destroy(restored)?;
+            self.iommufd.hwpt_liveupdate_mark_preserve(pending, token)?;
+        }
+        Ok(())
+    }
+}
+
+fn iommufd_token(plan: &Plan) -> u64 {
+    plan.token + u64::from(plan.memories)
+}
+
+/// What a memfd begins with.
+fn content(plan: &Plan, index: u32) -> u64 {
+    plan.token << 32 | u64::from(index)
+}
+
+/// What every HWPT maps, in the order of addresses.
+fn mappings(plan: &Plan) -> impl Iterator<Item = FileMapping> + '_ {
+    (0..plan.mappings).map(|index| FileMapping {
+        iova: IOVA + STRIDE * u64::from(index),
+        length: PAGE,
+        offset: 0,
+        memory_token: plan.token + u64::from(index % plan.memories),
+        readable: true,
+        writeable: true,
+    })
+}
+
+fn map(plan: &Plan, iommufd: &Iommufd, memories: &[Memfd]) -> Result<IoasId> {
+    let ioas = iommufd.ioas_alloc()?;
+    for (mapping, memory) in mappings(plan).zip(memories.iter().cycle()) {
+        iommufd.map_file(ioas, memory, mapping.offset, mapping.length, mapping.iova)?;
+    }
+    Ok(ioas)
+}
