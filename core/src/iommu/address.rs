@@ -6,7 +6,7 @@ use core::fmt;
 use super::bits;
 use super::flaw::Flaw;
 
-/// Number of physical address bits of the platform (VT-d 8.1: HAW, from the DMAR table).
+/// Number of physical address bits of the platform (VT-d 8.1: HAW, which the firmware tells).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HostAddressWidth(u32);
 

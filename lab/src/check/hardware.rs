@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::repository::{Outcome, Repository};
 
 /// Words of VT-d, in lower case.
-const WORDS: &[&str] = &["vtd", "intel"];
+const WORDS: &[&str] = &["vtd", "intel", "dmar"];
 
 /// Words that have one of them in it and are everybody's: `vtdss` is the name that Linux's generic page tables have for a
 /// format.
