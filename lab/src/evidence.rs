@@ -6,14 +6,16 @@
 //! |---|---|
 //! | [`generator`] | the frames, sent from outside |
 //! | [`witness`], [`stray`] | what landed where it should, and where it should not |
-//! | [`trace`] of [`event`]s, [`registers`] | what QEMU's VT-d and PCI say: faults, resets, translation and bus mastering switched off |
+//! | [`trace`] of [`event`]s, read line by line, [`registers`], [`iommu`] | what QEMU's IOMMU and PCI say: faults, resets, translation and bus mastering switched off |
 //! | [`markers`], [`phases`] | which of the kernel's lines mean something, and the timeline |
 //! | [`account`], [`judge`], [`verdict`] | the account of the frames, and the verdict |
 
 pub mod account;
 pub mod event;
 pub mod generator;
+mod iommu;
 pub mod judge;
+mod line;
 pub mod markers;
 pub mod phases;
 #[cfg(test)]
@@ -22,4 +24,5 @@ pub mod registers;
 pub mod stray;
 pub mod trace;
 pub mod verdict;
+mod vtd;
 pub mod witness;

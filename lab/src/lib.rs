@@ -8,7 +8,7 @@
 //!
 //! | floor | what |
 //! |---|---|
-//! | [`cli`], [`setup`], [`kernel`], [`boot`], [`demo`], [`test`], [`check`], [`export`] | verbs; `tests/` stands beside them |
+//! | [`cli`], [`setup`], [`kernel`], [`boot`], [`demo`], [`mod@test`], [`check`], [`export`] | verbs; `tests/` stands beside them |
 //! | [`play`] | a machine under traffic, and the steps of an update |
 //! | [`evidence`] | what happened to a card, and the verdict |
 //! | [`machine`] | profiles, QEMU, a running machine |

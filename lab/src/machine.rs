@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`profile`], [`topology`] | what the machine is, and where its cards are |
 //! | [`program`], [`qemu`] | which QEMU there is; the only place that knows its flags |
+//! | [`vtd`] | what one kind of IOMMU is called |
 //! | [`parts`] | the files a machine is made of |
 //! | [`running`], [`starting`], [`process`], [`room`] | a running machine: started, watched, never left behind |
 //! | [`pace`], [`priority`] | what this host can take; who goes first on a busy one |
@@ -29,3 +30,4 @@ pub mod room;
 pub mod running;
 pub mod starting;
 pub mod topology;
+pub mod vtd;

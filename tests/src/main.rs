@@ -11,7 +11,7 @@
 //! | [`debug`], [`selftests`] | a kernel that watches itself; the kernel tree's own tests |
 //! | [`checks`], [`trouble`] | `cargo lab check`; what goes wrong in set-up and running |
 //! | [`host`] | `cargo test` over the workspace |
-//! | [`test`], [`outcome`], [`runner`] | what a test is, what its run has to be, and who runs them |
+//! | [`mod@test`], [`outcome`], [`runner`] | what a test is, what its run has to be, and who runs them |
 
 use std::process::ExitCode;
 

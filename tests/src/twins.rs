@@ -99,7 +99,7 @@ const TWINS: [Twin; 12] = [
         // Its entry is cleared for a moment and then leads to an empty table: which of the two a DMA meets is chance.
         shows: |outcome| {
             lost(outcome)
-                && outcome.verdict.report.dmar_faults > 0
+                && outcome.verdict.report.iommu_faults > 0
                 && first_fault(outcome) > hello(outcome)
         },
     },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The registers of an igb network card (Intel 82576), as far as one receive queue needs them.
+//! The registers of an igb network card (82576), as far as one receive queue needs them.
 //!
 //! Register names, numbers and bits are those of the 82576 datasheet, chapter 8.
 

@@ -60,7 +60,7 @@ pub(super) fn closing(verdict: &Verdict) -> String {
     if verdict.is_good() {
         return format!(
             "OK: {} of {} frames in order and intact through {} kernel updates, {} of them during the jumps and {} \
-             from the first swap of an update to the last; no DMAR fault, no reset, no stray write; longest gap {:.1} ms.",
+             from the first swap of an update to the last; no IOMMU fault, no reset, no stray write; longest gap {:.1} ms.",
             report.frames_received,
             report.frames_sent,
             report.updates,

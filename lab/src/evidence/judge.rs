@@ -42,7 +42,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         duplicated: order.duplicated,
         reordered: order.reordered,
         corrupt: evidence.seen.corrupt.len() as u64 + evidence.seen.skipped + order.unknown,
-        dmar_faults: evidence.traced_faults.count.max(evidence.recorded_faults),
+        iommu_faults: evidence.traced_faults.count.max(evidence.recorded_faults),
         device_resets: resets,
         frames_during_jump: jump,
         frames_during_swap: swap,
@@ -82,8 +82,8 @@ fn faults(evidence: &Evidence, report: &Report) -> Vec<Fault> {
         (Kind::Frames, report.corrupt, "frames corrupt"),
         (
             Kind::Translation,
-            report.dmar_faults,
-            "DMAR faults of the preserved device",
+            report.iommu_faults,
+            "IOMMU faults of the preserved device",
         ),
         (Kind::Strays, report.stray_writes, "stray writes"),
         (
@@ -162,7 +162,7 @@ fn silence(evidence: &Evidence, stretches: &[(Ns, Ns)]) -> Option<bool> {
 fn slowness(evidence: &Evidence, report: &Report) -> Vec<String> {
     let mut causes = evidence.slow.clone();
     let rate = evidence.rate;
-    let faulted = report.corrupt > 0 || report.dmar_faults > 0;
+    let faulted = report.corrupt > 0 || report.iommu_faults > 0;
     if report.held_back > 0 && !faulted {
         causes.push(format!(
             "the ring ran dry: for {:.0} ms every descriptor was used and the guest had not posted them again, and {} frames \
@@ -292,8 +292,8 @@ mod tests {
                 run.seen.skipped = 1;
                 run.guest = None;
             }),
-            ("DMAR faults", |run| run.traced_faults.count = 1),
-            ("DMAR faults", |run| run.recorded_faults = 1),
+            ("IOMMU faults", |run| run.traced_faults.count = 1),
+            ("IOMMU faults", |run| run.recorded_faults = 1),
             ("function level reset", |run| {
                 run.harms.push((1, Harm::FunctionReset));
             }),
@@ -440,7 +440,7 @@ mod tests {
             "duplicated",
             "reordered",
             "corrupt",
-            "dmar_faults",
+            "iommu_faults",
             "device_resets",
             "frames_during_jump",
             "frames_during_swap",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which of the kernel's lines mark a moment of the jump: one table, to be changed where a message changes.
 
+use crate::evidence::iommu;
 use crate::machine::clock::Ns;
 use crate::machine::console::Line;
 
@@ -11,7 +12,7 @@ pub enum Marker {
     Leave,
     /// The new kernel runs.
     Entry,
-    /// Its VT-d driver begins.
+    /// Its driver of the IOMMU begins.
     IommuBegin,
     /// A unit's tables are adopted.
     Adopted,
@@ -26,7 +27,7 @@ const TABLE: [(Marker, &[&str]); 5] = [
         Marker::Entry,
         &["early console in extract_kernel", "linux version"],
     ),
-    (Marker::IommuBegin, &["dmar: no rmrr", "dmar: rmrr base"]),
+    (Marker::IommuBegin, iommu::BEGINS),
     (Marker::Adopted, &["hitless:+adopted"]),
     (Marker::Restored, &["hitless:+restored domain"]),
 ];
@@ -68,7 +69,7 @@ mod tests {
             (1, "[    0.000000] Linux version 7.3.4"),
             (5, "kexec_core: Starting new kernel"),
             (9, "Linux version 7.3.4"),
-            (12, "DMAR: hitless: unit fed90000: tables adopted"),
+            (12, "hitless: unit fed90000: tables adopted"),
             (
                 13,
                 "hitless: pci 0000:01:00.0: attached to its Restored Domain",

@@ -201,6 +201,7 @@ impl Jump {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::iommu::recorded;
 
     #[test]
     fn the_swaps_of_an_update_are_one_stretch() {
@@ -235,7 +236,7 @@ mod tests {
         let lines: Vec<Line> = [
             (12, "kexec_core: Starting new kernel"),
             (20, "Linux version"),
-            (30, "DMAR: No RMRR found"),
+            (30, recorded::BEGINS),
             (45, "hitless: restored domain"),
         ]
         .map(|(at, text)| Line {

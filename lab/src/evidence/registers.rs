@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The VT-d unit's fault registers, read through QEMU's monitor ten times a second: a second witness beside the
+//! The IOMMU's fault registers, read through QEMU's monitor ten times a second: a second witness beside the
 //! trace, for what a kernel has not cleared yet. What it did not see says something only if it was there to see it: so
 //! looks that failed, and jumps without a look on either side, are told.
 
@@ -10,18 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::evidence::iommu;
 use crate::evidence::phases::Jump;
 use crate::machine::clock::{Clock, Ns};
 use crate::machine::monitor::Monitor;
 use crate::machine::priority::hurry;
-use crate::machine::qemu::VTD_REGISTERS;
-
-/// Global Status (VT-d specification 11.4.4.2) and its translation enable status.
-const GLOBAL_STATUS: u64 = 0x1c;
-const TRANSLATING: u32 = 1 << 31;
-/// QEMU's only fault recording register (11.4.14.4): four words, the last of them with the fault bit 31.
-const FAULT_RECORD: u64 = 0x220;
-const FAULT: u32 = 1 << 31;
 
 /// What one look showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,20 +25,6 @@ struct Look {
     translating: bool,
     /// The device whose fault is recorded.
     fault: Option<u16>,
-}
-
-impl Look {
-    fn new(at: Ns, status: u32, record: &[u32]) -> Self {
-        let fault = match record {
-            [_, _, source, flags] if flags & FAULT != 0 => Some((source & 0xffff) as u16),
-            _ => None,
-        };
-        Self {
-            at,
-            translating: status & TRANSLATING != 0,
-            fault,
-        }
-    }
 }
 
 /// Everything that was seen, and what was not.
@@ -177,9 +156,12 @@ impl Drop for Registers {
 
 fn look(monitor: &Monitor, clock: Clock) -> Result<Look> {
     let at = clock.now();
-    let status = monitor.words(VTD_REGISTERS + GLOBAL_STATUS, 1)?;
-    let record = monitor.words(VTD_REGISTERS + FAULT_RECORD, 4)?;
-    Ok(Look::new(at, status.first().copied().unwrap_or(0), &record))
+    let (translating, fault) = iommu::look(monitor)?;
+    Ok(Look {
+        at,
+        translating,
+        fault,
+    })
 }
 
 #[cfg(test)]
@@ -187,13 +169,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recorded_fault_names_its_device() {
-        let look = Look::new(1, 0xc700_0000, &[0x1000, 0, 0x0100, 0x8000_0005]);
-        assert_eq!((look.translating, look.fault), (true, Some(0x100)));
-        let quiet = Look::new(1, 0, &[0x1000, 0, 0x0100, 0x0000_0005]);
-        assert_eq!((quiet.translating, quiet.fault), (false, None));
+    fn faults_count_for_their_device_and_in_their_time() {
+        let look = |translating, fault| Look {
+            at: 1,
+            translating,
+            fault,
+        };
         let looks = Looks {
-            done: vec![look, quiet],
+            done: vec![look(true, Some(0x100)), look(false, None)],
             ..Looks::default()
         };
         assert_eq!(looks.faults(0x100, 0, 2), 1);
@@ -205,7 +188,11 @@ mod tests {
 
     #[test]
     fn a_witness_that_was_not_there_is_told() {
-        let look = |at| Look::new(at, TRANSLATING, &[0; 4]);
+        let look = |at| Look {
+            at,
+            translating: true,
+            fault: None,
+        };
         let jump = |update, ordered, hello| Jump {
             update,
             ordered,

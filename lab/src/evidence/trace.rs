@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! QEMU's trace: what the emulated VT-d and the PCI configuration space say of a run.
+//! QEMU's trace: what the emulated IOMMU and the PCI configuration space say of a run.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 
-use crate::evidence::event::{harm, parse_line, Event, Harm, Parsed, Traced};
+use crate::evidence::event::{harm, Event, Harm, Traced};
+use crate::evidence::line::{parse_line, Parsed};
 use crate::machine::clock::{Clock, Ns};
 use crate::machine::topology::Card;
 use crate::trouble::Trouble;
@@ -35,9 +36,9 @@ pub struct Findings {
     pub harms: Vec<(Ns, Harm)>,
     /// How many more there were.
     more_harms: u64,
-    /// Configuration writes to the card at any time, and writes to the Global Command register.
+    /// Configuration writes to the card at any time, and writes to the IOMMU's command register.
     config_writes: u64,
-    global_commands: u64,
+    commands: u64,
     /// Lines of an event that is known, in a form that is not: how many, and the first.
     unread: u64,
     first_unread: Option<String>,
@@ -78,7 +79,7 @@ impl Findings {
             Event::Config { source_id, .. } if source_id == card.source_id => {
                 self.config_writes += 1;
             }
-            Event::GlobalCommand { .. } => self.global_commands += 1,
+            Event::Command { .. } => self.commands += 1,
             _ => {}
         }
         if !(question.from..=question.to).contains(&at) {
@@ -112,12 +113,12 @@ impl Findings {
                     "{} lines of QEMU's trace are of a known event and can not be read, the first: {line}",
                     self.unread
                 ),
-                "use the QEMU that `cargo lab setup` installs, or teach lab/src/evidence/event.rs this one's form",
+                "use the QEMU that `cargo lab setup` installs, or teach lab/src/evidence/line.rs this one's form",
             ));
         }
         // Every kernel writes both at boot: a trace without them is no witness.
         for (count, what) in [
-            (self.global_commands, "the IOMMU's command register"),
+            (self.commands, "the IOMMU's command register"),
             (
                 self.config_writes,
                 "the first card's configuration registers",
@@ -127,7 +128,7 @@ impl Findings {
                 missing.push(Trouble::new(
                     format!("QEMU's trace has no write to {what}: it would not show a reset either"),
                     "use the QEMU that `cargo lab setup` installs; `qemu-system-x86_64 -trace help` has to name the \
-                     events of lab/src/machine/qemu.rs",
+                     events that `cargo lab` traces",
                 ));
             }
         }
@@ -148,7 +149,7 @@ pub struct Faults {
     pub count: u64,
     /// When the first was.
     pub first: Option<Ns>,
-    /// Their reasons (VT-d 7.1.3).
+    /// Their reasons, by the IOMMU's own numbers.
     pub reasons: BTreeSet<u32>,
 }
 
@@ -163,6 +164,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::iommu::recorded::{COMMAND, FIRST_FAULTS, HIDDEN, SECOND_FAULTS};
     use crate::machine::clock::{MS, SECOND};
     use crate::machine::profile::Profile;
 
@@ -196,16 +198,14 @@ mod tests {
 
     #[test]
     fn only_the_devices_own_faults_in_the_window_count() {
-        let own = "vtd_dmar_fault sid 0x100 fault 2 addr 0x0 write 1";
-        let other = "vtd_dmar_fault sid 0x200 fault 5 addr 0x0 write 1";
-        let hidden = "vtd_fault_disabled Fault processing disabled for context entry";
+        let (own, other) = (FIRST_FAULTS, SECOND_FAULTS);
         let findings = read(
             &[
                 (1000, own),
                 (4000, own),
                 (4500, other),
                 (6000, other),
-                (7000, hidden),
+                (7000, HIDDEN),
                 (9000, own),
             ],
             "",
@@ -217,22 +217,21 @@ mod tests {
 
     #[test]
     fn a_trace_that_is_no_witness_is_told() {
-        let command = "vtd_reg_write_gcmd status 0x0 value 0x80000000";
         let config = "pci_cfg_write igb 01:00.0 @0x4 <- 0x103";
         let torn = "77@17.1:pci_cfg_wri";
-        assert!(read(&[(1, command), (2, config)], torn)
+        assert!(read(&[(1, COMMAND), (2, config)], torn)
             .missing()
             .is_empty());
         let words = |lines: &[(u64, &str)]| -> String {
             let missing = read(lines, "").missing();
             missing.iter().map(Trouble::to_string).collect()
         };
-        assert!(words(&[(1, command)]).contains("configuration registers"));
+        assert!(words(&[(1, COMMAND)]).contains("configuration registers"));
         assert!(words(&[(1, config)]).contains("command register"));
         let other = "pci_cfg_write igb 02:00.0 @0x4 <- 0x103";
-        assert!(words(&[(1, command), (2, other)]).contains("configuration registers"));
+        assert!(words(&[(1, COMMAND), (2, other)]).contains("configuration registers"));
         let strange = "pci_cfg_write igb at 01:00.0";
-        let said = words(&[(1, command), (2, config), (3, strange)]);
+        let said = words(&[(1, COMMAND), (2, config), (3, strange)]);
         assert!(
             said.starts_with("1 lines") && said.contains(strange),
             "{said}"

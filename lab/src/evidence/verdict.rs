@@ -43,7 +43,7 @@ pub struct Report {
     /// Descriptors marked done, or passed, without the right content.
     pub corrupt: u64,
     /// The preserved device's blocked DMAs, by QEMU's trace or the unit's fault registers, whichever saw more.
-    pub dmar_faults: u64,
+    pub iommu_faults: u64,
     /// Resets and power state changes of the preserved device, or of the bus it is on.
     pub device_resets: u64,
     /// Frames that landed between the old kernel's last line and the new user space's hello.

@@ -8,6 +8,7 @@ use anyhow::{anyhow, Context, Result};
 use serde::Deserialize;
 
 use crate::machine::topology::{behind, place, Bridge, Card, Crowd, Function};
+use crate::machine::vtd;
 
 /// A profile that comes with the lab.
 macro_rules! built_in {
@@ -98,7 +99,21 @@ impl IommuKind {
     /// What QEMU calls it.
     pub fn device(self) -> &'static str {
         match self {
-            Self::Intel => "intel-iommu",
+            Self::Intel => vtd::DEVICE,
+        }
+    }
+
+    /// Word of the kernel's command line that switches it on.
+    pub fn command_line(self) -> &'static str {
+        match self {
+            Self::Intel => vtd::COMMAND_LINE,
+        }
+    }
+
+    /// What QEMU is to trace of it.
+    pub fn trace_events(self) -> &'static [&'static str] {
+        match self {
+            Self::Intel => &vtd::TRACE_EVENTS,
         }
     }
 }

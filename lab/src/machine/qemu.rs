@@ -10,17 +10,8 @@ use crate::machine::profile::Profile;
 use crate::machine::program::Program;
 use crate::machine::topology::{Bridge, ROOT};
 
-/// Where q35 has its VT-d unit's registers.
-pub const VTD_REGISTERS: u64 = 0xfed9_0000;
-
-/// Trace events that the judge reads, and some that help to understand a failure.
-pub const TRACE_EVENTS: [&str; 10] = [
-    "vtd_dmar_fault",
-    "vtd_fault_disabled",
-    "vtd_dmar_enable",
-    "vtd_reg_write_gcmd",
-    "vtd_reg_dmar_root",
-    "vtd_ir_enable",
+/// Trace events that the judge reads, and one that helps to understand a failure, beside those of the IOMMU.
+const TRACE_EVENTS: [&str; 4] = [
     "pci_cfg_write",
     "e1000x_rx_can_recv_disabled",
     "e1000e_core_ctrl_sw_reset",
@@ -136,7 +127,13 @@ pub fn flags(
 
     add("-D", logs.join(names::TRACE).into());
     add("-msg", "timestamp=on".into());
-    for event in TRACE_EVENTS {
+    for event in profile
+        .iommu
+        .kind
+        .trace_events()
+        .iter()
+        .chain(&TRACE_EVENTS)
+    {
         add("-trace", event.into());
     }
     flags

@@ -31,11 +31,12 @@ const STDERR: &str = "qemu-stderr.log";
 /// of it, which then panics. `tsc=unstable`: on a busy host the processor's clock is now and then measured wrongly by a
 /// factor, and every wait in the guest is too short; the emulated HPET is right always.
 const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=serial,ttyS0,115200 liveupdate=on kho=on \
-                            intel_iommu=on no_timer_check tsc=unstable panic=-1";
+                            no_timer_check tsc=unstable panic=-1";
 
 /// The command line of a kernel on a machine of this profile, with `extra` words.
 pub fn command_line(profile: &Profile, extra: &str) -> String {
-    [COMMAND_LINE, &profile.command_line, extra]
+    let iommu = profile.iommu.kind.command_line();
+    [COMMAND_LINE, iommu, &profile.command_line, extra]
         .into_iter()
         .filter(|words| !words.is_empty())
         .collect::<Vec<_>>()

@@ -95,7 +95,7 @@ pub struct Function {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CardKind {
-    /// Intel 82576.
+    /// The 82576, QEMU's `igb`.
     Igb,
 }
 

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What shows of a VT-d unit from outside: its events in QEMU's trace, its registers, and the kernel's first line about it.
+
+use anyhow::Result;
+
+use crate::evidence::event::{narrow, Event, Words};
+use crate::machine::monitor::Monitor;
+use crate::machine::vtd::{COMMAND, ENABLE, FAULT, HIDDEN_FAULT, REGISTERS};
+
+/// The kernel's driver begins with one of these lines, in lower case.
+pub(super) const BEGINS: &[&str] = &["dmar: no rmrr", "dmar: rmrr base"];
+
+/// Global Command and Global Status (VT-d specification 11.4.4.1 and 11.4.4.2): translation enable.
+const TRANSLATION_ENABLE: u32 = 1 << 31;
+/// Offset of Global Status.
+const GLOBAL_STATUS: u64 = 0x1c;
+/// Offset of QEMU's only fault recording register (11.4.14.4): four words, the last of them with the fault bit.
+const FAULT_RECORD: u64 = 0x220;
+const FAULTED: u32 = 1 << 31;
+
+/// Events that mean something to the judge.
+pub(super) const JUDGED: [&str; 4] = [FAULT, HIDDEN_FAULT, ENABLE, COMMAND];
+
+/// Reads one of them; nothing if it has not the form that is known.
+pub(super) fn event(name: &str, words: &Words<'_>) -> Option<Event> {
+    Some(match name {
+        FAULT => Event::Fault {
+            source_id: u16::try_from(words.after("sid")?).ok()?,
+            reason: narrow(words.after("fault")?)?,
+        },
+        HIDDEN_FAULT => Event::HiddenFault,
+        ENABLE => Event::Translation(words.after("enable")? != 0),
+        COMMAND => {
+            let before = narrow(words.after("status")?)?;
+            let value = narrow(words.after("value")?)?;
+            Event::Command {
+                stops_translation: before & !value & TRANSLATION_ENABLE != 0,
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// Whether the unit translates, and the device whose fault it has recorded.
+pub(super) fn look(monitor: &Monitor) -> Result<(bool, Option<u16>)> {
+    let status = monitor.words(REGISTERS + GLOBAL_STATUS, 1)?;
+    let record = monitor.words(REGISTERS + FAULT_RECORD, 4)?;
+    Ok(read(status.first().copied().unwrap_or(0), &record))
+}
+
+fn read(status: u32, record: &[u32]) -> (bool, Option<u16>) {
+    let fault = match record {
+        [_, _, source, flags] if flags & FAULTED != 0 => Some((source & 0xffff) as u16),
+        _ => None,
+    };
+    (status & TRANSLATION_ENABLE != 0, fault)
+}
+
+/// Lines and events for tests of what stands on this.
+#[cfg(test)]
+pub(in crate::evidence) mod recorded {
+    /// DMA of 01:00.0 was blocked.
+    pub(in crate::evidence) const FIRST_FAULTS: &str =
+        "vtd_dmar_fault sid 0x100 fault 2 addr 0x0 write 1";
+    /// DMA of 02:00.0 was blocked.
+    pub(in crate::evidence) const SECOND_FAULTS: &str =
+        "vtd_dmar_fault sid 0x200 fault 5 addr 0x0 write 1";
+    /// DMA was blocked in silence.
+    pub(in crate::evidence) const HIDDEN: &str =
+        "vtd_fault_disabled Fault processing disabled for context entry";
+    /// Translation is switched on.
+    pub(in crate::evidence) const COMMAND: &str = "vtd_reg_write_gcmd status 0x0 value 0x80000000";
+    /// Known in part only.
+    pub(in crate::evidence) const TORN: &str = "vtd_dmar_fault sid 0x100";
+    /// Nothing to the judge.
+    pub(in crate::evidence) const OTHER: &str = "vtd_reg_dmar_root addr 0x1000 scalable 0";
+    /// The kernel's driver begins.
+    pub(in crate::evidence) const BEGINS: &str = "DMAR: No RMRR found";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read() {
+        let command = |stops_translation| Some(Event::Command { stops_translation });
+        let cases = [
+            (
+                "vtd_dmar_fault sid 0x100 fault 91 addr 0x100000000 write 1",
+                Some(Event::Fault {
+                    source_id: 0x100,
+                    reason: 91,
+                }),
+            ),
+            (recorded::HIDDEN, Some(Event::HiddenFault)),
+            ("vtd_dmar_enable enable 0", Some(Event::Translation(false))),
+            (recorded::COMMAND, command(false)),
+            (
+                "vtd_reg_write_gcmd status 0xc7000000 value 0x47000000",
+                command(true),
+            ),
+            (
+                "vtd_reg_write_gcmd status 0xc7000000 value 0xc5000000",
+                command(false),
+            ),
+            (recorded::TORN, None),
+            (recorded::OTHER, None),
+        ];
+        for (line, expected) in cases {
+            let (name, words) = Words::of(line).expect("a name");
+            assert_eq!(event(name, &words), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_recorded_fault_names_its_device() {
+        let faulted = read(0xc700_0000, &[0x1000, 0, 0x0100, 0x8000_0005]);
+        assert_eq!(faulted, (true, Some(0x100)));
+        let quiet = read(0, &[0x1000, 0, 0x0100, 0x0000_0005]);
+        assert_eq!(quiet, (false, None));
+    }
+}
