@@ -235,7 +235,7 @@ pub enum Refusal {
     ///
     /// Remedy: The device stays where it is. Attach it to a HWPT that does not deliver page faults, and see that it keeps
     /// its one requester id and its translation caches; if that cannot be had, detach the device, which stops its DMA.
-    NotReplaceable,
+    NotSwappable,
 
     // At freeze.
     /// The loaded image gets nothing of what is handed over.
@@ -354,7 +354,7 @@ impl fmt::Display for Refusal {
             Self::OtherTable => "device's page table is not the recorded one",
             Self::AlreadyRecorded => "device is recorded already",
 
-            Self::NotReplaceable => "device cannot change from its restored domain without a fault",
+            Self::NotSwappable => "device cannot change from its restored domain without a fault",
 
             Self::NoHandover => "next kernel was not loaded by kexec_file_load",
 

@@ -391,7 +391,7 @@ fn others_keep_their_id() {
                 new_id: swap.old_id,
                 ..swap
             };
-            assert_eq!(refusal(&same), Refusal::NotReplaceable);
+            assert_eq!(refusal(&same), Refusal::NotSwappable);
         }
         assert_eq!(refusal(&first), Refusal::SharedHwpt);
     }
@@ -402,7 +402,7 @@ fn a_restored_domain_is_never_blocked() {
     for swap in swaps() {
         for bit in (0..32).filter(|bit| 1 << bit != SwapFacts::RESTORED) {
             let facts = SwapFacts(swap.facts.0 | 1 << bit);
-            assert_eq!(refusal(&Swap { facts, ..swap }), Refusal::NotReplaceable);
+            assert_eq!(refusal(&Swap { facts, ..swap }), Refusal::NotSwappable);
         }
         // The entry has another id than the domain.
         let other = Swap {
@@ -426,7 +426,7 @@ fn a_restored_domain_is_never_blocked() {
             words: gone,
             ..swap
         };
-        assert_eq!(refusal(&gone), Refusal::NotReplaceable);
+        assert_eq!(refusal(&gone), Refusal::NotSwappable);
         let same = Swap {
             words: same,
             ..swap

@@ -130,7 +130,7 @@ pub enum Flaw {
     BeyondTable,
     /// The two entries of a swap differ in a field that cannot change without a faulting moment.
     Differs(Field),
-    /// The two entries of a swap point to the same table: there is nothing to replace.
+    /// The two entries of a swap point to the same table: there is nothing to swap.
     SameTable,
     /// The swap needs a 128-bit compare-exchange, and the machine has none.
     NeedsCompareExchange128,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Tables of an Intel VT-d remapping unit: what they say, how a live entry is replaced, what is
+//! Tables of an Intel VT-d remapping unit: what they say, how a live entry is changed, what is
 //! cleared before the jump and what is checked after it.
 //!
 //! Names are those of the "Intel Virtualization Technology for Directed I/O Architecture

@@ -350,12 +350,12 @@ pub enum Decision {
 ///
 /// # Errors
 ///
-/// For a device on its restored domain: [`Refusal::NotReplaceable`] if something is in the way of rewriting the
+/// For a device on its restored domain: [`Refusal::NotSwappable`] if something is in the way of rewriting the
 /// entry, [`Refusal::SharedHwpt`] if the entry needs the domain id handed over and others use that, and
 /// [`Refusal::Table`] with what the planner refuses.
 pub fn decide(swap: &Swap) -> Result<Decision, Refusal> {
     let in_place = if swap.facts.is_in_the_way() {
-        Err(Refusal::NotReplaceable)
+        Err(Refusal::NotSwappable)
     } else {
         in_place(swap)
     };
@@ -373,14 +373,14 @@ fn in_place(swap: &Swap) -> Result<Decision, Refusal> {
         // Who would invalidate the caches of whom is not known then.
         return Err(match swap.words.old_id(width)? {
             Some(_) => id_differs.into(),
-            None => Refusal::NotReplaceable,
+            None => Refusal::NotSwappable,
         });
     }
     let (id, number) = if swap.id_use.hands_over() {
         (NewId::HandedOver, swap.old_id)
     } else if swap.new_id == swap.old_id {
         // Two domains never share an id.
-        return Err(Refusal::NotReplaceable);
+        return Err(Refusal::NotSwappable);
     } else {
         (NewId::Own, swap.new_id)
     };

@@ -114,7 +114,7 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::NotPoweredOn
         | Refusal::InterruptsOn
         | Refusal::StillRestored
-        | Refusal::NotReplaceable
+        | Refusal::NotSwappable
         | Refusal::AlreadyRecorded => EBUSY,
 
         // Once more, later: LUO does not remember this one.

@@ -57,7 +57,7 @@ pub(crate) fn swap(entry: LiveEntry<'_>) -> Outcome<Swapped> {
 fn run(entry: LiveEntry<'_>) -> Outcome<Swapped> {
     let facts = entry.facts();
     if facts.is_in_the_way() {
-        return Err(Refusal::NotReplaceable.into());
+        return Err(Refusal::NotSwappable.into());
     }
     let id_use = IdUse {
         users: users(&entry),
