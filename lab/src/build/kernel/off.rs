@@ -75,7 +75,12 @@ fn compile(prepared: &Prepared, touched: &BTreeSet<String>) -> Result<()> {
         }
     }
     let mut make = prepared.make();
-    build::kbuild(Config::Off, prepared, make.args(&targets), |_| {})?;
+    build::kbuild(
+        Config::Off,
+        prepared,
+        make.args(outermost(&targets)),
+        |_| {},
+    )?;
     step.done();
     if !absent.is_empty() {
         eprintln!("  not in this configuration: {}", absent.join(" "));
@@ -117,6 +122,18 @@ fn targets(touched: &BTreeSet<String>) -> Vec<String> {
         }
     }
     targets.into_iter().collect()
+}
+
+/// Without what lies in a folder that is a target itself: the folder brings it, and from a folder kbuild goes down into
+/// nothing but its other targets, whose lists it then misses.
+fn outermost(targets: &[String]) -> Vec<&String> {
+    let is_inside = |target: &str| {
+        let holds = |folder: &String| folder != target && folder.ends_with('/');
+        targets
+            .iter()
+            .any(|folder| holds(folder) && target.starts_with(folder.as_str()))
+    };
+    targets.iter().filter(|target| !is_inside(target)).collect()
 }
 
 /// The kernel's objects in a build folder, as paths in it.
@@ -167,6 +184,18 @@ mod tests {
         ];
         let touched = touched.map(str::to_owned).into_iter().collect();
         assert_eq!(targets(&touched), ["drivers/vfio/", "mm/shmem.o"]);
+    }
+
+    #[test]
+    fn a_folder_brings_what_is_in_it() {
+        let all = [
+            "drivers/pci/",
+            "drivers/pci/pcie/",
+            "drivers/pci/pcie/portdrv.o",
+            "drivers/pcicore.o",
+        ];
+        let all = all.map(str::to_owned);
+        assert_eq!(outermost(&all), ["drivers/pci/", "drivers/pcicore.o"]);
     }
 
     #[test]
