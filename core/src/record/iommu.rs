@@ -8,11 +8,17 @@
 //!
 //! The outgoing kernel records nothing that does not hold together. In the incoming kernel whoever is
 //! concerned is refused: the devices that say it, and no others.
+//!
+//! | module | what |
+//! |---|---|
+//! | `nodes` | what the index knows of each entry |
+//! | `take` | a record of another kernel is taken over |
+//! | `write` | a record is written |
 
-use super::attachment::{Attachment, Domain, DomainKey, Translation, Unit};
-use super::hardware::{Hardware, Kinds, Pages};
-use super::index::{Key, Node};
-use super::lender::{Grow, Lender, Take};
+use super::attachment::{Attachment, Domain, DomainKey, Unit};
+use super::hardware::{Hardware, Kinds};
+use super::index::Key;
+use super::lender::Lender;
 use super::list::{Family, List};
 use super::pci::DeviceAddress;
 use crate::abi::iommu::{
@@ -22,6 +28,15 @@ use crate::abi::iommu::{
 use crate::error::Error;
 use crate::iommu::pt::table::Table;
 use crate::refusal::{self, Refusal};
+
+mod nodes;
+mod take;
+mod write;
+
+use nodes::{
+    owned_by_domain, pair, Joined, Owned, ADOPTED, BEHIND, DEVICE, FOUND, HWPT, ID, IOMMUFD, ON,
+    OUTSTANDING, RESTORED, RUNNING, UNIT,
+};
 
 const NAME: refusal::Family = refusal::Family::Iommu;
 const MALFORMED: Refusal = Refusal::Malformed(NAME);
@@ -37,177 +52,6 @@ const FAMILY: Family = Family {
     known_required: KNOWN_REQUIRED,
     last_kind: KIND_ATTACHMENT,
 };
-
-/// Index: the unit `c` is at base `a`. Value: [`FOUND`] or [`ADOPTED`].
-const UNIT: u8 = 1;
-const FOUND: u32 = 0;
-const ADOPTED: u32 = 1;
-/// Index: the domain `c` is that of iommufd `a` and token `b`.
-const HWPT: u8 = 2;
-/// Index: the attachment `c` is that of the device `a`. Noted: the device was stopped.
-const DEVICE: u8 = 3;
-/// Index: the attachment `c` is behind unit `a` and that of device `b`.
-const BEHIND: u8 = 4;
-/// Index: the attachment `c` is to domain `a` and that of device `b`.
-const ON: u8 = 5;
-/// Index: on unit and with domain id `a`, domain `c`.
-const ID: u8 = 6;
-/// Index: on unit and of domain `a`, domain id `c`.
-const ID_OF: u8 = 7;
-/// Index: from page `a` on, so many pages belong to `b`. Value: their number, and [`RESTORED`].
-const PAGE: u8 = 8;
-/// The pages have been taken back from the handover: that can be done once.
-const RESTORED: u32 = 1 << 31;
-/// Index: the pages of `a` begin at `b`.
-const OWNER: u8 = 9;
-/// Index: users are the domains of iommufd `a`.
-const IOMMUFD: u8 = 10;
-/// Index: users are the devices that may be using domain `a`.
-const RUNNING: u8 = 11;
-/// Index: users are the devices that may be using some domain of iommufd `a`.
-const OUTSTANDING: u8 = 12;
-
-fn pair(high: u32, low: u32) -> u64 {
-    u64::from(high) << 32 | u64::from(low)
-}
-
-/// Whose a page is, as a number.
-#[derive(Clone, Copy)]
-enum Owner {
-    /// Several devices', behind the unit with a key.
-    Unit(u32, u32),
-    /// That of the attachment with a key, and which of its pages.
-    Attachment(u32, u32),
-    /// The top table of the domain with a key.
-    Domain(u32),
-    /// The record of the iommufd at an address.
-    Iommufd(u64),
-}
-
-impl Owner {
-    fn number(self) -> u64 {
-        let (class, number) = match self {
-            Self::Unit(unit, shared) => {
-                (1_u64, u64::from(unit) << 24 | u64::from(shared & 0xff_ffff))
-            }
-            Self::Attachment(key, number) => (2, u64::from(key) << 8 | u64::from(number & 0xff)),
-            Self::Domain(key) => (3, key.into()),
-            Self::Iommufd(phys) => (4, phys >> 12),
-        };
-        class << 60 | number
-    }
-}
-
-/// Pages and whose they are.
-#[derive(Clone, Copy)]
-struct Owned {
-    pages: Pages,
-    owner: Owner,
-}
-
-impl Owned {
-    fn page(&self) -> Key {
-        Key::new(PAGE, self.pages.first, self.owner.number(), 0)
-    }
-
-    fn owner(&self) -> Key {
-        Key::new(OWNER, self.owner.number(), self.pages.first, 0)
-    }
-}
-
-fn one(first: u64, owner: Owner) -> Owned {
-    let pages = Pages {
-        first,
-        count: 1,
-        shared: None,
-    };
-    Owned { pages, owner }
-}
-
-fn end(node: &Node) -> u64 {
-    let count = node.value & !RESTORED;
-    node.key.a.saturating_add(u64::from(count) << 12)
-}
-
-/// Most runs of pages that a kind of hardware may have for an attachment.
-const RUNS: u32 = 8;
-/// Most nodes that an attachment and its unit need.
-const ATTACHMENT_NODES: u32 = 2 * RUNS + 9;
-/// Most nodes that a domain needs.
-const DOMAIN_NODES: u32 = 6;
-
-/// An attachment with what it names: all that is needed to find its nodes.
-#[derive(Clone, Copy)]
-struct Joined {
-    key: u32,
-    attachment: Attachment,
-    unit: Unit,
-    hardware: &'static dyn Hardware,
-    /// Of its domain, if that decodes.
-    iommufd: Option<u64>,
-}
-
-impl Joined {
-    fn address(&self) -> u64 {
-        self.attachment.address.number()
-    }
-
-    fn id(&self) -> Key {
-        let Attachment {
-            unit,
-            domain,
-            translation,
-            ..
-        } = self.attachment;
-        Key::new(ID, pair(unit, translation.domain_id), 0, domain.get())
-    }
-
-    fn id_of(&self) -> Key {
-        let Attachment {
-            unit,
-            domain,
-            translation,
-            ..
-        } = self.attachment;
-        Key::new(ID_OF, pair(unit, domain.get()), 0, translation.domain_id)
-    }
-
-    fn names(&self) -> [Key; 2] {
-        let (unit, domain) = (self.attachment.unit, self.attachment.domain.get());
-        [
-            Key::new(BEHIND, unit.into(), self.address(), self.key),
-            Key::new(ON, domain.into(), self.address(), self.key),
-        ]
-    }
-
-    /// Nodes that count it while the device may be using the domain.
-    fn counts(&self) -> [Option<Key>; 2] {
-        let domain = self.attachment.domain.get();
-        [
-            Some(Key::new(RUNNING, domain.into(), 0, 0)),
-            self.iommufd.map(|phys| Key::new(OUTSTANDING, phys, 0, 0)),
-        ]
-    }
-
-    fn owned(&self) -> impl Iterator<Item = Owned> + Clone {
-        let Self {
-            key,
-            attachment,
-            unit,
-            hardware,
-            ..
-        } = *self;
-        (0..RUNS).map_while(move |number| {
-            let translation = &attachment.translation;
-            let pages = hardware.pages(&unit, attachment.address, translation, number)?;
-            let owner = match pages.shared {
-                Some(shared) => Owner::Unit(attachment.unit, shared),
-                None => Owner::Attachment(key, number),
-            };
-            Some(Owned { pages, owner })
-        })
-    }
-}
 
 /// The record of units, domains and attachments.
 #[derive(Debug)]
@@ -730,99 +574,6 @@ impl<L: Lender> Iommu<L> {
     }
 }
 
-/// The pages that a domain's record names.
-fn owned_by_domain(key: DomainKey, domain: &Domain) -> [Owned; 2] {
-    [
-        one(domain.table.top.get(), Owner::Domain(key.get())),
-        one(domain.iommufd, Owner::Iommufd(domain.iommufd)),
-    ]
-}
-
-impl<L: Take> Iommu<L> {
-    /// Takes over a record that another kernel wrote.
-    pub(super) fn decode(lender: L, phys: u64, kinds: Kinds) -> Result<Self, Error<L::Error>> {
-        let mut this = Self {
-            list: List::decode(lender, phys, FAMILY)?,
-            kinds,
-        };
-        for key in this.list.keys() {
-            match this.list.kind(key) {
-                KIND_UNIT => this.take_unit(key)?,
-                KIND_DOMAIN => this.take_domain(key)?,
-                _ => {}
-            }
-        }
-        for key in this.list.keys() {
-            this.take_attachment(key)?;
-        }
-        this.note_all();
-        Ok(this)
-    }
-
-    fn take_unit(&mut self, key: u32) -> Result<(), Error<L::Error>> {
-        let ser: Option<UnitSer> = self.list.entry(key, KIND_UNIT);
-        if let Some(ser) = ser {
-            self.list
-                .join(Key::new(UNIT, ser.base.get(), 0, key), FOUND)?;
-        }
-        let checked = self.decode_unit(key).and_then(|unit| {
-            let hardware = self.hardware(unit.hardware)?;
-            hardware.check_unit(&unit)
-        });
-        checked.or_else(|refusal| self.list.blame(key, refusal))
-    }
-
-    fn take_domain(&mut self, key: u32) -> Result<(), Error<L::Error>> {
-        let Some(domain) = DomainKey::new(key) else {
-            return Ok(());
-        };
-        match self.decode_domain(domain) {
-            Ok(decoded) => self.join_domain(domain, &decoded),
-            Err(refusal) => self.list.blame(key, refusal),
-        }
-    }
-
-    fn take_attachment(&mut self, key: u32) -> Result<(), Error<L::Error>> {
-        let ser: Option<AttachmentSer> = self.list.entry(key, KIND_ATTACHMENT);
-        let Some(ser) = ser else {
-            return Ok(());
-        };
-        let address = Attachment::address(&ser);
-        if let Some(other) = self.attachment_key(address) {
-            self.list.blame(other, DUPLICATE)?;
-            self.list.blame(key, DUPLICATE)?;
-        }
-        self.list
-            .join(Key::new(DEVICE, address.number(), 0, key), 0)?;
-        let checked = match self.joined(key) {
-            Ok(joined) => {
-                self.join(&joined)?;
-                let domain = self.decode_domain(joined.attachment.domain);
-                domain.and_then(|domain| check_attachment(&joined, &domain.table))
-            }
-            Err(refusal) => Err(refusal),
-        };
-        checked.or_else(|refusal| self.list.blame(key, refusal))
-    }
-
-    /// Notes who says something else of the same thing than somebody else.
-    fn note_all(&mut self) {
-        let names = |one: &Node, other: &Node| (one.key.a, one.key.b) == (other.key.a, other.key.b);
-        for (kind, refusal) in [
-            (UNIT, DUPLICATE),
-            (HWPT, DUPLICATE),
-            (ID, CONTRADICTORY),
-            (ID_OF, CONTRADICTORY),
-        ] {
-            self.list.note_conflicts(kind, refusal, |_| 0, names);
-        }
-        let owner = |one: &Node, other: &Node| one.key.a == other.key.a;
-        self.list.note_conflicts(OWNER, CONTRADICTORY, |_| 0, owner);
-        let overlap = |one: &Node, other: &Node| other.key.a < end(one);
-        self.list.note_conflicts(PAGE, ALIASED, end, overlap);
-    }
-}
-
 /// Does an attachment agree with its unit and its domain?
 fn check_attachment(joined: &Joined, table: &Table) -> Result<(), Refusal> {
     let Attachment {
@@ -836,147 +587,4 @@ fn check_attachment(joined: &Joined, table: &Table) -> Result<(), Refusal> {
     joined
         .hardware
         .check(&joined.unit, *address, translation, table)
-}
-
-impl<L: Grow> Iommu<L> {
-    /// Makes an empty record of units of these kinds.
-    ///
-    /// # Errors
-    ///
-    /// The lender's.
-    pub fn create(lender: L, kinds: Kinds) -> Result<Self, Error<L::Error>> {
-        let list = List::create(lender, FAMILY)?;
-        Ok(Self { list, kinds })
-    }
-
-    /// Records a domain.
-    ///
-    /// # Errors
-    ///
-    /// Whatever a reader would refuse, and the lender's; nothing has changed then.
-    pub fn add_domain(&mut self, domain: &Domain) -> Result<DomainKey, Error<L::Error>> {
-        let ser = domain.encode();
-        Domain::decode(&ser)?;
-        if self
-            .list
-            .about(HWPT, domain.iommufd, domain.token)
-            .is_some()
-        {
-            return Err(DUPLICATE.into());
-        }
-        self.list.reserve(1, DOMAIN_NODES)?;
-        let key = self.list.free_key().and_then(DomainKey::new);
-        let key = key.ok_or(MALFORMED)?;
-        let owned = owned_by_domain(key, domain);
-        self.check_pages(owned.iter().copied())?;
-        self.list.insert(&ser);
-        self.join_domain(key, domain)?;
-        Ok(key)
-    }
-
-    /// Records that a device is attached to a recorded domain, and its unit if that is not recorded yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::AlreadyRecorded`], [`Refusal::OtherRoot`] if the unit is not as recorded, whatever a
-    /// reader would refuse, and the lender's; nothing has changed then.
-    pub fn add_attachment(
-        &mut self,
-        unit: &Unit,
-        address: DeviceAddress,
-        domain: DomainKey,
-        translation: &Translation,
-    ) -> Result<(), Error<L::Error>> {
-        if self.attachment_key(address).is_some() {
-            return Err(Refusal::AlreadyRecorded.into());
-        }
-        let hardware = self.hardware(unit.hardware)?;
-        hardware.check_unit(unit)?;
-        let Domain { table, iommufd, .. } = self.domain(domain)?;
-        let known = self.unit_key(unit.base);
-        if known.is_some_and(|key| self.decode_unit(key) != Ok(*unit)) {
-            return Err(Refusal::OtherRoot.into());
-        }
-        self.list.reserve(2, ATTACHMENT_NODES)?;
-        // A unit that is not known is put where nothing is yet, and taken out again if it has to be.
-        let unit_key = match known {
-            Some(key) => Some(key),
-            None => self.list.insert(&unit.encode()),
-        };
-        let unit_key = unit_key.ok_or(MALFORMED)?;
-        let joined = Joined {
-            key: self.list.free_key().ok_or(MALFORMED)?,
-            attachment: Attachment {
-                address,
-                unit: unit_key,
-                domain,
-                translation: *translation,
-            },
-            unit: *unit,
-            hardware,
-            iommufd: Some(iommufd),
-        };
-        if let Err(refusal) = self.check_new(&joined, &table) {
-            if known.is_none() {
-                self.list.remove(unit_key);
-            }
-            return Err(refusal.into());
-        }
-        if known.is_none() {
-            self.list
-                .join(Key::new(UNIT, unit.base, 0, unit_key), FOUND)?;
-        }
-        self.list.insert(&joined.attachment.encode());
-        self.list
-            .join(Key::new(DEVICE, address.number(), 0, joined.key), 0)?;
-        self.join(&joined)
-    }
-
-    /// What a reader would refuse is not written.
-    fn check_new(&self, joined: &Joined, table: &Table) -> Result<(), Refusal> {
-        check_attachment(joined, table)?;
-        for key in [joined.id(), joined.id_of()] {
-            let known = self.list.about(key.kind, key.a, key.b);
-            if known.is_some_and(|known| known.key != key) {
-                return Err(CONTRADICTORY);
-            }
-        }
-        let shares = self.list.users(&joined.id_of()) != 0;
-        if shares && !joined.hardware.may_share(&joined.unit, table) {
-            return Err(Refusal::SharedHwpt);
-        }
-        self.check_pages(joined.owned())
-    }
-
-    /// Has each of these pages this one use?
-    fn check_pages(&self, owned: impl Iterator<Item = Owned> + Clone) -> Result<(), Refusal> {
-        for (number, one) in owned.clone().enumerate() {
-            let owner = self.list.about_any(OWNER, one.owner.number());
-            if owner.is_some_and(|node| node.key.b != one.pages.first) {
-                return Err(CONTRADICTORY);
-            }
-            let (key, last) = (one.page(), Key::new(PAGE, one.pages.end(), 0, 0));
-            let before = self.list.before(&Key { b: 0, ..key });
-            let before = before.filter(|node| node.key.kind == PAGE);
-            let mut within = self.list.from(Key { b: 0, ..key });
-            let within = within
-                .by_ref()
-                .take_while(|node| node.key < last)
-                .find(|node| node.key != key);
-            let mut earlier = owned.clone().take(number);
-            if before.is_some_and(|node| end(node) > one.pages.first)
-                || within.is_some()
-                || earlier.any(|other| overlap(&one, &other))
-            {
-                return Err(ALIASED);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn overlap(one: &Owned, other: &Owned) -> bool {
-    one.pages.first < other.pages.end()
-        && other.pages.first < one.pages.end()
-        && one.page() != other.page()
 }
