@@ -16,7 +16,7 @@ use crate::machine::profile::Profile;
 use crate::machine::program::Program;
 use crate::paths;
 use crate::play::end::Outcome;
-use crate::play::scene::{Plan, Scene, CARDS};
+use crate::play::scene::{Plan, Scene, CARDS, SECOND_IOVA};
 use crate::play::steps::{Steps, OFF};
 
 mod figures;
@@ -99,6 +99,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         rate: args.rate.map_or(Rate::AtMost(RATE), Rate::Exactly),
         words,
         second_goes_on: false,
+        second_iova: SECOND_IOVA,
         cards: CARDS,
         talk: true,
     };

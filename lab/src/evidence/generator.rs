@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Sends numbered frames into a card's wire at a steady rate. It never pauses and never sends again: what the wire does not
-//! take at its moment was not sent, has no number, and is told apart.
+//! Sends numbered frames into a card's wire at a steady rate. It never sends again: what the wire does not take at its moment
+//! was not sent, has no number, and is told apart. It pauses only when it is told to.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -50,8 +50,25 @@ impl Sent {
 #[derive(Debug)]
 pub struct Generator {
     sent: Arc<Mutex<Sent>>,
-    stop: Arc<AtomicBool>,
+    orders: Arc<Orders>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a running generator is told.
+#[derive(Debug, Default)]
+struct Orders {
+    stop: AtomicBool,
+    pause: AtomicBool,
+}
+
+impl Orders {
+    fn stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn pause(&self) -> bool {
+        self.pause.load(Ordering::Relaxed)
+    }
 }
 
 /// What a generator sends.
@@ -89,20 +106,20 @@ impl Generator {
             .context("the wire can not be made non-blocking")?;
         deepen(&wire, stream);
         let sent = Arc::new(Mutex::new(Sent::default()));
-        let stop = Arc::new(AtomicBool::new(false));
+        let orders = Arc::new(Orders::default());
         let thread = std::thread::Builder::new()
             .name(format!("generator{}", stream.card))
             .spawn({
-                let (sent, stop) = (Arc::clone(&sent), Arc::clone(&stop));
+                let (sent, orders) = (Arc::clone(&sent), Arc::clone(&orders));
                 move || {
                     hurry();
-                    send(&mut Wire::new(wire), stream, clock, &sent, &stop);
+                    send(&mut Wire::new(wire), stream, clock, &sent, &orders);
                 }
             })
             .context("no thread for the generator")?;
         Ok(Self {
             sent,
-            stop,
+            orders,
             thread: Some(thread),
         })
     }
@@ -116,6 +133,11 @@ impl Generator {
         self.lock().clone()
     }
 
+    /// Sends nothing for a while, or goes on.
+    pub fn pause(&self, pause: bool) {
+        self.orders.pause.store(pause, Ordering::Relaxed);
+    }
+
     /// Sends no more, and says what was sent.
     pub fn stop(mut self) -> Sent {
         self.join();
@@ -123,7 +145,7 @@ impl Generator {
     }
 
     fn join(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.orders.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // A panic in it has been printed, and the frames are missing.
             let _ = thread.join();
@@ -154,7 +176,7 @@ fn send<W: Write>(
     stream: Stream,
     clock: Clock,
     sent: &Mutex<Sent>,
-    stop: &AtomicBool,
+    orders: &Orders,
 ) {
     let start = clock.now();
     let mut bytes = [0; frame::DEFAULT_LENGTH];
@@ -162,12 +184,15 @@ fn send<W: Write>(
     for tick in 0.. {
         let due = start + tick * SECOND / u64::from(stream.rate);
         let mut now = clock.now();
-        while now < due && !stop.load(Ordering::Relaxed) {
+        while now < due && !orders.stop() {
             std::thread::sleep(Duration::from_nanos((due - now).min(20 * MS)));
             now = clock.now();
         }
-        if stop.load(Ordering::Relaxed) {
+        if orders.stop() {
             break;
+        }
+        if orders.pause() {
+            continue;
         }
         // The length is a constant that a frame may have.
         let _ = frame::build(&mut bytes, stream.mac, SOURCE, stream.card, sequence, now);

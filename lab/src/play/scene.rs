@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure, Result};
-use hitless_proto::layout::memory_size;
+use hitless_proto::layout::{self, memory_size};
 use hitless_proto::{Answer, Command, Piece};
 use rustix::io::Errno;
 
@@ -24,9 +24,11 @@ use crate::machine::profile::Profile;
 use crate::machine::running::{command_line, Machine};
 use crate::machine::topology::Card;
 
-/// Where the cards' memories are in their address spaces: far above any physical address of the machine, and within
-/// 39 bits.
-const IOVAS: [u64; 2] = [0x10_0000_0000, 0x20_0000_0000];
+/// Where the first card's memory is in its address space: far above any physical address of the machine, and within 39
+/// bits.
+const FIRST_IOVA: u64 = 0x10_0000_0000;
+/// Where the second card's is, if a plan does not say otherwise.
+pub const SECOND_IOVA: u64 = 0x20_0000_0000;
 /// Frames per second for the second card, and its ring.
 const SECOND_CARD_RATE: u32 = 200;
 const SECOND_CARD_RING: u32 = 256;
@@ -49,6 +51,8 @@ pub struct Plan {
     /// Nothing switches the second card's bus mastering off at the jump: it may receive until the new kernel's first
     /// line.
     pub second_goes_on: bool,
+    /// Where the second card's memory is in its address space.
+    pub second_iova: u64,
     /// The names of the card that is preserved and of the one that is not.
     pub cards: [&'static str; 2],
     /// Whether steps are told on standard error.
@@ -187,7 +191,11 @@ impl Scene {
             card: card.number,
             bdf: card.bdf.clone(),
             ring,
-            iova: IOVAS[usize::from(!first)],
+            iova: if first {
+                FIRST_IOVA
+            } else {
+                self.plan.second_iova
+            },
         })?;
         let Answer::Started { mac, index_pages } = reply.answer else {
             bail!("the guest does not say where the card's memory is");
@@ -245,7 +253,7 @@ impl Scene {
             card: card.number,
             bdf: card.bdf.clone(),
             ring: SECOND_CARD_RING,
-            iova: IOVAS[1],
+            iova: self.plan.second_iova,
         })?;
         Ok(())
     }
@@ -260,10 +268,30 @@ impl Scene {
         self.receive(&self.first.clone())
     }
 
+    /// No frames come for the second card for a while, or they come again.
+    pub fn pause_second(&self, pause: bool) {
+        if let Some(generator) = &self.generators.second {
+            generator.pause(pause);
+        }
+    }
+
+    /// Makes a ring for the second card out of memory that nobody uses, at the physical addresses that it knows as its
+    /// own: where it reads and writes without an IOMMU.
+    pub fn ring_without_iommu(&self) -> Result<()> {
+        for index in 0..SECOND_CARD_RING {
+            let buffer = self.plan.second_iova + layout::buffer(index);
+            let mut descriptor = [0; layout::DESCRIPTOR as usize];
+            descriptor[..8].copy_from_slice(&buffer.to_le_bytes());
+            let at = self.plan.second_iova + layout::descriptor(index);
+            self.machine.ram.write(at, &descriptor)?;
+        }
+        Ok(())
+    }
+
     /// How the first card's memory is mapped when it is set up.
     pub fn memory(&self) -> Piece {
         Piece {
-            iova: IOVAS[0],
+            iova: FIRST_IOVA,
             length: memory_size(self.ring),
             offset: 0,
             token: 0,
