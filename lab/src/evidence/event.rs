@@ -29,6 +29,8 @@ pub enum Event {
     HiddenFault,
     /// Translation was switched on or off.
     Translation(bool),
+    /// Interrupt remapping was switched on or off.
+    Remapping(bool),
     /// The IOMMU's command register was written.
     Command {
         /// It translated before, and was told not to.
@@ -109,6 +111,8 @@ pub enum Harm {
     PortBusMasterOff,
     /// Translation was switched off.
     TranslationOff,
+    /// Interrupt remapping was switched off: the device may interrupt any processor.
+    RemappingOff,
 }
 
 impl Harm {
@@ -130,6 +134,7 @@ impl Harm {
             Self::BusMasterOff => "bus mastering off",
             Self::PortBusMasterOff => "bus mastering of a bridge above it off",
             Self::TranslationOff => "translation off",
+            Self::RemappingOff => "interrupt remapping off",
         }
     }
 }
@@ -164,6 +169,7 @@ pub(super) fn harm(event: Event, card: &Card) -> Option<Harm> {
         | Event::Command {
             stops_translation: true,
         } => Some(Harm::TranslationOff),
+        Event::Remapping(false) => Some(Harm::RemappingOff),
         Event::CardReset => Some(Harm::CardReset),
         _ => None,
     }
@@ -203,6 +209,8 @@ mod tests {
             (config(two.above[0], 0x3e, 0x40), None),
             (Event::Translation(false), Some(Harm::TranslationOff)),
             (Event::Translation(true), None),
+            (Event::Remapping(false), Some(Harm::RemappingOff)),
+            (Event::Remapping(true), None),
             (
                 Event::Command {
                     stops_translation: true,

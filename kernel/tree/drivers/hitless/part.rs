@@ -33,6 +33,8 @@ parts! {
     Translation = "translation",
     /// What is not outgoing is cleared out of a unit's tables.
     Scrub = "scrub",
+    /// Tables by which interrupts are remapped are handed over.
+    IrqTable = "irq_table",
     /// A unit goes on with its tables.
     Adopt = "adopt",
     /// A unit's tables fit; left out, those of every unit are refused.
