@@ -9,7 +9,7 @@ use super::repository::{Outcome, Repository};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("sim", &["hitless_core"]),
-    ("user/uapi", &[]),
+    ("user/uapi", &["hitless_core"]),
     ("lab", &["hitless_proto"]),
     ("lab/proto", &[]),
     ("tests", &["hitless_lab", "hitless_proto"]),
