@@ -3,173 +3,168 @@
 //!
 //! The name, the meaning and the remedy are the variant's doc comment: its first paragraph, and the one that begins with
 //! `Remedy:`. A plain comment above a variant begins a section. Texts are those of `Display`, error numbers those of
-//! glue's `errno()`.
+//! glue's `errno()`. What is put into a text stands in italics.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::enums::{parse, Arms, Source};
-use super::rendered::{cell, Rendered};
-use crate::check::repository::Repository;
+use super::table;
+use crate::check::repository::{Outcome, Repository};
+use crate::check::rust::{end_of_item, Words};
 
 const SOURCE: &str = "core/src/refusal.rs";
 const GLUE: &str = "kernel/tree/drivers/hitless/";
 
-pub(super) fn render(repository: &Repository) -> Result<Rendered> {
-    let mut rendered = Rendered::default();
-    let mut numbers = BTreeMap::new();
-    for (path, source) in repository.rust(GLUE)? {
-        numbers.extend(
-            Arms::of(&parse(path, &source)?)
-                .remove("errno")
-                .unwrap_or_default(),
-        );
+/// A variant of an enum.
+#[derive(Default)]
+struct Variant<'a> {
+    name: &'a str,
+    meaning: String,
+    remedy: Option<String>,
+    /// The type of its one field.
+    takes: Option<&'a str>,
+    /// The comment that begins a section with this variant.
+    section: Option<&'a str>,
+}
+
+/// What matches say, by the names of the variants.
+type Texts = BTreeMap<String, String>;
+
+pub(super) fn render(repository: &Repository, outcome: &mut Outcome) -> Result<String> {
+    let mut numbers = Texts::new();
+    for (path, source) in repository.texts(GLUE, &[".rs"]) {
+        if source.contains("fn errno(") {
+            let is_number = |word: &String| word.starts_with(char::is_uppercase);
+            numbers.extend(arms(&Words::read(path, source)?.words, is_number));
+        }
     }
-    let core = Source::read(SOURCE, &repository.text(SOURCE)?, "Refusal")?;
-    rendered.text += &core.italics;
-    for (index, variant) in core.variants.iter().enumerate() {
-        let name = &variant.name;
-        if let Some(section) = &variant.section {
-            write!(rendered.text, "\n## {section}\n")?;
+    let source = repository.text(SOURCE)?;
+    let (texts, mut page) = displayed(SOURCE, source, "Refusal")?;
+    let variants = variants(SOURCE, source, "Refusal")?;
+    let columns = ["log line", "error", "what it means", "what to do", "name"];
+    for (index, variant) in variants.iter().enumerate() {
+        let name = format!("`{}`", variant.name);
+        if let Some(section) = variant.section {
+            page += &format!("\n## {section}\n");
         }
         if variant.section.is_some() || index == 0 {
-            rendered.text += "\n| log line | error | what it means | what to do | name |\n|---|---|---|---|---|\n";
+            page += &table::head(&columns);
         }
         let mut need = |found: Option<&String>, what: &str| {
             if found.is_none() {
-                rendered
-                    .problems
-                    .push(format!("{SOURCE}: `{name}` has no {what}"));
+                let problem = format!("{SOURCE}: {name} has no {what}");
+                outcome.problems.push(problem);
             }
-            cell(found.map_or("?", String::as_str))
+            found.map_or("?", String::as_str).to_owned()
         };
-        let text = need(core.texts.get(name), "text in its Display");
-        let number = need(
-            numbers.get(name),
-            &format!("error number: give it one in `errno()` in {GLUE}"),
-        );
-        let remedy = need(
-            variant.remedy.as_ref(),
-            "paragraph that begins with `Remedy:`",
-        );
-        let meaning = cell(&variant.meaning);
-        writeln!(
-            rendered.text,
-            "| {text} | `{number}` | {meaning} | {remedy} | `{name}` |"
-        )?;
+        let text = need(texts.get(variant.name), "text in its Display");
+        let number = format!("error number: give it one in `errno()` in {GLUE}");
+        let number = format!("`{}`", need(numbers.get(variant.name), &number));
+        let remedy = "paragraph that begins with `Remedy:`";
+        let remedy = need(variant.remedy.as_ref(), remedy);
+        page += &table::row(&[&text, &number, &variant.meaning, &remedy, &name]);
     }
-    for variant in &core.variants {
-        let text = core.texts.get(&variant.name).map_or("", String::as_str);
-        let Some((kind, _)) = variant.takes.as_ref().zip(whole(text)) else {
+    for variant in &variants {
+        // A text in italics is that of another type, which has no error numbers of its own.
+        let text = texts.get(variant.name).map_or("", String::as_str);
+        let word = text
+            .strip_prefix('*')
+            .and_then(|text| text.strip_suffix('*'));
+        let Some(kind) = variant
+            .takes
+            .filter(|_| word.is_some_and(|word| !word.contains('*')))
+        else {
             continue;
         };
-        // The text is that of another type, which has no error numbers of its own.
-        let is_source =
-            |path: &str| path.starts_with("core/src/") && path.ends_with(".rs") && path != SOURCE;
-        for (path, source) in repository.texts(is_source)? {
-            if !source.contains(&format!("pub enum {kind} {{")) {
-                continue;
-            }
-            let source = Source::read(path, &source, kind)?;
-            let begin = "| log line | what it means | name |\n|---|---|---|";
-            write!(
-                rendered.text,
-                "\n## Texts that stand for {text}\n\n{}\n{begin}\n",
-                source.italics
-            )?;
-            for variant in &source.variants {
-                let text = source.texts.get(&variant.name).map_or("?", String::as_str);
-                writeln!(
-                    rendered.text,
-                    "| {} | {} | `{}` |",
-                    cell(text),
-                    cell(&variant.meaning),
-                    variant.name
-                )?;
+        for (path, source) in repository.texts("core/src/", &[".rs"]) {
+            if path != SOURCE && source.contains(&format!("pub enum {kind} {{")) {
+                page += &format!("\n## Texts that stand for {text}\n\n");
+                page += &stands_for(path, source, kind)?;
             }
         }
     }
-    Ok(rendered)
+    Ok(page)
 }
 
-/// The word in italics that a text consists of, if it does.
-fn whole(text: &str) -> Option<&str> {
-    let word = text.strip_prefix('*')?.strip_suffix('*')?;
-    (!word.contains('*')).then_some(word)
+/// The table of an enum whose texts are those of a refusal.
+fn stands_for(path: &str, source: &str, kind: &str) -> Result<String> {
+    let (texts, mut page) = displayed(path, source, kind)?;
+    page += &table::head(&["log line", "what it means", "name"]);
+    for variant in variants(path, source, kind)? {
+        let text = texts.get(variant.name).map_or("?", String::as_str);
+        page += &table::row(&[text, &variant.meaning, &format!("`{}`", variant.name)]);
+    }
+    Ok(page)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::check::repository::pretend;
-
-    const ENUM: &str = "pub enum Family { A, B }
-        impl fmt::Display for Family { fn fmt(&self) { f.write_str(match self { Self::A => \"a records\", Self::B => \"b records\" }) } }
-        pub enum Refusal {
-            // At any time.
-            /// The record is none.
-            ///
-            /// Remedy: update the
-            /// kernel.
-            NotARecord(Family),
-
-            // At the jump
-            /// No | nothing.
-            ///
-            /// Remedy: wait.
-            NothingMarked,
-            /// A table is wrong.
-            ///
-            /// Remedy: report it.
-            Table(pt::Flaw),
-        }
-        impl fmt::Display for Refusal { fn fmt(&self) { f.write_str(match self {
-            Self::NotARecord(family) => { return write!(f, \"{family}: none\") }
-            Self::NothingMarked => \"nothing is marked\",
-            Self::Table(flaw) => return write!(f, \"{flaw}\"),
-        }) } }";
-    const ERRNO: &str = "fn errno(refusal: Refusal) -> Error { match refusal { Refusal::NotARecord(_) | Refusal::NothingMarked | Refusal::Table(_) => EIO } }";
-
-    const FLAW: &str = "pub enum Flaw {\n/// A bit is set.\nReserved }
-        impl fmt::Display for Flaw { fn fmt(&self) { match self { Self::Reserved => write!(f, \"reserved bit\") } } }";
-
-    fn rendered(source: &str, errno: &str) -> Rendered {
-        let (_dir, repository) = pretend(&[
-            (SOURCE, source),
-            ("core/src/iommu/flaw.rs", FLAW),
-            ("kernel/tree/drivers/hitless/failure.rs", errno),
-        ]);
-        render(&repository).unwrap()
-    }
-
-    #[test]
-    fn a_refusal_is_a_row() {
-        let found = rendered(ENUM, ERRNO);
-        assert!(found.problems.is_empty(), "{found:?}");
-        for line in [
-            "*family* is one of: a records, b records.",
-            "## At any time\n",
-            "| *family*: none | `EIO` | The record is none. | update the kernel. | `NotARecord` |\n",
-            "## At the jump\n",
-            "## Texts that stand for *flaw*\n",
-            "| reserved bit | A bit is set. | `Reserved` |\n",
-            "| nothing is marked | `EIO` | No \\| nothing. | wait. | `NothingMarked` |\n",
-        ] {
-            assert!(found.text.contains(line), "{line}: {}", found.text);
+/// The variants of an enum, in rustfmt's form.
+fn variants<'a>(path: &str, source: &'a str, name: &str) -> Result<Vec<Variant<'a>>> {
+    let (_, body) = source
+        .split_once(&format!("pub enum {name} {{\n"))
+        .with_context(|| format!("{path} has no enum `{name}`"))?;
+    let mut found = Vec::new();
+    let mut section = None;
+    let mut docs = Vec::new();
+    for line in body.lines().take_while(|line| !line.starts_with('}')) {
+        let line = line.trim();
+        if let Some(doc) = line.strip_prefix("///") {
+            docs.push(doc.trim());
+        } else if let Some(comment) = line.strip_prefix("// ") {
+            section = Some(comment.trim_end_matches('.'));
+        } else if line.starts_with(char::is_alphabetic) {
+            let (name, fields) = line.split_once(['(', ',']).unwrap_or((line, ""));
+            let field = fields.split([')', ',']).next().unwrap_or_default();
+            let mut paragraphs = docs
+                .split(|doc| doc.is_empty())
+                .map(|lines| lines.join(" "));
+            found.push(Variant {
+                name,
+                meaning: paragraphs.next().unwrap_or_default(),
+                remedy: paragraphs.find_map(|text| Some(text.strip_prefix("Remedy:")?.to_owned())),
+                takes: field.rsplit("::").next().filter(|field| !field.is_empty()),
+                section: section.take(),
+            });
+            docs.clear();
         }
     }
+    Ok(found)
+}
 
-    #[test]
-    fn what_is_missing_is_told_by_name() {
-        let source = ENUM
-            .replace("Remedy: wait.", "Wait.")
-            .replace("Self::NothingMarked =>", "_ =>");
-        let problems = rendered(&source, &ERRNO.replace("| Refusal::NothingMarked", "")).problems;
-        assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(problems
-            .iter()
-            .all(|problem| problem.contains("`NothingMarked`")));
+/// What `Display` writes for an enum of a file, and what the words in italics stand for there: the texts of its other enums.
+fn displayed(path: &str, source: &str, wanted: &str) -> Result<(Texts, String)> {
+    let words = Words::read(path, source)?.words;
+    let mut all = BTreeMap::new();
+    for (at, three) in words.windows(3).enumerate() {
+        if three[0] == "Display" && three[1] == "for" {
+            let body = &words[at..end_of_item(&words, at)];
+            all.insert(&three[2], arms(body, |word| word.starts_with('"')));
+        }
     }
+    let texts = all.remove(&wanted.to_owned()).unwrap_or_default();
+    let mut italics = String::new();
+    for (name, texts) in all {
+        let texts: Vec<String> = texts.into_values().collect();
+        let name = name.to_lowercase();
+        writeln!(italics, "- *{name}* is one of: {}.", texts.join(", "))?;
+    }
+    Ok((texts, italics))
+}
+
+/// The arms of a match: each variant that a pattern names, with the first word of the arm that is `wanted`.
+fn arms(words: &[String], wanted: impl Fn(&String) -> bool) -> Texts {
+    let mut found = Texts::new();
+    let parts: Vec<&[String]> = words.split(|word| word == "=>").collect();
+    for pair in parts.windows(2) {
+        // The pattern of an arm stands behind the body of the one before it.
+        let names = pair[0]
+            .windows(3)
+            .filter(|three| ["Self", "Refusal"].contains(&three[0].as_str()) && three[1] == "::");
+        if let Some(text) = pair[1].iter().find(|word| wanted(word)) {
+            let text = text.trim_matches('"').replace(['{', '}'], "*");
+            found.extend(names.map(|three| (three[2].clone(), text.clone())));
+        }
+    }
+    found
 }
