@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`repository`] | the files of the repository, and what a check finds |
 //! | [`rust`] | Rust files as words, so that comments and strings are never mistaken for code |
-//! | [`modules`], [`circles`] | which file uses which, and that none does so in a circle |
+//! | [`circles`] | which file uses which, and that none does so in a circle |
 //! | [`layers`], [`crates`] | the border between glue and C, and which crate depends on which |
 //! | [`unsafety`] | where unsafe code may be |
 //! | [`c`], [`seams`] | how much C there is of ours, and how much lab |
@@ -27,7 +27,6 @@ mod crates;
 mod documents;
 mod hardware;
 mod layers;
-mod modules;
 #[cfg(test)]
 mod planted;
 mod repository;

@@ -93,16 +93,3 @@ fn repeated(words: &str) -> Vec<String> {
         .map(|(word, places)| format!("{WORDS}: `{word}` is explained in lines {places:?}: a word has one meaning and one entry"))
         .collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_between_the_marks_is_written() {
-        let document = format!("a\n{BEGIN}old\n{END}b\n");
-        let filled = fill("x.md", &document, "new").unwrap();
-        assert_eq!(filled, format!("a\n{BEGIN}\nnew\n{END}b\n"));
-        assert_eq!(fill("x.md", &filled, "new").unwrap(), filled);
-    }
-}

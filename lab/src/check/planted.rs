@@ -26,9 +26,12 @@ fn what_is_planted_is_found() {
     let mut plants: BTreeMap<String, Vec<Plant>> =
         toml::from_str(include_str!("planted.toml")).unwrap();
     let mut repository = Repository::read().unwrap();
+    let mut before = BTreeMap::new();
     for plant in plants.remove("plant").unwrap() {
         let check = choose(std::slice::from_ref(&plant.check)).unwrap()[0];
-        let before = check.outcome(&repository).problems;
+        let before = before
+            .entry(check.name)
+            .or_insert_with(|| check.outcome(&repository).problems);
         let saved = repository.files.clone();
         for (path, text) in plant.files {
             match text.as_str() {

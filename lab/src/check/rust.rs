@@ -5,7 +5,7 @@
 use std::str::FromStr;
 
 use anyhow::{anyhow, Result};
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::trouble::Trouble;
 
@@ -32,17 +32,24 @@ impl Words {
 
     fn add(&mut self, stream: TokenStream) {
         for tree in stream {
+            let line = tree.span().start().line;
+            if let TokenTree::Group(group) = tree {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::Parenthesis | Delimiter::None => ("(", ")"),
+                };
+                self.push(open, line);
+                self.add(group.stream());
+                self.push(close, group.span_close().start().line);
+                continue;
+            }
             let text = tree.to_string();
-            match (self.words.last_mut(), &tree) {
-                (_, TokenTree::Group(group)) => {
-                    self.push(&text[..1], group.span_open().start().line);
-                    self.add(group.stream());
-                    self.push(&text[text.len() - 1..], group.span_close().start().line);
-                }
-                (Some(last), _) if matches!((&**last, &*text), (":", ":") | ("=", ">")) => {
+            match self.words.last_mut() {
+                Some(last) if matches!((&**last, &*text), (":", ":") | ("=", ">")) => {
                     *last += &text;
                 }
-                _ => self.push(&text, tree.span().start().line),
+                _ => self.push(&text, line),
             }
         }
     }

@@ -13,14 +13,8 @@ use crate::check::repository::{Outcome, Repository};
 /// How the paths of the headers begin that are the whole contract between C and glue.
 const HEADERS: &str = "kernel/tree/include/linux/hitless";
 
-/// Who asks whom.
-const DIRECTIONS: &[(Direction, &str)] = &[
-    (Direction::Seam, "What the kernel's C asks glue"),
-    (Direction::Glue, "What glue asks the kernel's C"),
-    (Direction::Between, "What one seam file asks another"),
-];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who asks whom, in the order of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Direction {
     /// Rust has the function.
     Seam,
@@ -31,41 +25,35 @@ enum Direction {
 }
 
 pub(super) fn render(repository: &Repository, outcome: &mut Outcome) -> Result<String> {
-    let mut page = String::new();
     let sources = sources(repository);
-    let headers: Vec<(&str, Vec<Declared<'_>>)> = repository
-        .texts(HEADERS, &[".h"])
-        .map(|(path, text)| (path, headers::functions(text)))
-        .collect();
-    let columns = ["function", "what it asks or does", "context", "called from"];
-    for (direction, title) in DIRECTIONS {
-        let mut title = Some(title);
-        for (path, functions) in &headers {
-            let mut rows = String::new();
-            for function in functions {
-                if self::direction(&sources, function) != *direction {
-                    continue;
-                }
-                let callers = callers(&sources, &function.name);
-                let place = format!("{path}:{}: {}()", function.line, function.name);
-                let uncalled = callers
-                    .is_empty()
-                    .then_some("is called by nobody: remove it");
-                let complaints = [function.complaint, uncalled].into_iter().flatten();
-                outcome
-                    .problems
-                    .extend(complaints.map(|what| format!("{place} {what}")));
-                rows += &described(function, &callers);
-            }
-            if rows.is_empty() {
-                continue;
-            }
-            if let Some(title) = title.take() {
-                page += &format!("\n## {title}\n");
-            }
-            let name = path.trim_start_matches("kernel/tree/include/");
-            page += &format!("\n### `{name}`\n{}{rows}", table::head(&columns));
+    let mut tables: BTreeMap<(Direction, &str), String> = BTreeMap::new();
+    for (path, text) in repository.texts(HEADERS, &[".h"]) {
+        for function in headers::functions(text) {
+            let callers = callers(&sources, &function.name);
+            let place = format!("{path}:{}: {}()", function.line, function.name);
+            let none = callers.is_empty();
+            let uncalled = none.then_some("is called by nobody: remove it");
+            let complaints = [function.complaint, uncalled].into_iter().flatten();
+            let complaints = complaints.map(|what| format!("{place} {what}"));
+            outcome.problems.extend(complaints);
+            let direction = direction(&sources, &function);
+            *tables.entry((direction, path)).or_default() += &described(&function, &callers);
         }
+    }
+    let mut page = String::new();
+    let mut begun = None;
+    for ((direction, path), rows) in tables {
+        if begun.replace(direction) != Some(direction) {
+            let title = match direction {
+                Direction::Seam => "What the kernel's C asks glue",
+                Direction::Glue => "What glue asks the kernel's C",
+                Direction::Between => "What one seam file asks another",
+            };
+            page += &format!("\n## {title}\n");
+        }
+        let name = path.trim_start_matches("kernel/tree/include/");
+        let head = table::head(&["function", "what it asks or does", "context", "called from"]);
+        page += &format!("\n### `{name}`\n{head}{rows}");
     }
     page += &patches(repository);
     Ok(page.trim().to_owned())
@@ -169,13 +157,13 @@ fn callers<'a>(sources: &'a [Source<'a>], name: &str) -> Callers<'a> {
             true => format!("bindings::{name}"),
             false => name.to_owned(),
         };
-        let mut function = None;
-        for (ours, line) in &source.lines {
-            let head = c::head(line).filter(|_| !source.is_rust());
-            function = head.or(function);
+        for (number, (ours, line)) in source.lines.iter().enumerate() {
             // What stands in the first column of C is no call.
             let inside = source.is_rust() || line.starts_with(['\t', ' ']);
             if *ours && inside && c::is_code(line) && calls(line, &words) {
+                let mut above = source.lines[..number].iter().rev();
+                let function = above.find_map(|(_, line)| c::head(line));
+                let function = function.filter(|_| !source.is_rust());
                 found.entry(source.path).or_default().extend(function);
             }
         }
