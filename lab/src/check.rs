@@ -146,12 +146,8 @@ pub fn main(args: Args) -> Result<ExitCode> {
     for check in checks {
         let outcome = check.outcome(&repository);
         let good = outcome.problems.is_empty();
-        println!(
-            "{:12} {:6}  {}",
-            check.name,
-            if good { "ok" } else { "FAILED" },
-            check.about
-        );
+        let word = if good { "ok" } else { "FAILED" };
+        println!("{:12} {word:6}  {}", check.name, check.about);
         for line in outcome.notes.iter().chain(&outcome.problems) {
             println!("    {}", line.replace('\n', "\n    "));
         }
@@ -191,17 +187,14 @@ impl Check {
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Check>> {
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| !CHECKS.iter().any(|check| check.name == *name))
-    {
-        let known: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
+    let known: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return trouble(
             format!("there is no check `{unknown}`"),
             format!("use one of {}", known.join(", ")),
         );
     }
-    let is_chosen =
-        |check: &&Check| names.is_empty() || names.iter().any(|name| name == check.name);
-    Ok(CHECKS.iter().filter(is_chosen).collect())
+    let all = CHECKS.iter();
+    let chosen = all.filter(|check| names.is_empty() || names.contains(&check.name.to_owned()));
+    Ok(chosen.collect())
 }

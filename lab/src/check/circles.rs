@@ -6,7 +6,6 @@
 //! (`mod x { ... }`) are part of their file, and code of `#[cfg(test)]` is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use anyhow::{Context, Result};
 use petgraph::algo::tarjan_scc;
@@ -43,20 +42,11 @@ const FLOORS: &[(&str, &[Floor])] = &[
 
 /// One file uses an item of another.
 #[derive(Debug)]
-struct Arrow {
-    from: String,
-    to: String,
-    /// The first line of `from` that makes the arrow.
-    line: usize,
-    /// The path in that line.
-    path: String,
-}
-
-impl fmt::Display for Arrow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { from, to, .. } = self;
-        write!(f, "{from}:{}: {} is in {to}", self.line, self.path)
-    }
+struct Arrow<'a> {
+    from: &'a str,
+    to: &'a str,
+    /// The first line that makes the arrow, and the path in it.
+    told: String,
 }
 
 /// Names from the first; `*` stands for a glob.
@@ -104,11 +94,12 @@ pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> 
         for root in roots {
             let modules = read(repository, &root)?;
             let arrows = modules.keys().flat_map(|place| arrows(&modules, place));
-            let arrows: Vec<Arrow> = arrows.collect();
+            let arrows: Vec<Arrow<'_>> = arrows.collect();
             files += modules.len();
             count += arrows.len();
             outcome.problems.extend(circles(&arrows));
-            outcome.problems.extend(floors(&root, &arrows));
+            let below = root.rsplit_once('/').map_or("", |(below, _)| below);
+            outcome.problems.extend(floors(below, &root, &arrows));
         }
         let note = format!("{files:4} files, {count:4} arrows in {folder}");
         outcome.notes.push(note);
@@ -197,11 +188,11 @@ impl Module {
                     at += 1;
                     while all.words[at] != "}" {
                         at = self.imports(all, at, &path);
-                        at += usize::from(all.words[at] == ",");
+                        at += usize::from(all.words[at] != "}");
                     }
                     return at + 1;
                 }
-                "," | "}" | ";" => break,
+                "," | ";" | "}" | ")" | "]" => break,
                 "::" => {}
                 "as" => {
                     at += 1;
@@ -287,73 +278,64 @@ fn resolve<'a>(
         .or(inside.then_some((place, true)))
 }
 
-fn arrows(modules: &Modules, here: &Path) -> Vec<Arrow> {
-    let module = &modules[here];
+fn arrows<'a>(modules: &'a Modules, here: &Path) -> Vec<Arrow<'a>> {
+    let from = modules[here].path.as_str();
     let mut known = BTreeSet::from([here]);
     let mut found = Vec::new();
-    for (line, path) in &module.uses {
+    for (line, path) in &modules[here].uses {
         let glob = path.last().is_some_and(|last| last == "*");
         let target = &path[..path.len() - usize::from(glob)];
+        let Some((place, is_item)) = resolve(modules, here, target, false, STEPS) else {
+            continue;
+        };
         // To bring a module's name in uses nothing of it yet; the paths that begin with the name do.
-        match resolve(modules, here, target, false, STEPS) {
-            Some((to, is_item)) if (is_item || glob) && known.insert(to) => found.push(Arrow {
-                from: module.path.clone(),
-                to: modules[to].path.clone(),
-                line: *line,
-                path: path.join("::"),
-            }),
-            _ => {}
+        if (is_item || glob) && known.insert(place) {
+            let to = modules[place].path.as_str();
+            let told = format!("{from}:{line}: {} is in {to}", path.join("::"));
+            found.push(Arrow { from, to, told });
         }
     }
     found
 }
-fn circles(arrows: &[Arrow]) -> Vec<String> {
-    let edges = arrows.iter();
-    let edges = edges.map(|arrow| (arrow.from.as_str(), arrow.to.as_str()));
+
+fn circles(arrows: &[Arrow<'_>]) -> Vec<String> {
+    let edges = arrows.iter().map(|arrow| (arrow.from, arrow.to));
     let mut circles = tarjan_scc(&DiGraphMap::<&str, ()>::from_edges(edges));
     circles.retain(|circle| circle.len() > 1);
     let told = circles.iter_mut().map(|circle| {
         circle.sort_unstable();
-        let inside = |path: &String| circle.contains(&path.as_str());
-        let lines = arrows
-            .iter()
-            .filter(|arrow| inside(&arrow.from) && inside(&arrow.to));
-        let mut lines: Vec<String> = lines.map(|arrow| format!("\n  {arrow}")).collect();
-        lines.sort();
+        let inside = |arrow: &&Arrow<'_>| circle.contains(&arrow.from) && circle.contains(&arrow.to);
+        let lines = arrows.iter().filter(inside);
+        let mut lines: Vec<&str> = lines.map(|arrow| arrow.told.as_str()).collect();
+        lines.sort_unstable();
         format!(
-            "{} files use each other in a circle: {}; move what they share into a file below them{}",
+            "{} files use each other in a circle: {}; move what they share into a file below them\n  {}",
             circle.len(),
             circle.join(", "),
-            lines.concat()
+            lines.join("\n  ")
         )
     });
     told.collect()
 }
 
-fn floors(root: &str, arrows: &[Arrow]) -> Vec<String> {
-    let folder = root.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let Some((_, floors)) = FLOORS.iter().find(|(known, _)| *known == folder) else {
-        return Vec::new();
-    };
+/// What uses a higher floor.
+fn floors(folder: &str, root: &str, arrows: &[Arrow<'_>]) -> Vec<String> {
+    let floors = FLOORS.iter().find(|(known, _)| *known == folder);
+    let floors = floors.map_or(&[][..], |(_, floors)| floors);
     let floor = |path: &str| {
-        let module = path[folder.len()..].trim_start_matches('/');
-        let top = module.split(['/', '.']).next().unwrap_or(module);
-        let named = floors.iter().position(|(_, names)| names.contains(&top));
+        let module = path[folder.len()..].split(['/', '.']).nth(1)?;
+        let named = floors.iter().position(|(_, names)| names.contains(&module));
         named.or_else(|| floors.iter().position(|(_, names)| names.is_empty()))
     };
-    let problem = |arrow: &Arrow| {
-        if arrow.from == root || arrow.to == root {
+    let problem = |Arrow { from, to, told }: &Arrow<'_>| {
+        let (above, below) = (floor(from)?, floor(to)?);
+        if *from == root || *to == root {
             return Some(format!(
-                "{arrow}: the root of the crate declares modules and does nothing else"
+                "{told}: the root of the crate declares modules and does nothing else"
             ));
         }
-        let (from, to) = (floor(&arrow.from)?, floor(&arrow.to)?);
-        (to < from).then(|| {
-            format!(
-                "{arrow}: the {} floor uses the {} floor",
-                floors[from].0, floors[to].0
-            )
-        })
+        let names = (floors[above].0, floors[below].0);
+        (below < above).then(|| format!("{told}: the {} floor uses the {} floor", names.0, names.1))
     };
     arrows.iter().filter_map(problem).collect()
 }

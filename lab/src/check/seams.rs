@@ -20,59 +20,60 @@ const GLUE: &str = "kernel/tree/drivers/hitless/";
 const CONTRACT: &str = "kernel/tree/include/linux/hitless/";
 
 pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
-    let patches = repository.patches();
-    let changed: Vec<_> = patches
-        .map(|(path, text)| (path, changed_lines(text)))
-        .collect();
-    let advice =
-        "move what decides into glue or core, and what needs private headers into a seam file";
-    outcome.limit("changed in existing C files", &changed, CHANGED, advice);
-
+    let changed = repository.patches();
+    let changed = changed.map(|(path, text)| (path, changed_lines(text)));
     let files = repository.texts("kernel/tree/", &[".c", ".h"]);
     let files: Vec<_> = files.filter(|(path, _)| !path.starts_with(GLUE)).collect();
     let (declared, seams): (Vec<_>, Vec<_>) = files
         .iter()
         .map(|(path, text)| (*path, lines(text)))
         .partition(|(path, _)| path.starts_with(CONTRACT));
+    let changed = (
+        "changed in existing C files",
+        changed.collect(),
+        CHANGED,
+        "move what decides into glue or core, and what needs private headers into a seam file",
+    );
     let advice = "move what decides into glue or core";
-    outcome.limit("in seam files", &seams, SEAMS, advice);
-    let what = "in the headers of the contract";
-    outcome.limit(what, &declared, DECLARED, "ask for more at once");
+    let seams = ("in seam files", seams, SEAMS, advice);
+    let advice = "ask for more at once";
+    let declared = ("in the headers of the contract", declared, DECLARED, advice);
+    for (what, counts, limit, advice) in [changed, seams, declared] {
+        let counted = counts.iter().filter(|(_, count)| *count > 0);
+        let counted = counted.map(|(path, count)| format!("{count:5} in {path}"));
+        outcome.notes.extend(counted);
+        let total = counts.iter().map(|(_, count)| count).sum();
+        outcome.limit(total, &format!("lines {what}"), limit, "", advice);
+    }
 
     let functions = files.iter().flat_map(|(path, text)| {
         let functions = c::functions(text).into_iter();
-        functions.map(move |(name, lines)| (lines, name, path))
+        functions.map(move |(name, lines)| (lines, format!(": {name}() in {path}")))
     });
-    if let Some((lines, name, path)) = functions.max_by_key(|(lines, ..)| *lines) {
-        let told = format!("{lines} lines in the longest function of a seam file, of at most {FUNCTION}: {name}() in {path}");
-        if lines > FUNCTION {
-            let problem = format!("{told}; split it, or let glue decide");
-            outcome.problems.push(problem);
-        }
-        outcome.notes.push(told);
+    if let Some((lines, place)) = functions.max() {
+        let what = "lines in the longest function of a seam file";
+        outcome.limit(
+            lines,
+            what,
+            FUNCTION,
+            &place,
+            "split it, or let glue decide",
+        );
     }
 
     let lab = repository.texts("lab/", &[".rs"]);
     let lab = lab.map(|(_, text)| text.lines().count()).sum();
     let advice = "remove what nobody needs, or let a crate or another tool do it";
-    outcome.limit_sum("of Rust in the lab", lab, LAB, advice);
+    outcome.limit(lab, "lines of Rust in the lab", LAB, "", advice);
     Ok(())
 }
 
 impl Outcome {
-    /// Notes a count for each file, and refuses a sum above the limit.
-    fn limit(&mut self, what: &str, counts: &[(&str, usize)], limit: usize, advice: &str) {
-        let counted = counts.iter().filter(|(_, count)| *count > 0);
-        self.notes
-            .extend(counted.map(|(path, count)| format!("{count:5} in {path}")));
-        let total = counts.iter().map(|(_, count)| count).sum();
-        self.limit_sum(what, total, limit, advice);
-    }
-
-    fn limit_sum(&mut self, what: &str, total: usize, limit: usize, advice: &str) {
-        let told = format!("{total:5} lines {what}, of at most {limit}");
-        if total > limit {
-            self.problems.push(format!("{}: {advice}", told.trim()));
+    /// Notes a count, and refuses one above the limit.
+    fn limit(&mut self, count: usize, what: &str, limit: usize, place: &str, advice: &str) {
+        let told = format!("{count:5} {what}, of at most {limit}{place}");
+        if count > limit {
+            self.problems.push(format!("{}; {advice}", told.trim()));
         }
         self.notes.push(told);
     }

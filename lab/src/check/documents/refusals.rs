@@ -6,7 +6,6 @@
 //! glue's `errno()`. What is put into a text stands in italics.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use anyhow::{Context, Result};
 
@@ -17,39 +16,40 @@ use crate::check::rust::{end_of_item, Words};
 const SOURCE: &str = "core/src/refusal.rs";
 const GLUE: &str = "kernel/tree/drivers/hitless/";
 
-/// A variant of an enum.
-#[derive(Default)]
+/// What a file says about an enum.
+struct Enum<'a> {
+    variants: Vec<Variant<'a>>,
+    /// What the words in italics in the texts stand for: the texts of the other enums of the file.
+    italics: String,
+}
+
 struct Variant<'a> {
     name: &'a str,
+    text: Option<String>,
     meaning: String,
     remedy: Option<String>,
     /// The type of its one field.
-    takes: Option<&'a str>,
+    takes: &'a str,
     /// The comment that begins a section with this variant.
     section: Option<&'a str>,
 }
 
-/// What matches say, by the names of the variants.
-type Texts = BTreeMap<String, String>;
-
 pub(super) fn render(repository: &Repository, outcome: &mut Outcome) -> Result<String> {
     let mut numbers = Texts::new();
     for (path, source) in repository.texts(GLUE, &[".rs"]) {
-        if source.contains("fn errno(") {
-            let is_number = |word: &String| word.starts_with(char::is_uppercase);
-            numbers.extend(arms(&Words::read(path, source)?.words, is_number));
+        for (_, body) in items(&Words::read(path, source)?.words, ["fn", "errno"]) {
+            numbers.extend(arms(body, |word| word.starts_with(char::is_uppercase)));
         }
     }
-    let source = repository.text(SOURCE)?;
-    let (texts, mut page) = displayed(SOURCE, source, "Refusal")?;
-    let variants = variants(SOURCE, source, "Refusal")?;
-    let columns = ["log line", "error", "what it means", "what to do", "name"];
+    let Enum { variants, italics } = Enum::read(SOURCE, repository.text(SOURCE)?, "Refusal")?;
+    let mut page = italics;
     for (index, variant) in variants.iter().enumerate() {
         let name = format!("`{}`", variant.name);
         if let Some(section) = variant.section {
             page += &format!("\n## {section}\n");
         }
         if variant.section.is_some() || index == 0 {
+            let columns = ["log line", "error", "what it means", "what to do", "name"];
             page += &table::head(&columns);
         }
         let mut need = |found: Option<&String>, what: &str| {
@@ -59,98 +59,101 @@ pub(super) fn render(repository: &Repository, outcome: &mut Outcome) -> Result<S
             }
             found.map_or("?", String::as_str).to_owned()
         };
-        let text = need(texts.get(variant.name), "text in its Display");
+        let text = need(variant.text.as_ref(), "text in its Display");
         let number = format!("error number: give it one in `errno()` in {GLUE}");
         let number = format!("`{}`", need(numbers.get(variant.name), &number));
         let remedy = "paragraph that begins with `Remedy:`";
         let remedy = need(variant.remedy.as_ref(), remedy);
         page += &table::row(&[&text, &number, &variant.meaning, &remedy, &name]);
     }
-    for variant in &variants {
-        // A text in italics is that of another type, which has no error numbers of its own.
-        let text = texts.get(variant.name).map_or("", String::as_str);
-        let word = text
-            .strip_prefix('*')
-            .and_then(|text| text.strip_suffix('*'));
-        let Some(kind) = variant
-            .takes
-            .filter(|_| word.is_some_and(|word| !word.contains('*')))
-        else {
-            continue;
+    // A text that is a word in italics is that of another type, which has no error numbers of its own.
+    for Variant { text, takes, .. } in variants {
+        let text = text.unwrap_or_default();
+        let is_word = text.starts_with('*') && text.find(' ').is_none();
+        let is_source = |(path, source): &(&str, &str)| {
+            is_word && *path != SOURCE && source.contains(&format!("pub enum {takes} {{"))
         };
-        for (path, source) in repository.texts("core/src/", &[".rs"]) {
-            if path != SOURCE && source.contains(&format!("pub enum {kind} {{")) {
-                page += &format!("\n## Texts that stand for {text}\n\n");
-                page += &stands_for(path, source, kind)?;
+        for (path, source) in repository.texts("core/src/", &[".rs"]).filter(is_source) {
+            let Enum { variants, italics } = Enum::read(path, source, takes)?;
+            page += &format!("\n## Texts that stand for {text}\n\n{italics}");
+            page += &table::head(&["log line", "what it means", "name"]);
+            for Variant {
+                name,
+                text,
+                meaning,
+                ..
+            } in variants
+            {
+                let text = text.unwrap_or("?".to_owned());
+                page += &table::row(&[&text, &meaning, &format!("`{name}`")]);
             }
         }
     }
     Ok(page)
 }
 
-/// The table of an enum whose texts are those of a refusal.
-fn stands_for(path: &str, source: &str, kind: &str) -> Result<String> {
-    let (texts, mut page) = displayed(path, source, kind)?;
-    page += &table::head(&["log line", "what it means", "name"]);
-    for variant in variants(path, source, kind)? {
-        let text = texts.get(variant.name).map_or("?", String::as_str);
-        page += &table::row(&[text, &variant.meaning, &format!("`{}`", variant.name)]);
+impl<'a> Enum<'a> {
+    /// Reads an enum in rustfmt's form, with what `Display` writes for it.
+    fn read(path: &str, source: &'a str, wanted: &str) -> Result<Self> {
+        let words = Words::read(path, source)?.words;
+        let displays = items(&words, ["Display", "for"]);
+        let displays =
+            displays.map(|(name, body)| (name, arms(body, |word| word.starts_with('"'))));
+        let mut displays: BTreeMap<&str, Texts> = displays.collect();
+        let mut texts = displays.remove(wanted).unwrap_or_default();
+        let italics = displays.into_iter().map(|(name, texts)| {
+            let texts: Vec<String> = texts.into_values().collect();
+            let name = name.to_lowercase();
+            format!("- *{name}* is one of: {}.\n", texts.join(", "))
+        });
+        let italics = italics.collect();
+
+        let (_, body) = source
+            .split_once(&format!("pub enum {wanted} {{\n"))
+            .with_context(|| format!("{path} has no enum `{wanted}`"))?;
+        let mut variants = Vec::new();
+        let mut section = None;
+        let mut docs = Vec::new();
+        for line in body.lines().take_while(|line| !line.starts_with('}')) {
+            let line = line.trim();
+            if let Some(doc) = line.strip_prefix("///") {
+                docs.push(doc.trim());
+            } else if let Some(comment) = line.strip_prefix("// ") {
+                section = Some(comment.trim_end_matches('.'));
+            } else if line.starts_with(char::is_alphabetic) {
+                let (name, fields) = line.split_once(['(', ',']).unwrap_or((line, ""));
+                let field = fields.split([')', ',']).next().unwrap_or_default();
+                let mut paragraphs = docs
+                    .split(|doc| doc.is_empty())
+                    .map(|lines| lines.join(" "));
+                variants.push(Variant {
+                    name,
+                    text: texts.remove(name),
+                    meaning: paragraphs.next().unwrap_or_default(),
+                    remedy: paragraphs
+                        .find_map(|text| Some(text.strip_prefix("Remedy:")?.to_owned())),
+                    takes: field.rsplit("::").next().unwrap_or_default(),
+                    section: section.take(),
+                });
+                docs.clear();
+            }
+        }
+        Ok(Self { variants, italics })
     }
-    Ok(page)
 }
 
-/// The variants of an enum, in rustfmt's form.
-fn variants<'a>(path: &str, source: &'a str, name: &str) -> Result<Vec<Variant<'a>>> {
-    let (_, body) = source
-        .split_once(&format!("pub enum {name} {{\n"))
-        .with_context(|| format!("{path} has no enum `{name}`"))?;
-    let mut found = Vec::new();
-    let mut section = None;
-    let mut docs = Vec::new();
-    for line in body.lines().take_while(|line| !line.starts_with('}')) {
-        let line = line.trim();
-        if let Some(doc) = line.strip_prefix("///") {
-            docs.push(doc.trim());
-        } else if let Some(comment) = line.strip_prefix("// ") {
-            section = Some(comment.trim_end_matches('.'));
-        } else if line.starts_with(char::is_alphabetic) {
-            let (name, fields) = line.split_once(['(', ',']).unwrap_or((line, ""));
-            let field = fields.split([')', ',']).next().unwrap_or_default();
-            let mut paragraphs = docs
-                .split(|doc| doc.is_empty())
-                .map(|lines| lines.join(" "));
-            found.push(Variant {
-                name,
-                meaning: paragraphs.next().unwrap_or_default(),
-                remedy: paragraphs.find_map(|text| Some(text.strip_prefix("Remedy:")?.to_owned())),
-                takes: field.rsplit("::").next().filter(|field| !field.is_empty()),
-                section: section.take(),
-            });
-            docs.clear();
-        }
-    }
-    Ok(found)
+/// The items that begin with two words, each with the third.
+fn items<'a>(
+    words: &'a [String],
+    begin: [&'a str; 2],
+) -> impl Iterator<Item = (&'a str, &'a [String])> {
+    let all = words.windows(3).enumerate();
+    let found = all.filter(move |(_, three)| three[..2] == begin);
+    found.map(|(at, three)| (three[2].as_str(), &words[at..end_of_item(words, at)]))
 }
 
-/// What `Display` writes for an enum of a file, and what the words in italics stand for there: the texts of its other enums.
-fn displayed(path: &str, source: &str, wanted: &str) -> Result<(Texts, String)> {
-    let words = Words::read(path, source)?.words;
-    let mut all = BTreeMap::new();
-    for (at, three) in words.windows(3).enumerate() {
-        if three[0] == "Display" && three[1] == "for" {
-            let body = &words[at..end_of_item(&words, at)];
-            all.insert(&three[2], arms(body, |word| word.starts_with('"')));
-        }
-    }
-    let texts = all.remove(&wanted.to_owned()).unwrap_or_default();
-    let mut italics = String::new();
-    for (name, texts) in all {
-        let texts: Vec<String> = texts.into_values().collect();
-        let name = name.to_lowercase();
-        writeln!(italics, "- *{name}* is one of: {}.", texts.join(", "))?;
-    }
-    Ok((texts, italics))
-}
+/// What the arms of a match say, by the names of the variants.
+type Texts = BTreeMap<String, String>;
 
 /// The arms of a match: each variant that a pattern names, with the first word of the arm that is `wanted`.
 fn arms(words: &[String], wanted: impl Fn(&String) -> bool) -> Texts {
@@ -158,9 +161,8 @@ fn arms(words: &[String], wanted: impl Fn(&String) -> bool) -> Texts {
     let parts: Vec<&[String]> = words.split(|word| word == "=>").collect();
     for pair in parts.windows(2) {
         // The pattern of an arm stands behind the body of the one before it.
-        let names = pair[0]
-            .windows(3)
-            .filter(|three| ["Self", "Refusal"].contains(&three[0].as_str()) && three[1] == "::");
+        let names = pair[0].windows(3).filter(|three| three[1] == "::");
+        let names = names.filter(|three| ["Self", "Refusal"].contains(&three[0].as_str()));
         if let Some(text) = pair[1].iter().find(|word| wanted(word)) {
             let text = text.trim_matches('"').replace(['{', '}'], "*");
             found.extend(names.map(|three| (three[2].clone(), text.clone())));

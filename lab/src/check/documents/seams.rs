@@ -69,11 +69,9 @@ fn described(function: &Declared<'_>, callers: &Callers<'_>) -> String {
         what += &format!(" Returns: {returns}");
     }
     let callers = callers.iter().map(|(path, functions)| {
-        let functions: Vec<String> = functions.iter().map(|name| format!("`{name}()`")).collect();
-        match functions.is_empty() {
-            true => format!("`{path}`"),
-            false => format!("`{path}`: {}", functions.join(", ")),
-        }
+        let functions: Vec<&str> = functions.iter().map(String::as_str).collect();
+        let text = format!("`{path}`: {}", functions.join(", "));
+        text.trim_end_matches(": ").to_owned()
     });
     let callers: Vec<String> = callers.collect();
     let name = format!("`{}()`", function.name);
@@ -148,7 +146,7 @@ fn sources(repository: &Repository) -> Vec<Source<'_>> {
 }
 
 /// Files, and the functions in each that call something; none in Rust, where the file is enough.
-type Callers<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+type Callers<'a> = BTreeMap<&'a str, BTreeSet<String>>;
 
 fn callers<'a>(sources: &'a [Source<'a>], name: &str) -> Callers<'a> {
     let mut found = Callers::new();
@@ -164,7 +162,8 @@ fn callers<'a>(sources: &'a [Source<'a>], name: &str) -> Callers<'a> {
                 let mut above = source.lines[..number].iter().rev();
                 let function = above.find_map(|(_, line)| c::head(line));
                 let function = function.filter(|_| !source.is_rust());
-                found.entry(source.path).or_default().extend(function);
+                let names = found.entry(source.path).or_default();
+                names.extend(function.map(|name| format!("`{name}()`")));
             }
         }
     }
