@@ -6,7 +6,7 @@
 //! | [`repository`] | the files of the repository, and what a check finds |
 //! | [`rust`] | Rust files as words, so that comments and strings are never mistaken for code |
 //! | [`circles`] | which file uses which, and that none does so in a circle |
-//! | [`layers`], [`crates`] | the border between glue and C, and which crate depends on which |
+//! | [`borders`] | the border between glue and C, and which crate depends on which |
 //! | [`unsafety`] | where unsafe code may be |
 //! | [`c`], [`seams`] | how much C there is of ours, and how much lab |
 //! | [`hardware`] | where the words of one kind of IOMMU may stand |
@@ -21,12 +21,11 @@ use anyhow::Result;
 use crate::trouble::trouble;
 use repository::{Outcome, Repository};
 
+mod borders;
 mod c;
 mod circles;
-mod crates;
 mod documents;
 mod hardware;
-mod layers;
 #[cfg(test)]
 mod planted;
 mod repository;
@@ -70,7 +69,7 @@ const CHECKS: &[Check] = &[
     Check {
         name: "layers",
         about: "glue and C meet at their border only",
-        run: layers::run,
+        run: borders::layers,
     },
     Check {
         name: "circles",
@@ -80,7 +79,7 @@ const CHECKS: &[Check] = &[
     Check {
         name: "crates",
         about: "crates depend on what they may",
-        run: crates::run,
+        run: borders::crates,
     },
     Check {
         name: "unsafe",

@@ -75,49 +75,67 @@ pub(super) fn functions(text: &str) -> Vec<(String, usize)> {
     found
 }
 
-/// What a patch does to one file.
-pub(super) struct Change<'a> {
+/// What a patch does at one place of a file.
+pub(super) struct Hunk<'a> {
     pub(super) path: &'a str,
     /// The file exists before the patch.
-    pub(super) existed: bool,
-    /// What follows the two signs that begin a hunk.
-    pub(super) hunks: Vec<&'a str>,
+    existed: bool,
+    /// What follows the two signs that begin it.
+    text: &'a str,
 }
 
-impl Change<'_> {
-    pub(super) fn is_c(&self) -> bool {
-        self.path.ends_with(".c") || self.path.ends_with(".h")
-    }
-}
-
-/// What a patch in git's format does. A line of a hunk has a sign before it, so none looks like the heads looked for here.
-pub(super) fn changes(patch: &str) -> impl Iterator<Item = Change<'_>> {
-    let patch = patch
-        .rsplit_once("\n-- \n")
-        .map_or(patch, |(patch, _)| patch);
-    patch.split("\ndiff --git ").filter_map(|file| {
-        let mut parts = file.split("\n@@ ");
-        let head = parts.next()?;
+/// The hunks of a patch in git's format. A line of one has a sign before it, so none looks like the heads looked for here.
+pub(super) fn hunks(patch: &str) -> impl Iterator<Item = Hunk<'_>> {
+    let (patch, _) = patch.rsplit_once("\n-- \n").unwrap_or((patch, ""));
+    patch.split("\ndiff --git ").flat_map(|file| {
+        let (head, _) = file.split_once("\n@@ ").unwrap_or((file, ""));
         let path = |sign| head.lines().find_map(|line| line.strip_prefix(sign));
         let (old, new) = (path("--- a/"), path("+++ b/"));
-        Some(Change {
-            path: new.or(old)?.trim_end(),
+        file.split("\n@@ ").skip(1).map(move |text| Hunk {
+            path: new.or(old).unwrap_or_default().trim_end(),
             existed: old.is_some(),
-            hunks: parts.collect(),
+            text,
         })
     })
 }
 
-/// What a hunk is before (`-`) or after (`+`) the change: each line without its comments, and whether it is changed.
-pub(super) fn side(hunk: &str, side: char) -> Vec<(bool, String)> {
-    let lines = hunk.lines().skip(1);
-    // Some editors remove the blank that stands before an empty line.
-    let lines = lines.map(|line| line.split_at_checked(1).unwrap_or((" ", "")));
-    let lines = lines.filter(|(sign, _)| *sign == " " || sign.starts_with(side));
-    let (signs, lines): (Vec<&str>, Vec<&str>) = lines.unzip();
-    let stripped = strip(&lines.join("\n"));
-    let changed = signs.iter().map(|sign| *sign != " ");
-    changed.zip(stripped.lines().map(str::to_owned)).collect()
+impl Hunk<'_> {
+    pub(super) fn is_c(&self) -> bool {
+        self.path.ends_with(".c") || self.path.ends_with(".h")
+    }
+
+    /// The line that names the function in which the hunk begins, or a label.
+    pub(super) fn head(&self) -> &str {
+        let line = self.text.lines().next().unwrap_or_default();
+        line.split_once("@@ ").map_or("", |(_, head)| head)
+    }
+
+    /// What is there before (`-`) or after (`+`) the change: each line without its comments, and whether it is changed.
+    pub(super) fn side(&self, side: char) -> Vec<(bool, String)> {
+        let lines = self.text.lines().skip(1);
+        // Some editors remove the blank that stands before an empty line.
+        let lines = lines.map(|line| line.split_at_checked(1).unwrap_or((" ", "")));
+        let lines = lines.filter(|(sign, _)| *sign == " " || sign.starts_with(side));
+        let (signs, lines): (Vec<&str>, Vec<&str>) = lines.unzip();
+        let stripped = strip(&lines.join("\n"));
+        let changed = signs.iter().map(|sign| *sign != " ");
+        changed.zip(stripped.lines().map(str::to_owned)).collect()
+    }
+}
+
+/// Lines of code: those that hold more than blanks and comments.
+pub(super) fn lines(text: &str) -> usize {
+    strip(text).lines().filter(|line| is_code(line)).count()
+}
+
+/// Added and removed lines of code in `.c` and `.h` files that exist before the patch.
+pub(super) fn changed_lines(patch: &str) -> usize {
+    hunks(patch)
+        .filter(|hunk| hunk.existed && hunk.is_c())
+        .flat_map(|hunk| ['-', '+'].map(|side| hunk.side(side)))
+        .flatten()
+        .filter(|(changed, line)| *changed && is_code(line))
+        .count()
 }
 
 #[cfg(test)]
@@ -125,17 +143,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_go_and_lines_stay() {
+    fn code_is_counted_and_nothing_else() {
         let text = "a /* b\n c */ d // e\n\"/* f */\\\"\" '\"' /**/ g\n";
         assert_eq!(strip(text), "a  \n d  \n\"/* f */\\\"\" '\"'   g\n");
-        assert_eq!(strip("a /* open\n"), "a  \n");
-        assert!(is_code("*p = 1;") && !is_code(" * the end of a comment"));
-    }
-
-    #[test]
-    fn functions_are_measured() {
+        assert_eq!(lines("*p = 1;\n * the end of a comment\n */\n/* open\n"), 1);
         let text = "static int *a(int x,\n\t       int y)\n{\n\treturn 0;\n}\n\nstruct s {\n\tint x;\n};\n\n\
             bool b(void)\n{\n\tx();\n\n\t/* why */\n\treturn 1;\n}\n";
         assert_eq!(functions(text), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+        let patch = "From x\n---\n a.c | 2 +-\n\ndiff --git a/a.c b/a.c\n--- a/a.c\n+++ b/a.c\n@@ -1,3 +1,8 @@ f\n one\n-two\n+zwei\n+-- b/x.c\n+/* why\n+\n+ */\n+\n three\n\
+            @@ -9,2 +14,3 @@\n * a comment\n+ * that grows\n */\n\
+            diff --git a/new.c b/new.c\n--- /dev/null\n+++ b/new.c\n@@ -0,0 +1,2 @@\n+a\n+b\n\
+            diff --git a/Kconfig b/Kconfig\n--- a/Kconfig\n+++ b/Kconfig\n@@ -1 +1 @@\n-a\n+b\n-- \n2.40\n";
+        assert_eq!(changed_lines(patch), 3);
     }
 }

@@ -70,17 +70,15 @@ struct Module {
 }
 
 pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
-    let mut crates = vec![(GLUE, vec![GLUE_ROOT.to_owned()])];
+    let mut crates = vec![(GLUE, BTreeSet::from([GLUE_ROOT.to_owned()]))];
     for (folder, manifest) in repository.manifests() {
         let named = manifest.lines().filter_map(|line| {
             let path = line.strip_prefix("path = \"")?;
             path.strip_suffix('"')
         });
         let all = named.chain(["src/lib.rs", "src/main.rs"]);
-        let mut roots: Vec<String> = all.map(|root| format!("{folder}/{root}")).collect();
+        let mut roots: BTreeSet<String> = all.map(|root| format!("{folder}/{root}")).collect();
         roots.retain(|root| repository.files.contains_key(root));
-        roots.sort();
-        roots.dedup();
         if roots.is_empty() {
             outcome.problems.push(format!(
                 "{folder}: which file is the root of this crate? Its Cargo.toml does not say"
@@ -125,10 +123,8 @@ fn read(repository: &Repository, root: &str) -> Result<Modules> {
             let mut beside = [format!("{below}.rs"), format!("{below}/mod.rs")].into_iter();
             let file = beside.find(|file| repository.files.contains_key(file));
             let file = file.with_context(|| {
-                format!(
-                    "{} declares the module {below}, which has no file",
-                    module.path
-                )
+                let path = &module.path;
+                format!("{path} declares the module {below}, which has no file")
             })?;
             waiting.push((file, place));
         }

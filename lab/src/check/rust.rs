@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use anyhow::{anyhow, Result};
+use anyhow::Result;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::trouble::Trouble;
@@ -20,10 +20,8 @@ pub(super) struct Words {
 impl Words {
     pub(super) fn read(path: &str, text: &str) -> Result<Self> {
         let stream = TokenStream::from_str(text).map_err(|error| {
-            anyhow!(Trouble::new(
-                format!("{path}:{}: not Rust: {error}", error.span().start().line),
-                "mend the file"
-            ))
+            let line = error.span().start().line;
+            Trouble::new(format!("{path}:{line}: not Rust: {error}"), "mend the file")
         })?;
         let mut found = Self::default();
         found.add(stream);
@@ -68,17 +66,13 @@ pub(super) fn end_of_item(words: &[String], at: usize) -> usize {
         match word.as_str() {
             "fn" | "impl" => generic = true,
             "(" | "[" | "{" => depth += 1,
+            "}" if depth == 1 => return index + 1,
+            // The last of a list has no sign of its own.
+            ")" | "]" | "}" if depth == 0 => return index,
             ")" | "]" | "}" => depth -= 1,
+            ";" if depth == 0 => return index + 1,
+            "," if depth == 0 && !generic => return index + 1,
             _ => {}
-        }
-        let ends = match word.as_str() {
-            "}" | ";" => depth == 0,
-            "," => depth == 0 && !generic,
-            _ => false,
-        };
-        // The last of a list has no sign of its own.
-        if ends || depth < 0 {
-            return index + usize::from(ends);
         }
     }
     words.len()

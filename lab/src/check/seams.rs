@@ -21,12 +21,12 @@ const CONTRACT: &str = "kernel/tree/include/linux/hitless/";
 
 pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
     let changed = repository.patches();
-    let changed = changed.map(|(path, text)| (path, changed_lines(text)));
+    let changed = changed.map(|(path, text)| (path, c::changed_lines(text)));
     let files = repository.texts("kernel/tree/", &[".c", ".h"]);
     let files: Vec<_> = files.filter(|(path, _)| !path.starts_with(GLUE)).collect();
     let (declared, seams): (Vec<_>, Vec<_>) = files
         .iter()
-        .map(|(path, text)| (*path, lines(text)))
+        .map(|(path, text)| (*path, c::lines(text)))
         .partition(|(path, _)| path.starts_with(CONTRACT));
     let changed = (
         "changed in existing C files",
@@ -76,36 +76,5 @@ impl Outcome {
             self.problems.push(format!("{}; {advice}", told.trim()));
         }
         self.notes.push(told);
-    }
-}
-
-/// Lines of code: those that hold more than blanks and comments.
-fn lines(text: &str) -> usize {
-    let stripped = c::strip(text);
-    stripped.lines().filter(|line| c::is_code(line)).count()
-}
-
-/// Added and removed lines of code in `.c` and `.h` files that exist before the patch.
-fn changed_lines(patch: &str) -> usize {
-    c::changes(patch)
-        .filter(|change| change.existed && change.is_c())
-        .flat_map(|change| change.hunks)
-        .flat_map(|hunk| ['-', '+'].map(|side| c::side(hunk, side)))
-        .flatten()
-        .filter(|(changed, line)| *changed && c::is_code(line))
-        .count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_code_of_existing_c_is_counted() {
-        let patch = "From x\n---\n a.c | 2 +-\n\ndiff --git a/a.c b/a.c\n--- a/a.c\n+++ b/a.c\n@@ -1,3 +1,8 @@ f\n one\n-two\n+zwei\n+-- b/x.c\n+/* why\n+\n+ */\n+\n three\n\
-            @@ -9,2 +14,3 @@\n * a comment\n+ * that grows\n */\n\
-            diff --git a/new.c b/new.c\n--- /dev/null\n+++ b/new.c\n@@ -0,0 +1,2 @@\n+a\n+b\n\
-            diff --git a/Kconfig b/Kconfig\n--- a/Kconfig\n+++ b/Kconfig\n@@ -1 +1 @@\n-a\n+b\n-- \n2.40\n";
-        assert_eq!(changed_lines(patch), 3);
     }
 }

@@ -6,11 +6,6 @@ use anyhow::Result;
 use super::repository::{ours, Outcome, Repository};
 
 const TAG: &str = "SPDX-License-Identifier: ";
-const DUAL: &str = "Apache-2.0 OR MIT";
-const CORE: &str = "GPL-2.0-only OR MIT";
-const KERNEL: &str = "GPL-2.0-only";
-/// As the kernel has it for headers that user space compiles.
-const KERNEL_UAPI: &str = "GPL-2.0-only WITH Linux-syscall-note";
 
 /// Words that stand for work put off. Split, so that this file passes.
 const LEFT_OVERS: [&str; 3] = [
@@ -27,15 +22,14 @@ pub(super) fn licences(repository: &Repository, outcome: &mut Outcome) -> Result
         let head = text.lines().take(2).find_map(|line| line.split_once(TAG));
         let found = head.map(|(_, licence)| licence.trim_end_matches("*/").trim());
         let wanted = licence_of(path);
-        match found {
-            None => outcome.problems.push(format!(
-                "{path}: the first line does not say `{TAG}{wanted}`"
-            )),
-            Some(found) if found != wanted => outcome.problems.push(format!(
-                "{path}: the licence is `{found}`, but here it is `{wanted}`"
-            )),
-            Some(_) => {}
-        }
+        let problem = match found {
+            None => format!("the first line does not say `{TAG}{wanted}`"),
+            Some(found) if found != wanted => {
+                format!("the licence is `{found}`, but here it is `{wanted}`")
+            }
+            Some(_) => continue,
+        };
+        outcome.problems.push(format!("{path}: {problem}"));
     }
     for name in ["Apache-2.0", "MIT", "GPL-2.0-only"] {
         let path = format!("LICENSES/{name}.txt");
@@ -58,14 +52,14 @@ fn has_licence_line(path: &str) -> bool {
 }
 
 fn licence_of(path: &str) -> &'static str {
-    if path.starts_with("core/") {
-        CORE
-    } else if path.starts_with("kernel/tree/") && path.contains("/uapi/") {
-        KERNEL_UAPI
-    } else if path.starts_with("kernel/tree/") {
-        KERNEL
-    } else {
-        DUAL
+    match path {
+        _ if path.starts_with("core/") => "GPL-2.0-only OR MIT",
+        // As the kernel has it for headers that user space compiles.
+        _ if path.starts_with("kernel/tree/") && path.contains("/uapi/") => {
+            "GPL-2.0-only WITH Linux-syscall-note"
+        }
+        _ if path.starts_with("kernel/tree/") => "GPL-2.0-only",
+        _ => "Apache-2.0 OR MIT",
     }
 }
 

@@ -129,18 +129,12 @@ fn sources(repository: &Repository) -> Vec<Source<'_>> {
                 .collect(),
         });
     }
-    let changes = repository
-        .patches()
-        .flat_map(|(_, patch)| c::changes(patch));
-    for change in changes.filter(c::Change::is_c) {
-        for hunk in change.hunks {
-            // The head of a hunk names the function in which it begins, or a label.
-            let head = hunk.lines().next().and_then(|line| line.split_once("@@ "));
-            let mut lines = vec![(false, head.map_or("", |(_, head)| head).to_owned())];
-            lines.extend(c::side(hunk, '+'));
-            let path = change.path;
-            sources.push(Source { path, lines });
-        }
+    let hunks = repository.patches().flat_map(|(_, patch)| c::hunks(patch));
+    for hunk in hunks.filter(c::Hunk::is_c) {
+        let mut lines = vec![(false, hunk.head().to_owned())];
+        lines.extend(hunk.side('+'));
+        let path = hunk.path;
+        sources.push(Source { path, lines });
     }
     sources
 }
@@ -190,7 +184,7 @@ fn patches(repository: &Repository) -> String {
         let (_, subject) = head.split_once("Subject: ").unwrap_or_default();
         let what = format!("{number}: {}", subject.trim_start_matches("[PATCH]"));
         let why = message.split("Signed-off-by:").next().unwrap_or_default();
-        let files: BTreeSet<&str> = c::changes(patch).map(|change| change.path).collect();
+        let files: BTreeSet<&str> = c::hunks(patch).map(|hunk| hunk.path).collect();
         let files: Vec<String> = files.iter().map(|file| format!("`{file}`")).collect();
         text += &row(&[&what, why, &files.join(", ")]);
     }

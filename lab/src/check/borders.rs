@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The border between glue and the kernel's C, from both sides.
+//! Who may use whom: at the border between glue and the kernel's C, from both sides, and among our crates.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::repository::{Outcome, Repository};
 use super::rust::Words;
@@ -9,8 +9,18 @@ use super::rust::Words;
 const GLUE: &str = "kernel/tree/drivers/hitless/";
 /// The border to C in both directions, and core, which is linked in.
 const BORDER: &[&str] = &["entry", "seam", "core"];
+/// A manifest's folder, and those of our crates which it may depend on.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("sim", &["hitless_core"]),
+    ("user/uapi", &[]),
+    ("lab", &["hitless_proto"]),
+    ("lab/proto", &[]),
+    ("tests", &["hitless_lab", "hitless_proto"]),
+    ("lab/guest", &["hitless_proto", "hitless_uapi"]),
+];
 
-pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
+pub(super) fn layers(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
     for (path, text) in repository.texts(GLUE, &[".rs"]) {
         let module = path.trim_start_matches(GLUE).split(['/', '.']).next();
         if BORDER.contains(&module.unwrap_or_default()) {
@@ -44,4 +54,31 @@ fn is_foreign(line: &str) -> bool {
     let what = rest.strip_prefix("include").unwrap_or_default().trim();
     let is_ours = what.starts_with("<linux/hitless");
     what.contains("hitless") && !is_ours && (what.starts_with('<') || what.contains('/'))
+}
+
+pub(super) fn crates(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
+    for (folder, text) in repository.manifests() {
+        let manifest: toml::Table = text
+            .parse()
+            .with_context(|| format!("{folder}/Cargo.toml is no manifest"))?;
+        let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == folder) else {
+            outcome.problems.push(format!(
+                "{folder}: give this crate a line in lab/src/check/borders.rs"
+            ));
+            continue;
+        };
+        // Tests may use more.
+        let sections = ["dependencies", "build-dependencies"];
+        let tables = sections
+            .iter()
+            .filter_map(|name| manifest.get(*name)?.as_table());
+        let mut names: Vec<&String> = tables.flat_map(toml::Table::keys).collect();
+        names.retain(|name| name.starts_with("hitless_") && !allowed.contains(&name.as_str()));
+        outcome.problems.extend(
+            names
+                .iter()
+                .map(|name| format!("{folder}/Cargo.toml: must not depend on {name}")),
+        );
+    }
+    Ok(())
 }
