@@ -88,7 +88,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "seams",
-        about: "there is little C: in existing files, in seam files, in one function",
+        about: "there is little C, in existing files, seam files and one function, and little lab",
         run: seams::run,
     },
     Check {

@@ -27,15 +27,8 @@ pub(super) fn layers(repository: &Repository, outcome: &mut Outcome) -> Result<(
             continue;
         }
         let found = Words::read(path, text)?;
-        let bindings = found
-            .lines
-            .iter()
-            .zip(&found.words)
-            .filter(|(_, word)| *word == "bindings");
-        outcome.problems.extend(bindings.map(|(line, word)| {
-            format!(
-                "{path}:{line}: glue calls C by way of entry, seam or rust/kernel, never `{word}`"
-            )
+        outcome.problems.extend(found.places("bindings").map(|(_, line)| {
+            format!("{path}:{line}: glue calls C by way of entry, seam or rust/kernel, never by `bindings`")
         }));
     }
     for (path, text) in repository.texts("kernel/tree/", &[".c", ".h"]) {
@@ -68,17 +61,14 @@ pub(super) fn crates(repository: &Repository, outcome: &mut Outcome) -> Result<(
             continue;
         };
         // Tests may use more.
-        let sections = ["dependencies", "build-dependencies"];
-        let tables = sections
-            .iter()
-            .filter_map(|name| manifest.get(*name)?.as_table());
-        let mut names: Vec<&String> = tables.flat_map(toml::Table::keys).collect();
-        names.retain(|name| name.starts_with("hitless_") && !allowed.contains(&name.as_str()));
-        outcome.problems.extend(
-            names
-                .iter()
-                .map(|name| format!("{folder}/Cargo.toml: must not depend on {name}")),
-        );
+        let sections = ["dependencies", "build-dependencies"].into_iter();
+        let tables = sections.filter_map(|name| manifest.get(name)?.as_table());
+        for name in tables.flat_map(toml::Table::keys) {
+            if name.starts_with("hitless_") && !allowed.contains(&name.as_str()) {
+                let problem = format!("{folder}/Cargo.toml: must not depend on {name}");
+                outcome.problems.push(problem);
+            }
+        }
     }
     Ok(())
 }

@@ -48,10 +48,8 @@ pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> 
             || OTHERS.iter().any(|place| path.starts_with(place))
     };
     let mut count = 0;
-    for (path, text) in repository
-        .texts("", &[""])
-        .filter(|(path, _)| !is_free(path))
-    {
+    let all = repository.texts("", &[""]);
+    for (path, text) in all.filter(|(path, _)| !is_free(path)) {
         count += 1;
         if path.ends_with(".patch") && text.contains("\n+++ b/drivers/iommu/intel/") {
             continue;
@@ -76,8 +74,7 @@ fn speaks(line: &str) -> bool {
     if line.trim_end().ends_with("mod vtd;") {
         return false;
     }
-    let line = EVERYBODYS
-        .iter()
-        .fold(line, |line, word| line.replace(word, ""));
+    let everybodys = EVERYBODYS.iter();
+    let line = everybodys.fold(line, |line, word| line.replace(word, ""));
     WORDS.iter().any(|word| line.contains(word))
 }

@@ -28,6 +28,12 @@ impl Words {
         Ok(found)
     }
 
+    /// Where a word stands: its number, and its line.
+    pub(super) fn places<'a>(&'a self, word: &'a str) -> impl Iterator<Item = (usize, usize)> + 'a {
+        let all = self.words.iter().zip(&self.lines).enumerate();
+        all.filter_map(move |(at, (found, line))| (found == word).then_some((at, *line)))
+    }
+
     fn add(&mut self, stream: TokenStream) {
         for tree in stream {
             let line = tree.span().start().line;

@@ -52,13 +52,8 @@ pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> 
     });
     if let Some((lines, place)) = functions.max() {
         let what = "lines in the longest function of a seam file";
-        outcome.limit(
-            lines,
-            what,
-            FUNCTION,
-            &place,
-            "split it, or let glue decide",
-        );
+        let advice = "split it, or let glue decide";
+        outcome.limit(lines, what, FUNCTION, &place, advice);
     }
 
     let lab = repository.texts("lab/", &[".rs"]);

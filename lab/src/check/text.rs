@@ -70,10 +70,10 @@ pub(super) fn left_overs(repository: &Repository, outcome: &mut Outcome) -> Resu
         }
         for (number, line) in ours(path, text) {
             let mut words = line.split(|sign: char| !sign.is_ascii_alphanumeric());
-            let put_off = words.find(|word| LEFT_OVERS.contains(word));
-            outcome.problems.extend(
-                put_off.map(|word| format!("{path}:{number}: {word}: do it, or open an issue")),
-            );
+            if let Some(word) = words.find(|word| LEFT_OVERS.contains(word)) {
+                let problem = format!("{path}:{number}: {word}: do it, or open an issue");
+                outcome.problems.push(problem);
+            }
         }
     }
     Ok(())

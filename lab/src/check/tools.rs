@@ -65,12 +65,9 @@ pub(super) fn patches(repository: &Repository, outcome: &mut Outcome) -> Result<
     let staging = tempfile::tempdir()?;
     let list = series::list(&repository.root)?;
     let touched = series::stage(&source.path, &list, staging.path())?;
-    outcome.notes.push(format!(
-        "{} patches, {} files, Linux {}",
-        list.len(),
-        touched.len(),
-        source.release
-    ));
+    let (patches, files, release) = (list.len(), touched.len(), source.release);
+    let note = format!("{patches} patches, {files} files, Linux {release}");
+    outcome.notes.push(note);
     Ok(())
 }
 
@@ -96,17 +93,13 @@ pub(super) fn checkpatch(repository: &Repository, outcome: &mut Outcome) -> Resu
                 bail!("checkpatch.pl failed: {}", errors.trim_end());
             }
             count += 1;
-            warnings += report
-                .lines()
-                .filter(|line| line.contains("WARNING:"))
-                .count();
-            let errors = report.lines().filter(|line| line.contains("ERROR:"));
-            outcome.problems.extend(errors.map(str::to_owned));
+            let having = |word| report.lines().filter(move |line| line.contains(word));
+            warnings += having("WARNING:").count();
+            outcome.problems.extend(having("ERROR:").map(str::to_owned));
         }
     }
-    outcome.notes.push(format!(
-        "{count} files, {} errors, {warnings} warnings",
-        outcome.problems.len()
-    ));
+    let errors = outcome.problems.len();
+    let note = format!("{count} files, {errors} errors, {warnings} warnings");
+    outcome.notes.push(note);
     Ok(())
 }

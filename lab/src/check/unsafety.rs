@@ -46,18 +46,14 @@ pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> 
         }
         let found = Words::read(path, text)?;
         let mut count = 0;
-        for (at, _) in (0..)
-            .zip(&found.words)
-            .filter(|(_, word)| *word == "unsafe")
-        {
+        for (at, line) in found.places("unsafe") {
             count += 1;
             // By `unsafe(uninit)` `global_lock!` is promised that somebody initializes the lock first.
             let next = found.words.get(at + 2);
             let promised = path.starts_with(GLUE) && next.is_some_and(|word| word == "uninit");
             if !promised && !ALLOWED.contains(&path) {
                 outcome.problems.push(format!(
-                    "{path}:{}: unsafe code is not allowed here: call something in user/uapi, rust/kernel or the glue's entry/ and seam/, or, if this is a new part of that border, add the file in lab/src/check/unsafety.rs",
-                    found.lines[at]
+                    "{path}:{line}: unsafe code is not allowed here: call something in user/uapi, rust/kernel or the glue's entry/ and seam/, or, if this is a new part of that border, add the file in lab/src/check/unsafety.rs"
                 ));
             }
         }

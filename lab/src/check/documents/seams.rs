@@ -74,13 +74,8 @@ fn described(function: &Declared<'_>, callers: &Callers<'_>) -> String {
         text.trim_end_matches(": ").to_owned()
     });
     let callers: Vec<String> = callers.collect();
-    let name = format!("`{}()`", function.name);
-    row(&[
-        &name,
-        &what,
-        function.section("Context"),
-        &callers.join("; "),
-    ])
+    let (name, context) = (&function.name, function.section("Context"));
+    row(&[&format!("`{name}()`"), &what, context, &callers.join("; ")])
 }
 
 fn direction(sources: &[Source<'_>], function: &Declared<'_>) -> Direction {
