@@ -18,5 +18,5 @@ pub const fn kind_feature(number: u8) -> u64 {
 
 /// The feature of taking over a page-table format (`FORMAT_*`).
 pub const fn format_feature(number: u8) -> u64 {
-    1 << (16 + number % 48)
+    (1 << 16) << (number % 48)
 }

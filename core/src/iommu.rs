@@ -21,6 +21,7 @@ pub mod bdf;
 pub(crate) mod bits;
 pub mod change;
 pub mod flaw;
+pub mod kinds;
 pub mod memory;
 pub mod plan;
 pub mod pt;

@@ -271,7 +271,7 @@ pub enum Refusal {
     NextHandoverOff,
     /// The next kernel's command line switches the IOMMU off, or does not switch it on.
     ///
-    /// Remedy: Load the image with `intel_iommu=on`, and without `iommu=off`.
+    /// Remedy: Load the image with the words that switch the IOMMU on in this kernel, and without `iommu=off`.
     NextIommuOff,
     /// The next kernel's command line has other words about the remapping of interrupts than this kernel's.
     ///

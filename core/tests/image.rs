@@ -5,6 +5,7 @@
 use hitless_core::abi::image::{ImageSer, DEFAULT_HANDOVER, MAGIC};
 use hitless_core::image::bzimage::{self, Says};
 use hitless_core::image::{format_feature, kind_feature};
+use hitless_core::iommu::kinds::KINDS;
 use hitless_core::refusal::Refusal;
 use hitless_core::rules::image::{image, read, ImageFacts};
 use proptest::prelude::*;
@@ -45,7 +46,7 @@ fn with(record: &ImageSer) -> Vec<u8> {
 }
 
 fn asks(bytes: &[u8], line: &[u8]) -> Result<Option<Refusal>, Refusal> {
-    image(&read(bytes, line, LINE), uses())
+    image(&read(bytes, line, LINE, KINDS), uses())
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn what_is_not_said_is_what_the_image_does_by_itself() {
 
 #[test]
 fn nobody_can_want_an_image_to_which_all_memory_is_free() {
-    let mut loaded = read(&with(&golden()), b"hitless.jump=anyway", LINE);
+    let mut loaded = read(&with(&golden()), b"hitless.jump=anyway", LINE, KINDS);
     loaded.facts.0 |= ImageFacts::NO_HANDOVER;
     assert_eq!(image(&loaded, uses()), Err(Refusal::NoHandover));
 }
@@ -169,7 +170,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..2048), at in 0_usize..0x5000, value in any::<u32>()) {
         let _ = bzimage::read(&bytes);
-        let _ = read(b"", &bytes, &bytes);
+        let _ = read(b"", &bytes, &bytes, KINDS);
         // One word of a good image changed, wherever it is.
         let mut image = with(&golden());
         if let Some(word) = image.get_mut(at..at + 4) {

@@ -4,6 +4,8 @@
 //! Words are told apart as the kernel does it (lib/cmdline.c, `next_arg()`): by spaces outside of quotes, up to `--`. Of
 //! a word that is said twice the last one counts.
 
+use crate::record::hardware::Kinds;
+
 /// The words on a command line.
 pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let mut quoted = false;
@@ -55,25 +57,21 @@ pub fn switch(line: &[u8], name: &[u8]) -> Option<bool> {
     last(line, |word| boolean(value(word, name)?))
 }
 
-/// Whether the IOMMU is switched on or off, if anything says so.
-pub fn iommu(line: &[u8]) -> Option<bool> {
-    // Whatever `intel_iommu` says, `iommu=off` is off.
-    let off = last(line, |word| {
-        let mut options = options(value(word, b"iommu")?);
-        options
-            .any(|option| option.starts_with(b"off"))
-            .then_some(())
+/// What the last option that `means` something says among those of a word, which may be there more than once.
+pub fn option<T>(line: &[u8], name: &[u8], means: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    last(line, |word| {
+        options(value(word, name)?).filter_map(&means).last()
+    })
+}
+
+/// Whether IOMMUs are switched on or off, if anything says so. Each kind has words of its own, and `iommu=off` is off
+/// whatever they say.
+pub fn iommu(line: &[u8], kinds: Kinds) -> Option<bool> {
+    let off = option(line, b"iommu", |option| {
+        option.starts_with(b"off").then_some(false)
     });
-    let driver = last(line, |word| {
-        let options = options(value(word, b"intel_iommu")?);
-        let on = options.filter_map(|option| match option {
-            [b'o', b'n', ..] => Some(true),
-            [b'o', b'f', b'f', ..] => Some(false),
-            _ => None,
-        });
-        on.last()
-    });
-    off.map(|()| false).or(driver)
+    let mut said = kinds.iter().filter_map(|kind| kind.switched(line));
+    off.or_else(|| said.next())
 }
 
 /// Options of `pci=` that change the numbers of buses, the path of requests or who is isolated from whom.
@@ -140,20 +138,6 @@ mod tests {
             assert_eq!(switch(line, b"kho"), expected);
         }
         assert_eq!(switch(b"a-b=1", b"a_b"), Some(true));
-    }
-
-    #[test]
-    fn the_iommu_is_off_if_anything_says_so() {
-        for (line, expected) in [
-            (&b"quiet"[..], None),
-            (b"intel_iommu=on", Some(true)),
-            (b"intel_iommu=sm_on,off", Some(false)),
-            (b"intel_iommu=off intel_iommu=on,sm_off", Some(true)),
-            (b"intel_iommu=on iommu=pt,off", Some(false)),
-            (b"iommu=pt", None),
-        ] {
-            assert_eq!(iommu(line), expected);
-        }
     }
 
     #[test]

@@ -28,3 +28,4 @@ pub mod root;
 pub mod scrub;
 pub mod swap;
 mod word;
+mod words;

@@ -40,6 +40,9 @@ pub trait Hardware: Sync + fmt::Debug {
     /// The number that records have for this kind.
     fn kind(&self) -> u8;
 
+    /// Whether a kernel's command line switches the driver on or off, if it says anything.
+    fn switched(&self, line: &[u8]) -> Option<bool>;
+
     /// Is the payload of a unit well-formed?
     ///
     /// # Errors

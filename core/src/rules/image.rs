@@ -9,6 +9,7 @@ use crate::abi::image::{DEFAULT_HANDOVER, DEFAULT_IOMMU, FORMAT};
 use crate::facts::{facts, first};
 use crate::image::bzimage::{self, Says};
 use crate::image::command_line::{iommu, same_pci, same_remapping, switch};
+use crate::record::hardware::Kinds;
 use crate::refusal::Refusal;
 
 facts! {
@@ -49,9 +50,10 @@ pub struct Image {
     pub needs: u64,
 }
 
-/// Reads the image of the next kernel and its command line; `this` is the command line of the running one.
+/// Reads the image of the next kernel and its command line; `this` is the command line of the running one, and
+/// `kinds` the kinds of IOMMU that have words there.
 #[must_use]
-pub fn read(image: &[u8], next: &[u8], this: &[u8]) -> Image {
+pub fn read(image: &[u8], next: &[u8], this: &[u8], kinds: Kinds) -> Image {
     let (record, says) = match bzimage::read(image) {
         Says::Nothing => (None, ImageFacts::NO_RECORD),
         Says::Unknown => (None, ImageFacts::OTHER_FORMAT),
@@ -72,7 +74,10 @@ pub fn read(image: &[u8], next: &[u8], this: &[u8]) -> Image {
             ImageFacts::HITLESS_OFF,
         ),
         (!handover, ImageFacts::HANDOVER_OFF),
-        (!on(iommu(next), DEFAULT_IOMMU), ImageFacts::IOMMU_OFF),
+        (
+            !on(iommu(next, kinds), DEFAULT_IOMMU),
+            ImageFacts::IOMMU_OFF,
+        ),
         (!same_remapping(this, next), ImageFacts::OTHER_REMAPPING),
         (!same_pci(this, next), ImageFacts::OTHER_PCI),
         (anyway, ImageFacts::ANYWAY),
@@ -106,11 +111,10 @@ pub fn image(image: &Image, uses: u64) -> Result<Option<Refusal>, Refusal> {
     if image.facts.has(ImageFacts::NO_HANDOVER) {
         return Err(Refusal::NoHandover);
     }
-    let fits = first(image.facts.0, &REASONS).and_then(|()| match uses {
-        _ if uses & !image.takes != 0 => Err(Refusal::ImageTakesLess),
-        _ if image.needs & !uses != 0 => Err(Refusal::ImageNeedsMore),
-        _ => Ok(()),
-    });
+    let unless = |is, refusal| if is { Err(refusal) } else { Ok(()) };
+    let fits = first(image.facts.0, &REASONS)
+        .and(unless(uses & !image.takes != 0, Refusal::ImageTakesLess))
+        .and(unless(image.needs & !uses != 0, Refusal::ImageNeedsMore));
     match fits {
         Err(refusal) if image.facts.has(ImageFacts::ANYWAY) => Ok(Some(refusal)),
         fits => fits.map(|()| None),

@@ -19,6 +19,8 @@ const OWN: &[&str] = &["/vtd", "/intel/", "/profiles/", "/tests/"];
 const LISTS: &[&str] = &[
     "core/Cargo.toml",
     "core/src/abi.rs",
+    "core/src/iommu/kinds.rs",
+    "kernel/patches/0017-kexec-let-an-image-say-whether-it-takes-over-devices.patch",
     "kernel/patches/0003-hitless-hook-up-drivers-hitless.patch",
     "kernel/tree/drivers/hitless/Kconfig",
     "kernel/tree/drivers/hitless/hardware.rs",

@@ -9,9 +9,9 @@ use super::repository::{Outcome, Repository};
 /// Lines added to and removed from existing C files, in all patches together.
 const CHANGED: usize = 1_000;
 /// Lines in seam files: new C files and headers outside of [`GLUE`] and [`CONTRACT`].
-const SEAMS: usize = 1_500;
+const SEAMS: usize = 1_700;
 /// Lines in the headers of the contract, which declare and do nothing.
-const DECLARED: usize = 400;
+const DECLARED: usize = 500;
 /// Lines of one function of a seam file.
 const FUNCTION: usize = 60;
 /// Lines of the lab, comments and tests included: a tool is smaller than what it serves.

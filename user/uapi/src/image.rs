@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 pub use hitless_core::image::bzimage::{ImageRecord, Says};
+use hitless_core::iommu::kinds::KINDS;
 use hitless_core::rules;
 pub use hitless_core::rules::image::Image;
 
@@ -34,7 +35,7 @@ pub fn check(
 ) -> io::Result<Result<Option<hitless_core::refusal::Refusal>, hitless_core::refusal::Refusal>> {
     let mut bytes = Vec::new();
     kernel.read_to_end(&mut bytes)?;
-    let image = rules::image::read(&bytes, cmdline.as_bytes(), running.as_bytes());
+    let image = rules::image::read(&bytes, cmdline.as_bytes(), running.as_bytes(), KINDS);
     Ok(rules::image::image(&image, uses))
 }
 

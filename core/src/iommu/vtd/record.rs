@@ -302,6 +302,10 @@ impl Hardware for Vtd {
         HARDWARE
     }
 
+    fn switched(&self, line: &[u8]) -> Option<bool> {
+        super::words::switched(line)
+    }
+
     fn check_unit(&self, unit: &Unit) -> Result<(), Refusal> {
         Registers::decode(&unit.payload).map(drop)
     }

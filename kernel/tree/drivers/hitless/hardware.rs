@@ -17,7 +17,7 @@ use crate::seam::iommu::{
 };
 
 /// The kinds that records may speak of.
-pub(crate) const IN_RECORDS: Kinds = &[&hitless_core::iommu::vtd::record::VTD];
+pub(crate) const IN_RECORDS: Kinds = hitless_core::iommu::kinds::KINDS;
 
 /// A kind of hardware.
 pub(crate) trait Kind: Sync {

@@ -6,6 +6,7 @@ use hitless_core::rules::image::read;
 use kernel::bindings;
 use kernel::prelude::*;
 
+use crate::hardware;
 use crate::seam::image::{
     bytes,
     to_c, //
@@ -29,7 +30,7 @@ pub(crate) unsafe extern "C" fn hitless_image_loads(
     let next = unsafe { bytes(next) };
     // SAFETY: As above.
     let this = unsafe { bytes(this) };
-    let read = to_c(&read(image, next, this));
+    let read = to_c(&read(image, next, this, hardware::IN_RECORDS));
     // SAFETY: By the safety requirement.
     unsafe { out.write(read) };
 }
