@@ -17,7 +17,7 @@ use crate::machine::program::Program;
 use crate::paths;
 use crate::play::end::Outcome;
 use crate::play::scene::{Plan, Scene, CARDS};
-use crate::play::steps::{Steps, OFF};
+use crate::play::update::OFF;
 
 mod figures;
 mod picture;
@@ -89,25 +89,21 @@ pub fn main(args: Args) -> Result<ExitCode> {
         args.updates,
         if args.control { ", hitless off" } else { "" }
     );
-    let mut words = args.words.clone();
-    if args.control {
-        words = format!("{words} {OFF}").trim().to_owned();
-    }
+    let (off, update): (_, fn(&mut Scene) -> _) = match args.control {
+        true => (OFF, Scene::update_without),
+        false => ("", Scene::update),
+    };
     let plan = Plan {
         name: args.name().to_owned(),
         profile,
         rate: args.rate.map_or(Rate::AtMost(RATE), Rate::Exactly),
-        words,
+        words: format!("{} {off}", args.words).trim().to_owned(),
         second_goes_on: false,
         cards: CARDS,
         talk: true,
     };
-    let steps = Steps {
-        updates: args.updates,
-        pause: Duration::from_secs(args.seconds.into()),
-        control: args.control,
-    };
-    let outcome = steps.play(Scene::boot(plan, &parts)?)?;
+    let pause = Duration::from_secs(args.seconds.into());
+    let outcome = Scene::boot(plan, &parts)?.play(args.updates, pause, update)?;
     Ok(tell(&args, outcome))
 }
 

@@ -31,11 +31,8 @@ impl Pretend {
         let count = layout::memory_size(RING) / PAGE;
         // Every second page from the top down.
         let pages: Vec<u64> = (0..count).map(|n| SIZE - (2 * n + 1) * PAGE).collect();
-        let pretend = Self {
-            file,
-            pages,
-            head: 0,
-        };
+        let head = 0;
+        let pretend = Self { file, pages, head };
         for (number, page) in pretend.pages.iter().enumerate() {
             pretend.write(layout::INDEX + 8 * number as u64, &page.to_le_bytes());
         }
@@ -43,12 +40,12 @@ impl Pretend {
         pretend
     }
 
-    /// Writes into the card's memory.
-    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
+    /// Writes into the card's memory; returns at what physical address that is.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> u64 {
         let page = self.pages[usize::try_from(offset / PAGE).expect("small")];
-        self.file
-            .write_all_at(bytes, page + offset % PAGE)
-            .expect("written");
+        let at = page + offset % PAGE;
+        self.file.write_all_at(bytes, at).expect("written");
+        at
     }
 
     /// The guest stores its state.
@@ -83,10 +80,11 @@ impl Pretend {
         bytes
     }
 
-    /// The card lands these bytes.
-    pub(crate) fn land(&mut self, bytes: &[u8]) {
-        self.write(layout::buffer(self.head), bytes);
+    /// The card lands these bytes; returns at what physical address that is.
+    pub(crate) fn land(&mut self, bytes: &[u8]) -> u64 {
+        let at = self.write(layout::buffer(self.head), bytes);
         self.done(256);
+        at
     }
 
     /// The card marks a descriptor done.

@@ -3,18 +3,15 @@
 //! trace, for what a kernel has not cleared yet. What it did not see says something only if it was there to see it: so
 //! looks that failed, and jumps without a look on either side, are told.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::evidence::iommu;
 use crate::evidence::phases::Jump;
+use crate::evidence::worker::{lock, Worker};
 use crate::machine::clock::{Clock, Ns};
 use crate::machine::monitor::Monitor;
-use crate::machine::priority::hurry;
 
 /// What one look showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,70 +94,19 @@ impl Looks {
 }
 
 /// A thread that looks.
-#[derive(Debug)]
-pub struct Registers {
-    looks: Arc<Mutex<Looks>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
+pub type Registers = Worker<Looks>;
 
-impl Registers {
-    /// Begins to look.
-    pub fn start(monitor: Monitor, clock: Clock) -> Result<Self> {
-        let looks = Arc::new(Mutex::new(Looks::default()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new()
-            .name("registers".to_owned())
-            .spawn({
-                let (looks, stop) = (Arc::clone(&looks), Arc::clone(&stop));
-                move || {
-                    hurry();
-                    while !stop.load(Ordering::Relaxed) {
-                        let look = look(&monitor, clock);
-                        looks
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .add(look);
-                        std::thread::sleep(Duration::from_millis(100));
-                    }
-                }
-            })
-            .context("no thread for the fault registers")?;
-        Ok(Self {
-            looks,
-            stop,
-            thread: Some(thread),
-        })
-    }
-
-    /// Looks no more, and says what was seen.
-    pub fn stop(mut self) -> Looks {
-        self.join();
-        std::mem::take(&mut self.looks.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn join(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A panic in it has been printed.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Registers {
-    fn drop(&mut self) {
-        self.join();
-    }
-}
-
-fn look(monitor: &Monitor, clock: Clock) -> Result<Look> {
-    let at = clock.now();
-    let (translating, fault) = iommu::look(monitor)?;
-    Ok(Look {
-        at,
-        translating,
-        fault,
+/// Begins to look.
+pub fn look(monitor: Monitor, clock: Clock) -> Result<Registers> {
+    Worker::start("registers", Looks::default(), move |looks| {
+        let at = clock.now();
+        let look = iommu::look(&monitor).map(|(translating, fault)| Look {
+            at,
+            translating,
+            fault,
+        });
+        lock(looks).add(look);
+        std::thread::sleep(Duration::from_millis(100));
     })
 }
 
@@ -188,20 +134,20 @@ mod tests {
 
     #[test]
     fn a_witness_that_was_not_there_is_told() {
-        let look = |at| Look {
-            at,
-            translating: true,
-            fault: None,
-        };
-        let jump = |update, ordered, hello| Jump {
+        let jumps = [(1, 10, 20), (2, 30, 40)].map(|(update, ordered, hello)| Jump {
             update,
             ordered,
+            leave: ordered,
+            entry: None,
             hello,
-        };
-        let jumps = [jump(1, 10, 20), jump(2, 30, 40)];
+        });
         let mut looks = Looks::default();
         for at in [5, 25, 45] {
-            looks.add(Ok(look(at)));
+            looks.add(Ok(Look {
+                at,
+                translating: true,
+                fault: None,
+            }));
         }
         assert_eq!(looks.missing(&jumps, 50), [""; 0]);
         looks.done.remove(1);
