@@ -9,12 +9,12 @@
 //! has used before that is out of reach; of the second card's own memory a witness knows.
 
 use std::collections::{BTreeSet, HashSet};
+use std::iter::zip;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use hitless_proto::frame;
 use hitless_proto::layout::{BUFFER, PAGE};
-use memchr::memmem;
 
 use crate::machine::clock::{Clock, Ns};
 use crate::machine::priority::hurry;
@@ -22,11 +22,6 @@ use crate::machine::ram::Ram;
 
 /// Bytes read at a time, a multiple of a page.
 const PIECE: usize = 4 << 20;
-/// Where the ethertype stands in a frame.
-const ETHERTYPE_AT: usize = 12;
-/// Bytes from the start of a frame that are looked at.
-const HEAD: usize = 40;
-
 /// Where frames may be.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
@@ -64,40 +59,32 @@ pub fn begin(ram: Ram, allowed: Allowed, clock: Clock) -> Search {
     })
 }
 
-/// Looks through everything.
+/// Looks at everything that was ever written.
 fn search(ram: &Ram, allowed: &Allowed) -> Result<BTreeSet<Stray>> {
-    let mut needle = frame::ETHERTYPE.to_be_bytes().to_vec();
-    needle.extend_from_slice(&frame::MAGIC.to_le_bytes());
-    let finder = memmem::Finder::new(&needle);
+    let unreadable = "the machine's memory can not be searched";
+    let (ethertype, magic) = (frame::ETHERTYPE.to_be_bytes(), frame::MAGIC.to_le_bytes());
     let mut strays = BTreeSet::new();
     let mut bytes = vec![0; PIECE];
     let mut offset = 0;
     loop {
-        let unreadable = "the machine's memory can not be searched";
         offset = ram.written_from(offset).context(unreadable)?;
         if offset >= ram.size() {
             return Ok(strays);
         }
         let count = ram.piece(offset, &mut bytes).context(unreadable)?;
-        let piece = &bytes[..count];
-        for at in finder.find_iter(piece) {
-            // A frame starts at a multiple of 2 KiB and pieces are whole pages, so none crosses their border.
-            let Some(start) = at.checked_sub(ETHERTYPE_AT) else {
-                continue;
-            };
-            let Some(head) = piece.get(start..start + HEAD) else {
-                continue;
-            };
-            let physical = ram.physical(offset + start as u64);
-            let mut sequence = [0; 8];
-            sequence.copy_from_slice(&head[24..32]);
-            let stray = Stray {
-                physical,
-                card: head[18],
-                sequence: u64::from_le_bytes(sequence),
-            };
-            if physical % BUFFER == 0 && is_stray(&stray, allowed) {
-                strays.insert(stray);
+        let starts = (offset..).step_by(BUFFER as usize);
+        for (start, buffer) in zip(starts, bytes[..count].chunks_exact(BUFFER as usize)) {
+            if buffer[12..14] == ethertype && buffer[14..18] == magic {
+                let mut sequence = [0; 8];
+                sequence.copy_from_slice(&buffer[24..32]);
+                let stray = Stray {
+                    physical: ram.physical(start),
+                    card: buffer[18],
+                    sequence: u64::from_le_bytes(sequence),
+                };
+                if is_stray(&stray, allowed) {
+                    strays.insert(stray);
+                }
             }
         }
         offset += count as u64;
