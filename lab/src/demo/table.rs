@@ -9,7 +9,7 @@ use crate::play::end::Outcome;
 /// The phases of every update, with their lengths and the frames that landed in them.
 pub(super) fn timeline(outcome: &Outcome) -> String {
     let kernels = &outcome.evidence.kernels;
-    let kernel = |number: u32| kernels.get(number as usize).map_or("?", String::as_str);
+    let kernel = |number: usize| kernels.get(number).map_or("?", String::as_str);
     let mut text = String::new();
     let mut update = 0;
     for (phase, figures) in zip(&outcome.evidence.phases, &outcome.verdict.report.phases) {

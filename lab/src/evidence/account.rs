@@ -85,17 +85,9 @@ pub(super) fn longest_gap(evidence: &Evidence) -> Ns {
     gaps.max().unwrap_or(0)
 }
 
-/// Frames that did not land, by why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Missing {
-    pub(super) lost: u64,
-    pub(super) not_taken: u64,
-    pub(super) held_back: u64,
-}
-
-/// What the wire refused while, or a little after, the ring was dry is the host's doing; so is what the card dropped at such
+/// Frames that did not land: lost, not taken and held back. What the wire refused while, or a little after, the ring was dry is the host's doing; so is what the card dropped at such
 /// a moment, and what still waits in the wire at the end of a run that ends with a dry ring.
-pub(super) fn missing(evidence: &Evidence, distinct: u64) -> Missing {
+pub(super) fn missing(evidence: &Evidence, distinct: u64) -> (u64, u64, u64) {
     let Evidence { sent, seen, .. } = evidence;
     let dry = |at: &&Ns| seen.was_dry(at.saturating_sub(evidence.lag), **at);
     let held = sent.refused.iter().filter(dry).count() as u64;
@@ -108,11 +100,11 @@ pub(super) fn missing(evidence: &Evidence, distinct: u64) -> Missing {
         .last()
         .is_some_and(|(_, until)| *until >= evidence.stopped);
     let waiting = if ends_dry { behind.min(absent) } else { 0 };
-    Missing {
-        lost: absent - waiting - dropped,
-        not_taken: sent.refused.len() as u64 - held,
-        held_back: held + waiting + dropped,
-    }
+    (
+        absent - waiting - dropped,
+        sent.refused.len() as u64 - held,
+        held + waiting + dropped,
+    )
 }
 
 /// Frames missing between two that landed one after the other, while the card had no descriptor: as a real one does, it drops

@@ -3,7 +3,7 @@
 
 use hitless_proto::tally::Tally;
 
-use crate::evidence::account::{count, longest_gap, missing, Evidence, Missing};
+use crate::evidence::account::{count, longest_gap, missing, Evidence};
 use crate::evidence::phases::{frames_between, swaps};
 use crate::evidence::verdict::{ending, Ending, Fault, Kind, PhaseReport, Report, Verdict};
 use crate::machine::clock::{as_ms, Ns};
@@ -14,11 +14,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     let Evidence { seen, trace, .. } = evidence;
     let order = count(&seen.landings, evidence.sent.count());
     let distinct = order.received - order.duplicated;
-    let Missing {
-        lost,
-        not_taken,
-        held_back,
-    } = missing(evidence, distinct);
+    let (lost, not_taken, held_back) = missing(evidence, distinct);
     let frames = |stretch| frames_between(&seen.landings, stretch);
     let kernel = |number| evidence.kernels.get(number).cloned().unwrap_or_default();
     let resets = trace.harms.iter().filter(|(harm, _)| harm.is_reset());

@@ -59,7 +59,7 @@ const ENDS: [(&str, &[&str]); 6] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Phase {
     /// Which update it belongs to, from 1.
-    pub update: u32,
+    pub update: usize,
     /// What it is for.
     pub name: &'static str,
     /// When it began.
@@ -92,7 +92,7 @@ pub fn swaps(phases: &[Phase]) -> Vec<(Ns, Ns)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jump {
     /// Which update, from 1.
-    pub update: u32,
+    pub update: usize,
     /// When `reboot(KEXEC)` was ordered.
     pub ordered: Ns,
     /// From when on no kernel serves the device: the old one has shut its devices down and leaves.
@@ -106,7 +106,7 @@ pub struct Jump {
 impl Jump {
     /// A jump and its phases, by what the kernels printed. A phase whose end is missing has no length: its time is counted
     /// in the one that follows.
-    pub fn read(update: u32, ordered: Ns, hello: Ns, lines: &[Line]) -> (Self, Vec<Phase>) {
+    pub fn read(update: usize, ordered: Ns, hello: Ns, lines: &[Line]) -> (Self, Vec<Phase>) {
         let leave = first(lines, ENDS[0].1, ordered, hello).unwrap_or(ordered);
         let jump = Self {
             update,

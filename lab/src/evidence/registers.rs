@@ -5,69 +5,40 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-
 use crate::evidence::iommu;
 use crate::evidence::phases::Jump;
 use crate::evidence::worker::{lock, Worker};
 use crate::machine::clock::{Clock, Ns};
 use crate::machine::monitor::Monitor;
 
-/// What one look showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
-    /// When.
-    at: Ns,
-    /// Translation is on.
-    translating: bool,
-    /// The device whose fault is recorded.
-    fault: Option<u16>,
-}
+/// Every look: when, and whether translation was on and of which device a fault was recorded, or why it failed.
+#[derive(Debug, Default)]
+pub struct Looks(Vec<(Ns, Look)>);
 
-/// Everything that was seen, and what was not.
-#[derive(Clone, Debug, Default)]
-pub struct Looks {
-    /// Looks that succeeded.
-    done: Vec<Look>,
-    /// How many failed.
-    failed: u64,
-    /// How the first of them did.
-    error: Option<String>,
-}
+type Look = Result<(bool, Option<u16>), String>;
 
 impl Looks {
-    fn add(&mut self, look: Result<Look>) {
-        match look {
-            Ok(look) => self.done.push(look),
-            Err(error) => {
-                self.failed += 1;
-                self.error.get_or_insert(format!("{error:#}"));
-            }
-        }
-    }
-
     /// How many looks between two moments showed a fault of this device.
     pub fn faults(&self, source_id: u16, from: Ns, to: Ns) -> u64 {
-        self.within(from, to)
-            .filter(|look| look.fault == Some(source_id))
-            .count() as u64
+        let faults = self.within(from, to).map(|(_, fault)| fault);
+        faults.filter(|fault| *fault == Some(source_id)).count() as u64
     }
 
     /// How many looks between two moments showed translation off.
     pub fn untranslated(&self, from: Ns, to: Ns) -> u64 {
-        self.within(from, to)
-            .filter(|look| !look.translating)
-            .count() as u64
+        let translating = self.within(from, to).map(|(translating, _)| translating);
+        translating.filter(|it| !it).count() as u64
     }
 
     /// Why these looks prove less than they should, in sentences; nothing when they do.
     pub fn missing(&self, jumps: &[Jump], to: Ns) -> Vec<String> {
         let mut missing = Vec::new();
-        if let Some(error) = &self.error {
+        let mut errors = self.0.iter().filter_map(|(_, look)| look.as_ref().err());
+        if let Some(error) = errors.next() {
             missing.push(format!(
                 "{} of {} looks at the IOMMU's registers failed, the first: {error}",
-                self.failed,
-                self.failed + self.done.len() as u64
+                1 + errors.count(),
+                self.0.len()
             ));
         }
         let mut from = 0;
@@ -86,10 +57,11 @@ impl Looks {
         missing
     }
 
-    fn within(&self, from: Ns, to: Ns) -> impl Iterator<Item = &Look> {
-        self.done
-            .iter()
-            .filter(move |look| (from..=to).contains(&look.at))
+    /// What the looks between two moments showed that did not fail.
+    fn within(&self, from: Ns, to: Ns) -> impl Iterator<Item = (bool, Option<u16>)> + '_ {
+        let within = move |(at, _): &&(Ns, Look)| (from..=to).contains(at);
+        let looks = self.0.iter().filter(within);
+        looks.filter_map(|(_, look)| look.clone().ok())
     }
 }
 
@@ -97,15 +69,11 @@ impl Looks {
 pub type Registers = Worker<Looks>;
 
 /// Begins to look.
-pub fn look(monitor: Monitor, clock: Clock) -> Result<Registers> {
+pub fn look(monitor: Monitor, clock: Clock) -> anyhow::Result<Registers> {
     Worker::start("registers", Looks::default(), move |looks| {
         let at = clock.now();
-        let look = iommu::look(&monitor).map(|(translating, fault)| Look {
-            at,
-            translating,
-            fault,
-        });
-        lock(looks).add(look);
+        let look = iommu::look(&monitor).map_err(|error| format!("{error:#}"));
+        lock(looks).0.push((at, look));
         std::thread::sleep(Duration::from_millis(100));
     })
 }
@@ -116,15 +84,7 @@ mod tests {
 
     #[test]
     fn faults_count_for_their_device_and_in_their_time() {
-        let look = |translating, fault| Look {
-            at: 1,
-            translating,
-            fault,
-        };
-        let looks = Looks {
-            done: vec![look(true, Some(0x100)), look(false, None)],
-            ..Looks::default()
-        };
+        let looks = Looks(vec![(1, Ok((true, Some(0x100)))), (1, Ok((false, None)))]);
         assert_eq!(looks.faults(0x100, 0, 2), 1);
         assert_eq!(looks.faults(0x200, 0, 2), 0);
         assert_eq!(looks.faults(0x100, 2, 3), 0);
@@ -141,22 +101,18 @@ mod tests {
             entry: None,
             hello,
         });
-        let mut looks = Looks::default();
-        for at in [5, 25, 45] {
-            looks.add(Ok(Look {
-                at,
-                translating: true,
-                fault: None,
-            }));
-        }
+        let looked = |at| (at, Ok((true, None)));
+        let mut looks = Looks([5, 25, 45].map(looked).into());
         assert_eq!(looks.missing(&jumps, 50), [""; 0]);
-        looks.done.remove(1);
-        let missing = looks.missing(&jumps, 50).join("; ");
-        assert!(missing.contains("after the jump of update 1"), "{missing}");
-        assert!(missing.contains("before the jump of update 2"), "{missing}");
-        looks.add(Err(anyhow::anyhow!("QEMU has ended")));
-        looks.add(Err(anyhow::anyhow!("again")));
-        let missing = looks.missing(&[], 50).join("; ");
-        assert!(missing.starts_with("2 of 4 looks") && missing.ends_with("QEMU has ended"));
+        looks.0[1].1 = Err("QEMU has ended".to_owned());
+        looks.0.push((46, Err("again".to_owned())));
+        assert_eq!(
+            looks.missing(&jumps, 50),
+            [
+                "2 of 4 looks at the IOMMU's registers failed, the first: QEMU has ended",
+                "the IOMMU's registers were not read after the jump of update 1",
+                "the IOMMU's registers were not read before the jump of update 2"
+            ]
+        );
     }
 }

@@ -153,17 +153,16 @@ impl Scene {
     /// Gives an order that has to be refused with the error number that is promised for it (`docs/refusals.md`).
     pub fn refused(&mut self, command: Command, promised: Errno) -> Result<()> {
         let name = format!("{command:?}");
-        match self.machine.guest.order(command) {
+        let error = match self.machine.guest.order(command) {
             Ok(_) => bail!("{name} succeeded and should have been refused"),
-            Err(OrderError::Machine(error)) => Err(error),
-            Err(error) => {
-                ensure!(
-                    error.errno() == Some(promised.raw_os_error()),
-                    "{name} should have been refused with {promised:?}, and failed otherwise: {error}"
-                );
-                Ok(())
-            }
-        }
+            Err(OrderError::Machine(error)) => return Err(error),
+            Err(error) => error,
+        };
+        ensure!(
+            error.errno() == Some(promised.raw_os_error()),
+            "{name} should have been refused with {promised:?}, and failed otherwise: {error}"
+        );
+        Ok(())
     }
 
     /// Sets a card up and starts its frames.
@@ -324,11 +323,10 @@ impl Scene {
     /// Adds a phase that began at `from` and ends now; returns when that is.
     pub fn step(&mut self, name: &'static str, from: Ns) -> Ns {
         let before_jump = name == PRESERVE;
-        let jumps = u32::try_from(self.evidence.jumps.len()).unwrap_or(0);
         let to = self.machine.clock.now();
         self.tell(&format!("{name}: {:.1} ms", as_ms(to - from)));
         self.evidence.phases.push(Phase {
-            update: jumps + u32::from(before_jump),
+            update: self.evidence.jumps.len() + usize::from(before_jump),
             name,
             from,
             to,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use hitless_proto::{Answer, Command, What};
 use rustix::io::Errno;
 
@@ -72,20 +72,16 @@ impl Scene {
 
     /// A session with everything in it.
     pub fn preserve(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
         let session = SESSION.to_owned();
-        self.order(Command::SessionCreate { session })?;
-        for (what, token) in FILES {
-            self.preserve_one(what, token)?;
-        }
-        self.step(PRESERVE, from);
+        let create = [Command::SessionCreate { session }];
+        let files = FILES.map(|(what, token)| self.to_preserve(what, token));
+        self.phase(PRESERVE, create.into_iter().chain(files))?;
         Ok(())
     }
 
     /// One file into the session.
     pub fn preserve_one(&mut self, what: What, token: u64) -> Result<()> {
-        self.order(self.to_preserve(what, token))
-            .with_context(|| format!("preserving the {what:?}"))?;
+        self.order(self.to_preserve(what, token))?;
         Ok(())
     }
 
@@ -102,7 +98,7 @@ impl Scene {
     pub fn jump(&mut self) -> Result<()> {
         self.tell("the jump");
         let (ordered, hello) = self.machine.guest.kexec()?;
-        let update = u32::try_from(self.evidence.jumps.len()).unwrap_or(0) + 1;
+        let update = self.evidence.jumps.len() + 1;
         let lines = self.machine.console.lines();
         let (jump, phases) = Jump::read(update, ordered, hello.at, &lines);
         self.evidence.jumps.push(jump);
@@ -115,10 +111,8 @@ impl Scene {
     /// that is searched for before.
     pub fn fill_memory(&mut self) -> Result<()> {
         self.end_search()?;
-        let from = self.machine.clock.now();
-        self.order(Command::FillMemory { keep_mib: KEEP_MIB })?;
-        self.order(Command::FreeMemory)?;
-        self.step("memory filled", from);
+        let fill = Command::FillMemory { keep_mib: KEEP_MIB };
+        self.phase("memory filled", [fill, Command::FreeMemory])?;
         Ok(())
     }
 
@@ -151,8 +145,7 @@ impl Scene {
                 card: self.first.number,
                 what,
                 token,
-            })
-            .with_context(|| format!("retrieving the {what:?}"))?;
+            })?;
         }
         Ok(())
     }
@@ -168,10 +161,8 @@ impl Scene {
 
     /// Compaction is forced while the restored domain is in use: what was not pinned moves away under the device.
     pub fn compact(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
         let rounds = COMPACTIONS;
-        self.order(Command::Compact { rounds })?;
-        self.step("compaction", from);
+        self.phase("compaction", [Command::Compact { rounds }])?;
         let card = self.first.number;
         match self.order(Command::PagesMoved { card })?.answer {
             Answer::Moved { pages, moved: 0 } if pages > 0 => Ok(()),
@@ -184,21 +175,17 @@ impl Scene {
 
     /// A new IOAS and HWPT with the same mappings. Until the swap, finish is refused.
     pub fn rebuild(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
         let card = self.first.number;
-        self.order(Command::Rebuild { card })?;
-        self.step(REBUILD, from);
+        self.phase(REBUILD, [Command::Rebuild { card }])?;
         let session = SESSION.to_owned();
         self.refused(Command::Finish { session }, Errno::BUSY)
     }
 
     /// The swap, the restored HWPT destroyed, and then a run of swaps between HWPTs of the new kernel.
     pub fn swap(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
         let card = self.first.number;
-        self.order(Command::Swap { card })?;
-        self.order(Command::DestroyOld { card })?;
-        let from = self.step(SWAP, from);
+        let swap = [Command::Swap { card }, Command::DestroyOld { card }];
+        let from = self.phase(SWAP, swap)?;
         let (count, pause_us) = MORE_SWAPS;
         self.swaps(count, pause_us)?;
         self.step(FURTHER_SWAPS, from);
@@ -224,11 +211,22 @@ impl Scene {
 
     /// The session is finished.
     pub fn finish(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
         let session = SESSION.to_owned();
-        self.order(Command::Finish { session })?;
-        self.step("finish", from);
+        self.phase("finish", [Command::Finish { session }])?;
         Ok(())
+    }
+
+    /// A phase that is nothing but orders; returns when it ended.
+    fn phase(
+        &mut self,
+        name: &'static str,
+        orders: impl IntoIterator<Item = Command>,
+    ) -> Result<Ns> {
+        let from = self.machine.clock.now();
+        for order in orders {
+            self.order(order)?;
+        }
+        Ok(self.step(name, from))
     }
 
     /// Everything after the jump.
