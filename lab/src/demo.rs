@@ -2,14 +2,15 @@
 //! `cargo lab demo`: the main job. A card receives frames through one update of the kernel after another, and every
 //! frame is accounted for.
 
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::build::kernel::config::Config;
-use crate::evidence::verdict::Ending;
+use crate::evidence::verdict::{Ending, Report};
 use crate::machine::pace::Rate;
 use crate::machine::parts::Parts;
 use crate::machine::profile::Profile;
@@ -18,8 +19,8 @@ use crate::paths;
 use crate::play::end::Outcome;
 use crate::play::scene::{Plan, Scene, CARDS};
 use crate::play::update::OFF;
+use crate::trouble::Trouble;
 
-mod figures;
 mod picture;
 mod table;
 
@@ -76,7 +77,7 @@ impl Args {
 /// Runs the demo; the status is 0 only if every promise was kept.
 pub fn main(args: Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
-        figures::check(path)?;
+        check(path)?;
     }
     let profile = Profile::load(&args.profile)?;
     // A profile that QEMU does not know is refused before anything is built.
@@ -112,12 +113,14 @@ fn tell(args: &Args, mut outcome: Outcome) -> ExitCode {
     print!("{}", table::timeline(&outcome));
     let mut unwritten = Vec::new();
     if let Some(path) = &args.json {
-        match figures::write(&outcome.verdict.report, path) {
+        match write(&outcome.verdict.report, path) {
             Ok(()) => println!("figures: {}", path.display()),
             Err(error) => unwritten.push(error),
         }
     }
-    match draw(args, &outcome) {
+    let picture = format!("{}-{}.svg", args.name(), outcome.verdict.report.profile);
+    let drawn = paths::output().and_then(|folder| picture::draw(&outcome, folder.join(picture)));
+    match drawn {
         Ok(path) => println!("picture: {}", path.display()),
         Err(error) => unwritten.push(error),
     }
@@ -139,10 +142,48 @@ fn tell(args: &Args, mut outcome: Outcome) -> ExitCode {
     }
 }
 
-/// Draws the picture and says where it is.
-fn draw(args: &Args, outcome: &Outcome) -> Result<PathBuf> {
-    let profile = &outcome.verdict.report.profile;
-    let picture = paths::output()?.join(format!("{}-{profile}.svg", args.name()));
-    picture::draw(outcome, &picture)?;
-    Ok(picture)
+/// Refuses a file that can not be written, by name, before a run that would end with it.
+fn check(path: &Path) -> Result<()> {
+    let there = path.exists();
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    let looked = opened.and_then(|_| match there {
+        true => Ok(()),
+        false => fs::remove_file(path),
+    });
+    looked.map_err(|error| no(path, &error))
+}
+
+/// Writes the figures.
+fn write(report: &Report, path: &Path) -> Result<()> {
+    let text = serde_json::to_string_pretty(report).context("the figures as JSON")? + "\n";
+    fs::write(path, text).map_err(|error| no(path, &error))
+}
+
+fn no(path: &Path, why: &dyn std::fmt::Display) -> anyhow::Error {
+    Trouble::new(
+        format!(
+            "the figures can not be written to {}: {why}",
+            path.display()
+        ),
+        "give --json a file in a folder that is there, is yours to write and has room",
+    )
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_written_is_told_at_once_and_a_look_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = dir.path().join("x.json");
+        check(&good).unwrap();
+        assert!(!good.exists());
+        check(Path::new("/dev/null")).unwrap();
+        for bad in [dir.path(), Path::new("/no/such/folder/x.json")] {
+            let error = check(bad).unwrap_err().to_string();
+            assert!(error.contains(bad.to_str().unwrap()) && error.contains("what to do"));
+        }
+    }
 }

@@ -2,9 +2,9 @@
 //! The picture: frames over time, with the phases marked.
 
 use std::iter::zip;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, Result};
+use anyhow::{bail, Result};
 use plotters::prelude::*;
 
 use crate::evidence::phases::DEMO;
@@ -43,15 +43,15 @@ fn bins(landings: &[Landing], from: Ns, to: Ns) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Draws the run.
-pub(super) fn draw(outcome: &Outcome, path: &Path) -> Result<()> {
-    let failed = |error| {
-        anyhow!(
+/// Draws the run; returns where.
+pub(super) fn draw(outcome: &Outcome, path: PathBuf) -> Result<PathBuf> {
+    match try_draw(outcome, &path) {
+        Ok(()) => Ok(path),
+        Err(error) => bail!(
             "the picture can not be written to {}: {error}",
             path.display()
-        )
-    };
-    try_draw(outcome, path).map_err(failed)
+        ),
+    }
 }
 
 fn try_draw(outcome: &Outcome, path: &Path) -> Result<(), Box<dyn std::error::Error>> {

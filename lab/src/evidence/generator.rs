@@ -12,6 +12,7 @@ use rustix::net::sockopt;
 
 use crate::evidence::worker::{lock, Worker};
 use crate::machine::clock::{Clock, Ns, MS, SECOND};
+use crate::machine::topology::Card;
 
 /// The generator's own MAC address: locally administered.
 const SOURCE: [u8; 6] = [0x52, 0x54, 0x00, 0x48, 0x4c, 0xff];
@@ -44,33 +45,27 @@ impl Sent {
 /// A running generator.
 pub type Generator = Worker<Sent>;
 
-/// What a generator sends.
-#[derive(Clone, Copy, Debug)]
-pub struct Stream {
-    /// The card's number.
-    pub card: u8,
-    /// The card's MAC address.
-    pub mac: [u8; 6],
-    /// Frames per second, 1 to 20,000.
-    pub rate: u32,
-    /// How much of it the wire holds.
-    pub depth: Ns,
-}
-
-/// Begins to send at once.
-pub fn generate(mut wire: UnixStream, stream: Stream, clock: Clock) -> Result<Generator> {
+/// Begins at once to send so many frames per second, 1 to 20,000, to a card; the wire is to hold `depth` of them.
+pub fn generate(
+    mut wire: UnixStream,
+    card: &Card,
+    rate: u32,
+    depth: Ns,
+    clock: Clock,
+) -> Result<Generator> {
     wire.set_nonblocking(true)
         .context("the wire can not be made non-blocking")?;
-    deepen(&wire, stream);
+    deepen(&wire, u64::from(rate) * depth / SECOND);
     // QEMU's stream framing: four bytes of length, big-endian, before each frame.
     let mut packet = [0; 4 + frame::DEFAULT_LENGTH];
     packet[..4].copy_from_slice(&(frame::DEFAULT_LENGTH as u32).to_be_bytes());
     let start = clock.now();
     let mut tick = 0;
-    let name = format!("generator of card {}", stream.card);
+    let name = format!("generator of card {}", card.number);
+    let (mac, card) = (card.mac_bytes(), card.number);
     Worker::start(&name, Sent::default(), move |sent| {
         let now = clock.now();
-        let due = start + tick * SECOND / u64::from(stream.rate);
+        let due = start + tick * SECOND / u64::from(rate);
         if now < due {
             std::thread::sleep(Duration::from_nanos((due - now).min(20 * MS)));
             return;
@@ -78,14 +73,7 @@ pub fn generate(mut wire: UnixStream, stream: Stream, clock: Clock) -> Result<Ge
         tick += 1;
         let number = lock(sent).count();
         // The length is a constant that a frame may have.
-        let _ = frame::build(
-            &mut packet[4..],
-            stream.mac,
-            SOURCE,
-            stream.card,
-            number,
-            now,
-        );
+        let _ = frame::build(&mut packet[4..], mac, SOURCE, card, number, now);
         // Linux puts so few bytes into one buffer of the socket: it takes all of them or none.
         let taken = wire.write_all(&packet).is_ok();
         let mut sent = lock(sent);
@@ -99,8 +87,7 @@ pub fn generate(mut wire: UnixStream, stream: Stream, clock: Clock) -> Result<Ge
 
 /// Makes the wire hold what comes in a while: a busy host does not run QEMU for a tenth of a second now and then, and that
 /// is not the guest's doing. A card that stalls for longer than that shows.
-fn deepen(wire: &UnixStream, stream: Stream) {
-    let frames = u64::from(stream.rate) * stream.depth / SECOND;
+fn deepen(wire: &UnixStream, frames: u64) {
     let frames = usize::try_from(frames).unwrap_or(usize::MAX);
     // The kernel doubles what it is told. Without the right to exceed the system's limit the limit has to do.
     let bytes = frames.saturating_mul(FRAME_COST) / 2;
@@ -112,19 +99,16 @@ fn deepen(wire: &UnixStream, stream: Stream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::profile::Profile;
     use std::io::Read;
 
     #[test]
     fn frames_come_in_order_and_in_time_and_what_a_full_wire_refuses_has_no_number() {
         let (ours, mut theirs) = UnixStream::pair().expect("sockets");
         let clock = Clock::start();
-        let stream = Stream {
-            card: 1,
-            mac: [2; 6],
-            rate: 2000,
-            depth: DEPTH,
-        };
-        let mut generator = generate(ours, stream, clock).expect("started");
+        let profile = Profile::load("legacy").expect("built in");
+        let card = &profile.cards[0];
+        let mut generator = generate(ours, card, 2000, DEPTH, clock).expect("started");
         let mut packet = [0; 4 + frame::DEFAULT_LENGTH];
         let mut next = 0;
         let mut read = || {

@@ -166,18 +166,13 @@ fn slowness(evidence: &Evidence, report: &Report) -> Vec<String> {
 
 /// The guest counted something else than the memory showed.
 fn disagreement(guest: Tally, report: &Report) -> Option<String> {
-    let ours = (report.frames_received, report.duplicated, report.corrupt);
-    let theirs = (
-        guest.received.saturating_sub(guest.duplicated),
-        guest.duplicated,
-        guest.corrupt,
-    );
-    (ours != theirs).then(|| {
-        format!(
-            "the guest counts {} frames, {} duplicated and {} corrupt, where the memory showed {}, {} and {}",
-            theirs.0, theirs.1, theirs.2, ours.0, ours.1, ours.2
-        )
-    })
+    let words = |received, duplicated, corrupt| {
+        format!("{received} frames, {duplicated} duplicated and {corrupt} corrupt")
+    };
+    let ours = words(report.frames_received, report.duplicated, report.corrupt);
+    let received = guest.received.saturating_sub(guest.duplicated);
+    let theirs = words(received, guest.duplicated, guest.corrupt);
+    (ours != theirs).then(|| format!("the guest counts {theirs}, where the memory showed {ours}"))
 }
 
 #[cfg(test)]
@@ -222,7 +217,6 @@ mod tests {
                 to: 60 * MS,
             }],
             jumps: vec![Jump {
-                update: 1,
                 ordered: 9 * MS,
                 leave: 10 * MS,
                 entry: Some(20 * MS),

@@ -91,8 +91,6 @@ pub fn swaps(phases: &[Phase]) -> Vec<(Ns, Ns)> {
 /// The jump of one update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jump {
-    /// Which update, from 1.
-    pub update: usize,
     /// When `reboot(KEXEC)` was ordered.
     pub ordered: Ns,
     /// From when on no kernel serves the device: the old one has shut its devices down and leaves.
@@ -109,7 +107,6 @@ impl Jump {
     pub fn read(update: usize, ordered: Ns, hello: Ns, lines: &[Line]) -> (Self, Vec<Phase>) {
         let leave = first(lines, ENDS[0].1, ordered, hello).unwrap_or(ordered);
         let jump = Self {
-            update,
             ordered,
             leave,
             entry: first(lines, ENDS[1].1, leave, hello),

@@ -46,7 +46,7 @@ impl Looks {
             let next = jumps.get(number + 1).map_or(to, |next| next.ordered);
             for (side, from, to) in [("before", from, jump.ordered), ("after", jump.hello, next)] {
                 if self.within(from, to).next().is_none() {
-                    let update = jump.update;
+                    let update = number + 1;
                     missing.push(format!(
                         "the IOMMU's registers were not read {side} the jump of update {update}"
                     ));
@@ -94,8 +94,7 @@ mod tests {
 
     #[test]
     fn a_witness_that_was_not_there_is_told() {
-        let jumps = [(1, 10, 20), (2, 30, 40)].map(|(update, ordered, hello)| Jump {
-            update,
+        let jumps = [(10, 20), (30, 40)].map(|(ordered, hello)| Jump {
             ordered,
             leave: ordered,
             entry: None,

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use hitless_proto::frame;
 use hitless_proto::layout::{self, Landed, DESCRIPTOR, PAGE};
 use hitless_proto::state::{State, SLOT};
@@ -52,9 +52,8 @@ pub struct Seen {
 impl Seen {
     /// Whether the ring was dry at some moment between two.
     pub fn was_dry(&self, from: Ns, to: Ns) -> bool {
-        self.dry
-            .iter()
-            .any(|(since, until)| *since <= to && from <= *until)
+        let mut spells = self.dry.iter();
+        spells.any(|(since, until)| *since <= to && from <= *until)
     }
 }
 
@@ -89,13 +88,11 @@ impl Watcher {
             ram.read(*page, &mut bytes).context("the index of pages")?;
             index.extend_from_slice(&bytes);
         }
-        let mut pages = Vec::with_capacity(wanted);
-        for page in 0..wanted as u64 {
-            let Some(physical) = layout::physical(&index, page * PAGE) else {
-                bail!("the guest's index has no page {page} of {wanted}");
-            };
-            pages.push(physical);
-        }
+        let page = |page| {
+            layout::physical(&index, page * PAGE)
+                .with_context(|| format!("the guest's index has no page {page} of {wanted}"))
+        };
+        let pages: Vec<u64> = (0..wanted as u64).map(page).collect::<Result<_>>()?;
         let distinct: HashSet<_> = pages.iter().collect();
         ensure!(
             distinct.len() == wanted,

@@ -13,7 +13,7 @@ use hitless_proto::{Answer, Command, Piece};
 use rustix::io::Errno;
 
 use crate::evidence::account::Evidence;
-use crate::evidence::generator::{generate, Generator, Stream, DEPTH};
+use crate::evidence::generator::{generate, Generator, DEPTH};
 use crate::evidence::phases::{Phase, PRESERVE};
 use crate::evidence::registers::{self, Registers};
 use crate::evidence::stray::{Search, Stray};
@@ -185,15 +185,9 @@ impl Scene {
         let clock = self.machine.clock;
         let watcher = Watcher::new(self.machine.ram.clone(), card.number, ring, &index_pages)?;
         let witness = witness::watch(watcher, clock)?;
-        let stream = Stream {
-            card: card.number,
-            mac: card.mac_bytes(),
-            rate,
-            depth: self.depth(),
-        };
         let wire = self.machine.wire(card.number)?;
         self.evidence.started = clock.now();
-        let generator = generate(wire, stream, clock)?;
+        let generator = generate(wire, &card, rate, self.depth(), clock)?;
         self.traffic[which] = Some(Traffic { generator, witness });
         self.tell(&format!(
             "the {} card receives {rate} frames/s into a ring of {ring}",
