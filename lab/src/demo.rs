@@ -58,9 +58,6 @@ pub struct Args {
     /// Keep the run's logs even if all went well.
     #[arg(long)]
     keep: bool,
-    /// Words for every kernel's command line.
-    #[arg(long, value_name = "WORDS", default_value = "", hide = true)]
-    words: String,
 }
 
 impl Args {
@@ -98,7 +95,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         name: args.name().to_owned(),
         profile,
         rate: args.rate.map_or(Rate::AtMost(RATE), Rate::Exactly),
-        words: format!("{} {off}", args.words).trim().to_owned(),
+        words: off.to_owned(),
         second_goes_on: false,
         cards: CARDS,
         talk: true,

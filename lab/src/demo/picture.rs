@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, Result};
 use plotters::prelude::*;
 
-use crate::evidence::phases::DEMO;
+use crate::evidence::phases::demo;
 use crate::evidence::witness::Landing;
 use crate::machine::clock::{as_ms, Ns, MS};
 use crate::play::end::Outcome;
@@ -23,7 +23,7 @@ const COLUMNS: usize = 6;
 
 /// The colour of a phase.
 fn colour(name: &str) -> RGBAColor {
-    let place = DEMO.iter().position(|other| *other == name);
+    let place = demo().iter().position(|other| *other == name);
     place.map_or(BLACK.to_rgba(), |place| Palette99::pick(place).to_rgba())
 }
 
@@ -91,7 +91,7 @@ fn try_draw(outcome: &Outcome, path: &Path) -> Result<(), Box<dyn std::error::Er
         let at = seconds(jump.leave);
         chart.draw_series(LineSeries::new([(at, 0.0), (at, top)], RED.stroke_width(2)))?;
     }
-    for (number, name) in DEMO.into_iter().enumerate() {
+    for (number, name) in demo().into_iter().enumerate() {
         let column = i32::try_from(number % COLUMNS)?;
         let row = i32::try_from(number / COLUMNS)?;
         let (x, y) = (70 + column * 215, 8 + row * 32);

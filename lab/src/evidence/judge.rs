@@ -190,10 +190,10 @@ mod tests {
     /// A run of 100 frames in which all went well.
     fn good() -> Evidence {
         let times: Vec<Ns> = (0..100).map(|n| n * MS).collect();
-        let landings = zip(&times, 0..).map(|(at, sequence)| Landing {
-            at: at + MS / 2,
+        let landings = zip(times.clone(), 0..).map(|(at, sequence)| Landing {
+            at,
             sequence,
-            sent: *at,
+            sent: at,
         });
         Evidence {
             profile: "legacy".to_owned(),
@@ -266,8 +266,8 @@ mod tests {
         run.jumps[0].leave = run.jumps[0].hello;
         let silent = Phase {
             update: 2,
-            from: 31 * MS,
-            to: 31 * MS + 1,
+            from: 31 * MS + 1,
+            to: 32 * MS,
             ..run.phases[0].clone()
         };
         run.phases.push(silent);

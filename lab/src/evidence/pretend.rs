@@ -61,11 +61,6 @@ impl Pretend {
         self.write(offset as u64, &slot);
     }
 
-    /// The guest posts a descriptor.
-    pub(crate) fn post(&self, index: u32) {
-        self.write(layout::descriptor(index), &layout::posted(0));
-    }
-
     /// The memory as the lab sees it, and where in it the index is.
     pub(crate) fn seen(&self) -> (Ram, &[u64]) {
         let ram = Ram::new(self.file.try_clone().expect("a duplicate"), SIZE);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::evidence::iommu;
 use crate::evidence::phases::Jump;
-use crate::evidence::worker::{lock, Worker};
+use crate::evidence::worker::Worker;
 use crate::machine::clock::{Clock, Ns};
 use crate::machine::monitor::Monitor;
 
@@ -73,8 +73,8 @@ pub fn look(monitor: Monitor, clock: Clock) -> anyhow::Result<Registers> {
     Worker::start("registers", Looks::default(), move |looks| {
         let at = clock.now();
         let look = iommu::look(&monitor).map_err(|error| format!("{error:#}"));
-        lock(looks).0.push((at, look));
-        std::thread::sleep(Duration::from_millis(100));
+        looks.0.push((at, look));
+        Duration::from_millis(100)
     })
 }
 

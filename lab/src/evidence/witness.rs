@@ -11,7 +11,7 @@ use hitless_proto::frame;
 use hitless_proto::layout::{self, Landed, DESCRIPTOR, PAGE};
 use hitless_proto::state::{State, SLOT};
 
-use crate::evidence::worker::{lock, Worker};
+use crate::evidence::worker::Worker;
 use crate::machine::clock::{Clock, Ns, MS};
 use crate::machine::ram::Ram;
 
@@ -223,8 +223,8 @@ pub type Witness = Worker<Watcher>;
 /// Begins to watch.
 pub fn watch(watcher: Watcher, clock: Clock) -> Result<Witness> {
     Worker::start("witness", watcher, move |watcher| {
-        lock(watcher).look(clock.now());
-        std::thread::sleep(Duration::from_millis(1));
+        watcher.look(clock.now());
+        Duration::from_millis(1)
     })
 }
 
@@ -314,8 +314,8 @@ mod tests {
         assert_eq!(watcher.seen.dry, [(1000 * MS, 2000 * MS)]);
         assert_eq!(watcher.seen.blind, 1000 * MS);
         // The guest posts some again: the ring goes on.
-        card.post(RING - 1);
-        card.post(0);
+        card.write(layout::descriptor(RING - 1), &layout::posted(0));
+        card.write(layout::descriptor(0), &layout::posted(0));
         card.tail(2, 1);
         card.land(&Pretend::frame(1, 63));
         card.land(&Pretend::frame(1, 64));

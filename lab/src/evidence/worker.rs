@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -18,11 +19,11 @@ pub struct Worker<T> {
 }
 
 impl<T: Send + 'static> Worker<T> {
-    /// Begins to take turns, each of which takes only a moment or sleeps at most for one.
+    /// Begins to take turns, each of which says how long to sleep before the next one.
     pub fn start(
         name: &str,
         state: T,
-        mut turn: impl FnMut(&Mutex<T>) + Send + 'static,
+        mut turn: impl FnMut(&mut T) -> Duration + Send + 'static,
     ) -> Result<Self> {
         let state = Arc::new(Mutex::new(state));
         let stop = Arc::new(AtomicBool::new(false));
@@ -30,7 +31,8 @@ impl<T: Send + 'static> Worker<T> {
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
             hurry();
             while !stopped.load(Ordering::Relaxed) {
-                turn(&its);
+                let pause = turn(&mut lock(&its));
+                std::thread::sleep(pause);
             }
         });
         Ok(Self {
@@ -64,6 +66,6 @@ impl<T> Drop for Worker<T> {
 }
 
 /// The state, whatever happened to who had it before.
-pub(super) fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
