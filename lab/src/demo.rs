@@ -60,17 +60,6 @@ pub struct Args {
     keep: bool,
 }
 
-impl Args {
-    /// What the run's logs and picture are called.
-    fn name(&self) -> &'static str {
-        if self.control {
-            "control"
-        } else {
-            "demo"
-        }
-    }
-}
-
 /// Runs the demo; the status is 0 only if every promise was kept.
 pub fn main(args: Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
@@ -80,33 +69,28 @@ pub fn main(args: Args) -> Result<ExitCode> {
     // A profile that QEMU does not know is refused before anything is built.
     let qemu = Program::for_profile(&profile)?;
     let parts = Parts::with_qemu(qemu, Config::Hitless)?;
-    println!(
-        "{}: {} {} updates{}.",
-        profile.name,
-        profile.about,
-        args.updates,
-        if args.control { ", hitless off" } else { "" }
-    );
-    let (off, update): (_, fn(&mut Scene) -> _) = match args.control {
-        true => (OFF, Scene::update_without),
-        false => ("", Scene::update),
+    let (name, remark, words, update): (_, _, _, fn(&mut Scene) -> _) = match args.control {
+        true => ("control", ", hitless off", OFF, Scene::update_without),
+        false => ("demo", "", "", Scene::update),
     };
+    let (machine, about) = (&profile.name, &profile.about);
+    println!("{machine}: {about} {} updates{remark}.", args.updates);
     let plan = Plan {
-        name: args.name().to_owned(),
+        name: name.to_owned(),
         profile,
         rate: args.rate.map_or(Rate::AtMost(RATE), Rate::Exactly),
-        words: off.to_owned(),
+        words: words.to_owned(),
         second_goes_on: false,
         cards: CARDS,
         talk: true,
     };
     let pause = Duration::from_secs(args.seconds.into());
     let outcome = Scene::boot(plan, &parts)?.play(args.updates, pause, update)?;
-    Ok(tell(&args, outcome))
+    Ok(tell(&args, name, outcome))
 }
 
 /// Prints and writes what was seen. What can not be written makes the demo fail, and takes nothing else with it.
-fn tell(args: &Args, mut outcome: Outcome) -> ExitCode {
+fn tell(args: &Args, name: &str, mut outcome: Outcome) -> ExitCode {
     print!("{}", table::timeline(&outcome));
     let mut unwritten = Vec::new();
     if let Some(path) = &args.json {
@@ -115,7 +99,7 @@ fn tell(args: &Args, mut outcome: Outcome) -> ExitCode {
             Err(error) => unwritten.push(error),
         }
     }
-    let picture = format!("{}-{}.svg", args.name(), outcome.verdict.report.profile);
+    let picture = format!("{name}-{}.svg", outcome.evidence.profile);
     let drawn = paths::output().and_then(|folder| picture::draw(&outcome, folder.join(picture)));
     match drawn {
         Ok(path) => println!("picture: {}", path.display()),

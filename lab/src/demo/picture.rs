@@ -29,18 +29,16 @@ fn colour(name: &str) -> RGBAColor {
 
 /// Frames per second in each bin, as (seconds, frames per second).
 fn bins(landings: &[Landing], from: Ns, to: Ns) -> Vec<(f64, f64)> {
-    let count = usize::try_from(to.saturating_sub(from) / BIN).unwrap_or(0) + 1;
-    let mut frames = vec![0_u32; count];
+    let bin = |at: Ns| (at.saturating_sub(from) / BIN) as usize;
+    let width = as_ms(BIN) / 1e3;
+    let mut rates = vec![0.0; bin(to) + 1];
     for landing in landings {
-        let bin = usize::try_from(landing.at.saturating_sub(from) / BIN);
-        if let Some(bin) = bin.ok().and_then(|bin| frames.get_mut(bin)) {
-            *bin += 1;
+        if let Some(rate) = rates.get_mut(bin(landing.at)) {
+            *rate += 1.0 / width;
         }
     }
-    let width = as_ms(BIN) / 1e3;
-    zip(0_u32.., frames)
-        .map(|(bin, frames)| (f64::from(bin) * width, f64::from(frames) / width))
-        .collect()
+    let starts = (0..).map(|bin| f64::from(bin) * width);
+    zip(starts, rates).collect()
 }
 
 /// Draws the run; returns where.

@@ -78,9 +78,7 @@ pub(super) fn count(landings: &[Landing], sent: u64) -> Tally {
 pub(super) fn longest_gap(evidence: &Evidence) -> Ns {
     let mut times: Vec<Ns> = evidence.sent.times.first().copied().into_iter().collect();
     times.extend(evidence.seen.landings.iter().map(|landing| landing.at));
-    if !times.is_empty() && evidence.stopped > 0 {
-        times.push(evidence.stopped);
-    }
+    times.push(evidence.stopped);
     let gaps = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
     gaps.max().unwrap_or(0)
 }

@@ -13,7 +13,7 @@ use crate::machine::ram::Ram;
 /// Descriptors.
 pub(crate) const RING: u32 = 64;
 /// Bytes of memory.
-pub(crate) const SIZE: u64 = 8 << 20;
+const SIZE: u64 = 8 << 20;
 
 /// The memory, writable.
 pub(crate) struct Pretend {
@@ -78,16 +78,14 @@ impl Pretend {
     /// The card lands these bytes; returns at what physical address that is.
     pub(crate) fn land(&mut self, bytes: &[u8]) -> u64 {
         let at = self.write(layout::buffer(self.head), bytes);
-        self.done(256);
+        self.done();
         at
     }
 
-    /// The card marks a descriptor done.
-    pub(crate) fn done(&mut self, length: u16) {
-        let mut words = [0; 16];
-        words[8] = 3;
-        words[12..14].copy_from_slice(&length.to_le_bytes());
-        self.write(layout::descriptor(self.head), &words);
+    /// The card marks a descriptor done, with 256 bytes.
+    pub(crate) fn done(&mut self) {
+        let words = [0, 0, 0x0000_0003, 0x0000_0100].map(u32::to_le_bytes);
+        self.write(layout::descriptor(self.head), words.as_flattened());
         self.pass();
     }
 

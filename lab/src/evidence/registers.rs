@@ -85,11 +85,10 @@ mod tests {
     #[test]
     fn faults_count_for_their_device_and_in_their_time() {
         let looks = Looks(vec![(1, Ok((true, Some(0x100)))), (1, Ok((false, None)))]);
-        assert_eq!(looks.faults(0x100, 0, 2), 1);
-        assert_eq!(looks.faults(0x200, 0, 2), 0);
-        assert_eq!(looks.faults(0x100, 2, 3), 0);
-        assert_eq!(looks.untranslated(0, 2), 1);
-        assert_eq!(looks.untranslated(2, 3), 0);
+        let faults =
+            [(0x100, 0), (0x200, 0), (0x100, 2)].map(|(id, from)| looks.faults(id, from, 3));
+        assert_eq!(faults, [1, 0, 0]);
+        assert_eq!([0, 2].map(|from| looks.untranslated(from, 3)), [1, 0]);
     }
 
     #[test]

@@ -11,21 +11,6 @@ use crate::machine::clock::{Clock, Ns};
 use crate::machine::topology::Card;
 use crate::trouble::Trouble;
 
-/// What a trace is asked.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// The card that is preserved.
-    pub card: Card,
-    /// What the IOMMU calls the other card.
-    pub other: u16,
-    /// From when.
-    pub from: Ns,
-    /// From when on the other card may reach nothing.
-    pub jumped: Ns,
-    /// Until when.
-    pub to: Ns,
-}
-
 /// What a trace says.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
@@ -62,8 +47,15 @@ impl Often {
 }
 
 impl Findings {
-    /// Reads a trace line by line: a card that faults all the time leaves a gigabyte.
-    pub fn read(mut trace: impl BufRead, clock: Clock, question: &Question) -> io::Result<Self> {
+    /// What a trace says of the card that is preserved, between the first and the last of three moments, and of the other
+    /// one, which may reach nothing from the second on. It is read line by line: a card that faults all the time leaves a
+    /// gigabyte.
+    pub fn read(
+        mut trace: impl BufRead,
+        clock: Clock,
+        cards: [&Card; 2],
+        times: [Ns; 3],
+    ) -> io::Result<Self> {
         let mut findings = Self::default();
         let mut bytes = Vec::new();
         loop {
@@ -79,7 +71,7 @@ impl Findings {
                 continue;
             }
             if let Some((us, event)) = parse(line) {
-                findings.add(clock.of_unix_us(us), event, question);
+                findings.add(clock.of_unix_us(us), event, cards, times);
             } else {
                 findings.unread += 1;
                 if findings.unread == 1 {
@@ -89,14 +81,14 @@ impl Findings {
         }
     }
 
-    fn add(&mut self, at: Ns, event: Event, question: &Question) {
-        let card = &question.card;
+    fn add(&mut self, at: Ns, event: Event, cards: [&Card; 2], times: [Ns; 3]) {
+        let ([card, other], [from, jumped, to]) = (cards, times);
         match event {
             Event::Config(id, ..) if id == card.source_id => self.config_writes += 1,
             Event::Command { .. } => self.commands += 1,
             _ => {}
         }
-        if !(question.from..=question.to).contains(&at) {
+        if !(from..=to).contains(&at) {
             return;
         }
         match event {
@@ -104,7 +96,7 @@ impl Findings {
                 self.faults.add(at);
                 self.reasons.insert(reason);
             }
-            Event::Fault(id, _) if id == question.other && at >= question.jumped => {
+            Event::Fault(id, _) if id == other.source_id && at >= jumped => {
                 self.other_faults += 1;
             }
             Event::HiddenFault => self.faults.add(at),
@@ -219,15 +211,11 @@ mod tests {
         }
         text += "77@17.1:pci_cfg_wri";
         let profile = Profile::load("legacy").expect("built in");
-        let [card, other]: [Card; 2] = profile.cards.try_into().expect("two cards");
-        let question = Question {
-            card,
-            other: other.source_id,
-            from: 2000 * MS,
-            jumped: 5000 * MS,
-            to: 8000 * MS,
+        let [card, other] = &profile.cards[..] else {
+            panic!("two cards");
         };
-        Findings::read(text.as_bytes(), clock, &question).expect("readable")
+        let times = [2000, 5000, 8000].map(|ms| ms * MS);
+        Findings::read(text.as_bytes(), clock, [card, other], times).expect("readable")
     }
 
     #[test]

@@ -133,7 +133,11 @@ pub struct Verdict {
 impl Verdict {
     /// How the run ended.
     pub fn ending(&self) -> Ending {
-        ending(&self.faults)
+        match &self.faults[..] {
+            [] => Ending::Good,
+            all if all.iter().all(|fault| fault.kind == Kind::Slow) => Ending::TooSlow,
+            _ => Ending::Loss,
+        }
     }
 
     /// Nothing is wrong.
@@ -155,14 +159,5 @@ impl Verdict {
     pub fn words(&self) -> String {
         let words = self.faults.iter().map(|fault| fault.words.as_str());
         words.collect::<Vec<_>>().join("; ")
-    }
-}
-
-/// How a run with these faults has ended.
-pub(super) fn ending(faults: &[Fault]) -> Ending {
-    match faults {
-        [] => Ending::Good,
-        all if all.iter().all(|fault| fault.kind == Kind::Slow) => Ending::TooSlow,
-        _ => Ending::Loss,
     }
 }

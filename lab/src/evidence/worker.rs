@@ -31,7 +31,7 @@ impl<T: Send + 'static> Worker<T> {
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
             hurry();
             while !stopped.load(Ordering::Relaxed) {
-                let pause = turn(&mut lock(&its));
+                let pause = turn(&mut its.lock().unwrap_or_else(PoisonError::into_inner));
                 std::thread::sleep(pause);
             }
         });
@@ -44,9 +44,9 @@ impl<T: Send + 'static> Worker<T> {
 }
 
 impl<T> Worker<T> {
-    /// The state at this moment.
+    /// The state at this moment, whatever happened to who had it before.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        lock(&self.state)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes no more turns.
@@ -63,9 +63,4 @@ impl<T> Drop for Worker<T> {
     fn drop(&mut self) {
         self.halt();
     }
-}
-
-/// The state, whatever happened to who had it before.
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

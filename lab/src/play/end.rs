@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::evidence::account::Evidence;
 use crate::evidence::judge::judge;
-use crate::evidence::trace::{Findings, Question};
+use crate::evidence::trace::Findings;
 use crate::evidence::verdict::Verdict;
 use crate::machine::clock::Ns;
 use crate::machine::directory::Directory;
@@ -62,12 +62,8 @@ impl Scene {
         self.stop_traffic();
         self.evidence.strays = self.strays()?;
         self.traffic = [None, None];
-        let jumped = self.evidence.jumps.first();
-        let (ordered, jumped) = jumped.map_or((Ns::MAX, self.evidence.stopped), |jump| {
-            (jump.ordered, jump.leave)
-        });
-        self.stop_looking(ordered);
-        self.read_trace(jumped)?;
+        self.stop_looking();
+        self.read_trace()?;
         self.evidence.warnings = self.machine.console.warnings();
 
         let directory = self.machine.into_directory();
@@ -121,7 +117,7 @@ impl Scene {
     }
 
     /// Stops looking at the registers. Of a machine that is gone nobody wonders that it could not be looked at.
-    fn stop_looking(&mut self, ordered: Ns) {
+    fn stop_looking(&mut self) {
         self.registers.halt();
         let looks = self.registers.lock();
         let evidence = &mut self.evidence;
@@ -134,21 +130,24 @@ impl Scene {
         }
         let (id, from, to) = (self.first.source_id, evidence.started, evidence.stopped);
         evidence.recorded_faults = looks.faults(id, from, to);
-        evidence.untranslated = looks.untranslated(ordered, to);
+        let ordered = evidence.jumps.first().map(|jump| jump.ordered);
+        evidence.untranslated = looks.untranslated(ordered.unwrap_or(Ns::MAX), to);
     }
 
     /// Ends QEMU and reads its trace.
-    fn read_trace(&mut self, jumped: Ns) -> Result<()> {
-        let question = Question {
-            card: self.first.clone(),
-            other: self.second.source_id,
-            from: self.evidence.started,
-            jumped,
-            to: self.evidence.stopped,
-        };
+    fn read_trace(&mut self) -> Result<()> {
+        let stopped = self.evidence.stopped;
+        let jump = self.evidence.jumps.first();
+        let jumped = jump.map_or(stopped, |jump| jump.leave);
+        let times = [self.evidence.started, jumped, stopped];
         let trace = self.machine.end()?;
-        let trace = Findings::read(trace, self.machine.clock, &question)
-            .context("QEMU's trace can not be read")?;
+        let trace = Findings::read(
+            trace,
+            self.machine.clock,
+            [&self.first, &self.second],
+            times,
+        )
+        .context("QEMU's trace can not be read")?;
         let mut troubles = trace.missing();
         if let Some(moved) = self.machine.clock.was_set() {
             troubles.push(Trouble::new(
