@@ -101,19 +101,18 @@ impl Scene {
         }
     }
 
-    /// The guest's count, once it has seen as much as the witness or has had time to. None when it does not answer.
+    /// The guest's count, once it has seen as much as the witness or has had time to.
     fn ask_guest(&mut self) -> Result<()> {
         let landed = self.evidence.seen.landings.len() as u64;
         let end = Instant::now() + self.machine.pace.patience(COUNT);
-        self.evidence.guest = loop {
-            let count = self.machine.guest.count(self.first.number);
-            match count {
-                Ok(count) if count.received >= landed || Instant::now() > end => break Some(count),
-                Ok(_) => std::thread::sleep(Duration::from_millis(100)),
-                Err(error) => return Err(error.into()),
+        loop {
+            let count = self.machine.guest.count(self.first.number)?;
+            if count.received >= landed || Instant::now() > end {
+                self.evidence.guest = Some(count);
+                return Ok(());
             }
-        };
-        Ok(())
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Stops looking at the registers. Of a machine that is gone nobody wonders that it could not be looked at.
