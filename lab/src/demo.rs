@@ -17,7 +17,7 @@ use crate::machine::profile::Profile;
 use crate::machine::program::Program;
 use crate::paths;
 use crate::play::end::Outcome;
-use crate::play::scene::{Plan, Scene, CARDS};
+use crate::play::scene::{Plan, Scene, CARDS, SECOND_IOVA};
 use crate::play::update::OFF;
 use crate::trouble::Trouble;
 
@@ -81,6 +81,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         rate: args.rate.map_or(Rate::AtMost(RATE), Rate::Exactly),
         words: words.to_owned(),
         second_goes_on: false,
+        second_iova: SECOND_IOVA,
         cards: CARDS,
         talk: true,
     };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A device that is not preserved reaches no memory after the jump, until a driver of the new kernel sets it up.
 //!
-//! The second card's bus mastering is left on for these tests, so that it goes on trying: what stops it is the scrub.
+//! The second card's bus mastering is left on for these tests, so that it goes on trying: what stops it is the scrub, and in
+//! the new kernel that it is found running.
 
 use std::time::Duration;
 
@@ -19,6 +20,16 @@ use hitless_lab::play::scene::{Plan, Scene, SETTLE};
 const GOES_ON: &str = "hitless.break=clear_master";
 /// And nothing is scrubbed.
 const NOT_SCRUBBED: &str = "hitless.break=clear_master,scrub";
+/// And some memory is nobody's.
+const RESERVED: &str = "hitless.break=clear_master memmap=4M$0x20000000";
+/// What the new kernel is told: a device of which nothing is known gets all of memory.
+const LATE: &str = "iommu=pt memmap=4M$0x20000000";
+/// And what is found running is not stopped.
+const LATE_NOT_STOPPED: &str = "hitless.break=found iommu=pt memmap=4M$0x20000000";
+/// The address of the second card's memory, which is one of the machine's memory, too: of a part that nobody uses.
+const PHYSICAL: u64 = 0x2000_0000;
+/// What the new kernel says of a card that it finds running.
+const STOPPED: &str = "it was left running: stopped";
 /// What the new kernel says of a unit with an entry that nobody recorded.
 const CLEARED: &str = "entries that nobody recorded were cleared";
 /// How long a line of the kernel may take to the console.
@@ -41,7 +52,88 @@ pub(crate) fn tests() -> Vec<Test> {
             move |bench| run_twin(bench, profile),
         )
     });
-    scrubbed.chain(twins).collect()
+    let late = TABLE_FORMATS.into_iter().map(|profile| {
+        Test::new(
+            format!("isolation::late::{profile}"),
+            profile,
+            "a card that is still bus master is stopped when it is found, before iommu=pt could let it loose on all memory",
+            move |bench| run_late(bench, profile, LATE, Late::Nothing),
+        )
+    });
+    let late_twin = Test::new(
+        "twin::found",
+        "legacy",
+        "left out: with iommu=pt, frames that come late land at physical addresses",
+        |bench| run_late(bench, "legacy", LATE_NOT_STOPPED, Late::Strays),
+    );
+    scrubbed
+        .chain(twins)
+        .chain(late)
+        .chain([late_twin])
+        .collect()
+}
+
+/// What becomes of frames that come late.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Late {
+    Nothing,
+    Strays,
+}
+
+/// The second card gets its frames when the new kernel's user space is up. One that gets them all the time has spent its
+/// ring in faults a few milliseconds after the jump, and would show nothing.
+fn run_late(bench: &Bench, profile: &str, words: &str, late: Late) -> Result<End> {
+    let mut scene = bench.boot(Plan {
+        second_goes_on: true,
+        second_iova: PHYSICAL,
+        ..plan("late", profile, RESERVED)?
+    })?;
+    let played = play_late(&mut scene, words, late);
+    let mut outcome = scene.end(Ok(()))?;
+    if let Err(why) = played {
+        return bad(&outcome, &format!("{why:#}"));
+    }
+    if late == Late::Strays {
+        done(&mut outcome, bench);
+        return Ok(End::Passed);
+    }
+    outcome.verdict.forgive(|kind| kind == Kind::Strays);
+    good(outcome, bench)
+}
+
+fn play_late(scene: &mut Scene, words: &str, late: Late) -> Result<()> {
+    scene.receive_both()?;
+    scene.flow(SETTLE);
+    words.clone_into(&mut scene.plan.words);
+    scene.prepare()?;
+    scene.preserve()?;
+    scene.pause_second(true);
+    scene.jump()?;
+    scene.ring_without_iommu()?;
+    scene.pause_second(false);
+    scene.flow(scene.machine.pace.patience(SETTLE));
+    let strays = scene.strays()?;
+    let stopped = scene.machine.console.says(STOPPED);
+    if late == Late::Strays {
+        ensure!(!stopped, "the card was stopped");
+        ensure!(strays > 0, "no frame landed at a physical address");
+        return Ok(());
+    }
+    ensure!(stopped, "the new kernel does not say `{STOPPED}`");
+    ensure!(
+        strays == 0,
+        "{strays} frames landed after the jump where none may be"
+    );
+    scene.take_back()?;
+    nothing_strays(scene)?;
+    // The search can find something, and the card is as good as any.
+    scene.receive_again(&scene.second.clone())?;
+    scene.flow(scene.machine.pace.patience(SETTLE));
+    ensure!(
+        scene.strays()? > 0,
+        "the search does not find the frames of a card that receives"
+    );
+    Ok(())
 }
 
 fn run(bench: &Bench, profile: &str) -> Result<End> {

@@ -5,7 +5,7 @@ use anyhow::{bail, Result};
 use hitless_lab::machine::pace::{Rate, TooSlow};
 use hitless_lab::machine::profile::Profile;
 use hitless_lab::play::end::Outcome;
-use hitless_lab::play::scene::{Plan, CARDS};
+use hitless_lab::play::scene::{Plan, CARDS, SECOND_IOVA};
 
 use crate::test::{Bench, End};
 
@@ -19,6 +19,7 @@ pub(crate) fn plan(name: &str, profile: &str, words: &str) -> Result<Plan> {
         rate: Rate::AtMost(RATE),
         words: words.to_owned(),
         second_goes_on: false,
+        second_iova: SECOND_IOVA,
         cards: CARDS,
         talk: false,
     })

@@ -55,7 +55,7 @@ const CAUSES: [Cause; 3] = [
         name: "records_that_disagree",
         about: "IOMMU records without the record of devices are refused: the device is stopped, finish accepted",
         words: "hitless.break=pci_record",
-        says: ["is blocked", "were refused: stopped"],
+        says: ["is blocked", "no such entry: stopped"],
         finish: Finish::Before,
     },
     Cause {
@@ -72,7 +72,7 @@ const CAUSES: [Cause; 3] = [
         name: "hitless_off_and_pass_through",
         about: "a new kernel with hitless=off and iommu=pt does not let the device loose on all memory",
         words: "hitless=off iommu=pt",
-        says: ["for unknown devices: it is blocked", "were refused: stopped"],
+        says: ["for unknown devices: it is blocked", "it was left running: stopped"],
         finish: Finish::Never,
     },
 ];

@@ -42,7 +42,7 @@ const TABLES: &str = "tables";
 /// Frames per second that even a card that faults all the time can cope with.
 const SLOW: u32 = 100;
 
-const TWINS: [Twin; 12] = [
+const TWINS: [Twin; 13] = [
     Twin {
         name: "bus_master",
         profiles: &["legacy"],
@@ -76,6 +76,16 @@ const TWINS: [Twin; 12] = [
         shows: |outcome| {
             let off = harm_at(outcome, Harm::TranslationOff);
             lost(outcome) && off.is_some() && off > entry(outcome)
+        },
+    },
+    Twin {
+        name: "irq_table",
+        profiles: &["legacy"],
+        rate: RATE,
+        about: "the new kernel switches interrupt remapping off, to set up another table",
+        shows: |outcome| {
+            let off = harm_at(outcome, Harm::RemappingOff);
+            off.is_some() && off > entry(outcome) && off < hello(outcome)
         },
     },
     Twin {

@@ -12,12 +12,15 @@
 //! | [`scrub`] | which entries go before the jump? |
 //! | [`check`] | do the tables hold what the records say? |
 //! | [`adopt`] | may the unit go on with them, and for whom? |
+//! | [`leave`], [`irq`] | how is a unit left to the next kernel, and found there, with its interrupt remapping? |
 //! | [`record`] | what do the records hold of VT-d? |
 
 pub mod adopt;
 pub mod check;
 pub mod context;
 pub mod devfn;
+pub mod irq;
+pub mod leave;
 pub mod mode;
 pub mod pasid;
 pub mod record;

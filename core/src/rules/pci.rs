@@ -3,9 +3,9 @@
 
 use crate::facts::facts;
 use crate::record::attachment::DomainKey;
-use crate::record::pci::Identity;
+use crate::record::pci::{Function, Identity, Kind};
 use crate::record::set::Verdict;
-use crate::refusal::Refusal;
+use crate::refusal::{Family, Refusal};
 
 facts! {
     /// Facts about a device that is probed: `HITLESS_ARRIVES_*`.
@@ -16,6 +16,46 @@ facts! {
         BUS_MASTER = 1,
         /// The tables of its unit were refused.
         BLOCKED = 2,
+    }
+}
+
+facts! {
+    /// Facts about a function that has been found: `HITLESS_PCI_*`.
+    FoundFacts {
+        /// It is bus master.
+        BUS_MASTER = 0,
+        /// The previous kernel handed something over.
+        AFTER_HANDOVER = 1,
+    }
+}
+
+/// What becomes of a function when it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: it is a function like any other.
+    Ordinary,
+    /// It was recorded, and is left alone.
+    Running,
+    /// It may be running and may not go on: bus mastering is taken away before anything could give it a domain.
+    Stopped(Refusal),
+}
+
+/// What becomes of a function of which these facts hold? `recorded` is what is to be left alone there.
+///
+/// A kernel that hands over switches bus mastering off for all that does not go on, so who still has it
+/// was missed, or has got it back while that kernel went down. The default domain of this kernel, which could
+/// be all of memory, is not for it.
+#[must_use]
+pub fn found(facts: FoundFacts, recorded: Option<&Function>, now: &Identity) -> Found {
+    match recorded {
+        Some(function) if function.kind == Kind::Endpoint => {
+            device(&function.identity, now).map_or_else(Found::Stopped, |()| Found::Running)
+        }
+        Some(_) => Found::Running,
+        None if facts.has(FoundFacts::AFTER_HANDOVER) && facts.has(FoundFacts::BUS_MASTER) => {
+            Found::Stopped(Refusal::NotRecorded(Family::Pci))
+        }
+        None => Found::Ordinary,
     }
 }
 
@@ -67,6 +107,7 @@ pub fn device(recorded: &Identity, now: &Identity) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::pci::DeviceAddress;
 
     const ALL: u32 = ArrivalFacts::KNOWN;
 
@@ -89,6 +130,39 @@ mod tests {
             let stopped = arrives(false) != Arrival::Ordinary;
             assert_eq!(stopped, facts & BOTH == BOTH, "{facts:#x}");
             assert_eq!(arrives(true), Arrival::Ordinary);
+        }
+    }
+
+    #[test]
+    fn of_what_is_found_running_only_what_was_recorded_goes_on() {
+        const BOTH: u32 = FoundFacts::AFTER_HANDOVER | FoundFacts::BUS_MASTER;
+        let now = Identity {
+            vendor: 0x8086,
+            ..Identity::default()
+        };
+        let address = DeviceAddress {
+            segment: 0,
+            bdf: 0x100,
+        };
+        let function = |kind, identity| Function {
+            address,
+            kind,
+            identity,
+        };
+        let (same, other) = (now, Identity::default());
+        for facts in 0..=FoundFacts::KNOWN {
+            let becomes = |recorded| found(FoundFacts(facts), recorded, &now);
+            let alone = match facts & BOTH {
+                BOTH => Found::Stopped(Refusal::NotRecorded(Family::Pci)),
+                _ => Found::Ordinary,
+            };
+            assert_eq!(becomes(None), alone, "{facts:#x}");
+            let device = function(Kind::Endpoint, same);
+            assert_eq!(becomes(Some(&device)), Found::Running);
+            let device = function(Kind::Endpoint, other);
+            assert_eq!(becomes(Some(&device)), Found::Stopped(Refusal::OtherDevice));
+            let bridge = function(Kind::Bridge, other);
+            assert_eq!(becomes(Some(&bridge)), Found::Running);
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) enum Event {
     HiddenFault,
     /// Translation was switched on or off.
     Translation(bool),
+    /// Interrupt remapping was switched on or off.
+    Remapping(bool),
     /// The IOMMU's command register was written.
     Command {
         /// It translated before, and was told not to.
@@ -74,6 +76,9 @@ pub enum Harm {
     /// Translation was switched off.
     #[error("translation off")]
     TranslationOff,
+    /// Interrupt remapping was switched off: the device may interrupt any processor.
+    #[error("interrupt remapping off")]
+    RemappingOff,
 }
 
 impl Harm {
@@ -106,6 +111,7 @@ pub(super) fn harm(event: Event, card: &Card) -> Option<Harm> {
             _ => None,
         },
         Event::Translation(on) => (!on).then_some(Harm::TranslationOff),
+        Event::Remapping(on) => (!on).then_some(Harm::RemappingOff),
         Event::Command { stops_translation } => stops_translation.then_some(Harm::TranslationOff),
         Event::CardReset => Some(Harm::CardReset),
         _ => None,
@@ -136,6 +142,8 @@ mod tests {
             (Event::Config(two.above[0], 0x3e, 0x40), None),
             (Event::Translation(false), Some(Harm::TranslationOff)),
             (Event::Translation(true), None),
+            (Event::Remapping(false), Some(Harm::RemappingOff)),
+            (Event::Remapping(true), None),
             (command(true), Some(Harm::TranslationOff)),
             (command(false), None),
             (Event::CardReset, Some(Harm::CardReset)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Sends numbered frames into a card's wire at a steady rate. It never pauses and never sends again: what the wire does not
-//! take at its moment was not sent, has no number, and is told apart.
+//! Sends numbered frames into a card's wire at a steady rate. It never sends again: what the wire does not take at its moment
+//! was not sent, has no number, and is told apart. It pauses only when it is told to.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -28,6 +28,8 @@ pub struct Sent {
     pub times: Vec<Ns>,
     /// When the wire was full: nothing of these has left the generator.
     pub refused: Vec<Ns>,
+    /// Nothing is sent for a while.
+    pub paused: bool,
 }
 
 impl Sent {
@@ -70,6 +72,9 @@ pub fn generate(
             return Duration::from_nanos((due - now).min(20 * MS));
         }
         tick += 1;
+        if sent.paused {
+            return Duration::ZERO;
+        }
         let number = sent.count();
         // The length is a constant that a frame may have.
         let _ = frame::build(&mut packet[4..], mac, SOURCE, card, number, now);

@@ -208,7 +208,7 @@ mod tests {
             },
             sent: Sent {
                 times,
-                refused: Vec::new(),
+                ..Sent::default()
             },
             stopped: 100 * MS,
             phases: vec![Phase {

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::evidence::event::{after, Event};
 use crate::machine::monitor::Monitor;
-use crate::machine::vtd::{COMMAND, ENABLE, FAULT, HIDDEN_FAULT, REGISTERS};
+use crate::machine::vtd::{COMMAND, ENABLE, FAULT, HIDDEN_FAULT, REGISTERS, REMAPPING};
 
 /// The kernel's driver begins with one of these lines, in lower case.
 pub(super) const BEGINS: &[&str] = &["dmar: no rmrr", "dmar: rmrr base"];
@@ -19,7 +19,7 @@ const FAULT_RECORD: u64 = 0x220;
 const FAULTED: u32 = 1 << 31;
 
 /// Events that mean something to the judge.
-pub(super) const JUDGED: [&str; 4] = [FAULT, HIDDEN_FAULT, ENABLE, COMMAND];
+pub(super) const JUDGED: [&str; 5] = [FAULT, HIDDEN_FAULT, ENABLE, COMMAND, REMAPPING];
 
 /// Reads one of them from its words; nothing if it has not the form that is known.
 pub(super) fn event(words: &[&str]) -> Option<Event> {
@@ -27,6 +27,7 @@ pub(super) fn event(words: &[&str]) -> Option<Event> {
         FAULT => Event::Fault(after(words, "sid")?, after(words, "fault")?),
         HIDDEN_FAULT => Event::HiddenFault,
         ENABLE => Event::Translation(after::<u64>(words, "enable")? != 0),
+        REMAPPING => Event::Remapping(after::<u64>(words, "enable")? != 0),
         COMMAND => {
             let (before, value): (u32, u32) = (after(words, "status")?, after(words, "value")?);
             Event::Command {
@@ -81,6 +82,7 @@ mod tests {
             (recorded::HIDDEN, Some(Event::HiddenFault)),
             ("vtd_dmar_enable enable 0", Some(Event::Translation(false))),
             ("vtd_dmar_enable enable 1", Some(Event::Translation(true))),
+            ("vtd_ir_enable enable 0", Some(Event::Remapping(false))),
             (recorded::COMMAND, command(false)),
             (
                 "vtd_reg_write_gcmd status 0xc7000000 value 0x47000000",

@@ -62,7 +62,11 @@ impl Process {
                 name.to_string_lossy().starts_with(RAM)
             })
             .with_context(|| format!("QEMU has no {RAM} among the files in {folder}"))?;
-        File::open(link).context("the machine's memory can not be opened")
+        let mut open = File::options();
+        open.read(true)
+            .write(true)
+            .open(link)
+            .context("the machine's memory can not be opened")
     }
 
     /// How it ended, if it has.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The machine's memory, read from outside through the file behind it.
+//! The machine's memory, seen from outside through the file behind it.
 
 use std::fs::File;
 use std::io;
@@ -61,15 +61,23 @@ impl Ram {
         }
     }
 
-    /// Reads from a guest-physical address on, within one page.
-    pub fn read(&self, physical: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let offset = self.offset(physical).ok_or_else(|| {
+    fn known(&self, physical: u64) -> io::Result<u64> {
+        self.offset(physical).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("{physical:#x} is not an address in the machine's memory"),
             )
-        })?;
-        self.file.read_exact_at(bytes, offset)
+        })
+    }
+
+    /// Reads from a guest-physical address on, within one page.
+    pub fn read(&self, physical: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(bytes, self.known(physical)?)
+    }
+
+    /// Writes to memory that the machine has been told to leave alone.
+    pub fn write(&self, physical: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.known(physical)?)
     }
 
     /// The first byte of the file from `offset` on that was ever written, rounded down to a page: before it there are only

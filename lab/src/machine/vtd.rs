@@ -19,12 +19,16 @@ pub const ENABLE: &str = "vtd_dmar_enable";
 /// The Global Command register was written.
 pub const COMMAND: &str = "vtd_reg_write_gcmd";
 
+/// Interrupt remapping was switched.
+pub const REMAPPING: &str = "vtd_ir_enable";
+
 /// Its trace events that the judge reads, and two that help to understand a failure.
-pub const TRACE_EVENTS: [&str; 6] = [
+pub const TRACE_EVENTS: [&str; 7] = [
     FAULT,
     HIDDEN_FAULT,
     ENABLE,
     COMMAND,
+    REMAPPING,
     "vtd_reg_dmar_root",
-    "vtd_ir_enable",
+    "vtd_reg_ir_root",
 ];

@@ -8,7 +8,7 @@ use std::iter::zip;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure, Result};
-use hitless_proto::layout::{memory_size, repost_lag};
+use hitless_proto::layout::{self, memory_size, repost_lag};
 use hitless_proto::{Answer, Command, Piece};
 use rustix::io::Errno;
 
@@ -26,9 +26,11 @@ use crate::machine::profile::Profile;
 use crate::machine::running::{command_line, Machine};
 use crate::machine::topology::Card;
 
-/// Where the cards' memories are in their address spaces: far above any physical address of the machine, and within
-/// 39 bits.
-const IOVAS: [u64; 2] = [0x10_0000_0000, 0x20_0000_0000];
+/// Where the first card's memory is in its address space: far above any physical address of the machine, and within 39
+/// bits.
+const FIRST_IOVA: u64 = 0x10_0000_0000;
+/// Where the second card's is, if a plan does not say otherwise.
+pub const SECOND_IOVA: u64 = 0x20_0000_0000;
 /// Frames per second for the second card, and its ring.
 const SECOND_CARD_RATE: u32 = 200;
 const SECOND_CARD_RING: u32 = 256;
@@ -51,6 +53,8 @@ pub struct Plan {
     /// Nothing switches the second card's bus mastering off at the jump: it may receive until the new kernel's first
     /// line.
     pub second_goes_on: bool,
+    /// Where the second card's memory is in its address space.
+    pub second_iova: u64,
     /// The names of the card that is preserved and of the one that is not.
     pub cards: [&'static str; 2],
     /// Whether steps are told on standard error.
@@ -167,11 +171,16 @@ impl Scene {
 
     /// Sets a card up and starts its frames.
     fn receive(&mut self, which: usize) -> Result<()> {
-        let (card, ring, rate) = match which {
-            0 => (self.first.clone(), self.ring, self.rate),
-            _ => (self.second.clone(), SECOND_CARD_RING, SECOND_CARD_RATE),
+        let (card, ring, rate, iova) = match which {
+            0 => (self.first.clone(), self.ring, self.rate, FIRST_IOVA),
+            _ => (
+                self.second.clone(),
+                SECOND_CARD_RING,
+                SECOND_CARD_RATE,
+                self.plan.second_iova,
+            ),
         };
-        let Answer::Started { mac, index_pages } = self.set_up(&card, ring, IOVAS[which])? else {
+        let Answer::Started { mac, index_pages } = self.set_up(&card, ring, iova)? else {
             bail!("the guest does not say where the card's memory is");
         };
         ensure!(
@@ -210,7 +219,7 @@ impl Scene {
 
     /// Sets a card up in a kernel that knows nothing of it. Its frames never stopped coming.
     pub fn receive_again(&mut self, card: &Card) -> Result<()> {
-        self.set_up(card, SECOND_CARD_RING, IOVAS[1])?;
+        self.set_up(card, SECOND_CARD_RING, self.plan.second_iova)?;
         Ok(())
     }
 
@@ -226,10 +235,30 @@ impl Scene {
         Ok(())
     }
 
+    /// No frames come for the second card for a while, or they come again.
+    pub fn pause_second(&self, pause: bool) {
+        if let Some(second) = &self.traffic[1] {
+            second.generator.lock().paused = pause;
+        }
+    }
+
+    /// Makes a ring for the second card out of memory that nobody uses, at the physical addresses that it knows as its
+    /// own: where it reads and writes without an IOMMU.
+    pub fn ring_without_iommu(&self) -> Result<()> {
+        for index in 0..SECOND_CARD_RING {
+            let buffer = self.plan.second_iova + layout::buffer(index);
+            let mut descriptor = [0; layout::DESCRIPTOR as usize];
+            descriptor[..8].copy_from_slice(&buffer.to_le_bytes());
+            let at = self.plan.second_iova + layout::descriptor(index);
+            self.machine.ram.write(at, &descriptor)?;
+        }
+        Ok(())
+    }
+
     /// How the first card's memory is mapped when it is set up.
     pub fn memory(&self) -> Piece {
         Piece {
-            iova: IOVAS[0],
+            iova: FIRST_IOVA,
             length: memory_size(self.ring),
             offset: 0,
             token: 0,

@@ -30,6 +30,10 @@ pub(crate) trait Kind: Sync {
     /// How a unit of this kind translates for a device.
     fn translation(&self, attachment: &RawAttachment) -> Outcome<Translation>;
 
+    /// The table by which the unit with a number, from 0 on, remaps interrupts, if it does. `None`: there is no such
+    /// unit.
+    fn irq_table(&self, index: u32) -> Option<Option<u64>>;
+
     /// Do the unit's tables say of a device what is recorded? What the next kernel would refuse is refused here, while
     /// nothing has happened yet.
     fn check(&self, unit: &Unit, attachment: &Attachment, table: &Table) -> Outcome;

@@ -7,7 +7,8 @@
 //! - Top: C asks us ([`entry`]), LUO asks us ([`luo`]).
 //! - Middle: what is given to the next kernel ([`outgoing`]) and what came from the previous one
 //!   ([`incoming`]), both nothing but records in pages; kinds of IOMMU ([`hardware`], each in a folder
-//!   of its own), table pages ([`tables`]) and PCI functions ([`keeps`]).
+//!   of its own), table pages ([`tables`]), what all units are left with ([`units`]) and PCI functions
+//!   ([`keeps`]).
 //! - Ground: we ask C ([`seam`]); how things fail ([`failure`]); whether we run ([`running`]) and what
 //!   is left out on purpose ([`part`]); memory for records ([`lent`]).
 //!
@@ -37,6 +38,7 @@ mod part;
 mod running;
 mod seam;
 mod tables;
+mod units;
 mod vtd;
 
 /// What the lines in the kernel log begin with.

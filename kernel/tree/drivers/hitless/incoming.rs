@@ -136,6 +136,11 @@ impl Incoming {
         arrival(facts, &self.device(address), bridge)
     }
 
+    /// Something else is where a device was.
+    pub(crate) fn device_refused(&mut self, address: DeviceAddress, refusal: Refusal) {
+        self.records.device_stopped(address, refusal);
+    }
+
     /// A device was stopped.
     pub(crate) fn device_stopped(&mut self, address: DeviceAddress) {
         self.records

@@ -8,7 +8,8 @@ use crate::failure::Outcome;
 use crate::hardware::Kind;
 use crate::vtd;
 
-const KINDS: &[&dyn Kind] = &[&vtd::Vtd];
+/// All of them.
+pub(crate) const KINDS: &[&dyn Kind] = &[&vtd::Vtd];
 
 /// The kind with a number.
 pub(crate) fn kind(number: u32) -> Outcome<&'static dyn Kind> {

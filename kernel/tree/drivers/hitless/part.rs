@@ -27,10 +27,14 @@ parts! {
     BridgeBusMaster = "bridge_bus_master",
     /// All other devices lose it; left out, none does.
     ClearMaster = "clear_master",
+    /// In the new kernel what nobody recorded is stopped when it is found.
+    Found = "found",
     /// Units go on translating through the jump.
     Translation = "translation",
     /// What is not outgoing is cleared out of a unit's tables.
     Scrub = "scrub",
+    /// Tables by which interrupts are remapped are handed over.
+    IrqTable = "irq_table",
     /// A unit goes on with its tables.
     Adopt = "adopt",
     /// A unit's tables fit; left out, those of every unit are refused.

@@ -202,9 +202,9 @@ int hitless_describe_device(struct device *dev, struct hitless_unit *unit,
 	return ops_of(dev)->describe_device(dev, unit, out);
 }
 
-int hitless_seam_iommu_restore_page(u64 phys)
+int hitless_restore_iommu_pages(phys_addr_t phys, unsigned int order)
 {
-	struct folio *folio = kho_try_restore_folio(phys, 0);
+	struct folio *folio = kho_try_restore_folio(phys, order);
 
 	if (!folio)
 		return -ENOENT;
@@ -214,4 +214,9 @@ int hitless_seam_iommu_restore_page(u64 phys)
 	lruvec_stat_mod_folio(folio, NR_SECONDARY_PAGETABLE,
 			      folio_nr_pages(folio));
 	return 0;
+}
+
+int hitless_seam_iommu_restore_page(u64 phys)
+{
+	return hitless_restore_iommu_pages(phys, 0);
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * PCI's seam to hitless: the bits of a function that say what is to be left
- * alone. Which ones, and when, is decided in drivers/hitless.
+ * alone, and functions that are found running. Which ones, and when, is
+ * decided in drivers/hitless.
  */
 
 #include <linux/hitless/pci.h>
+#include <linux/kexec_handover.h>
 
 void hitless_seam_pci_keep(u32 segment, u16 bdf, unsigned long set,
 			   unsigned long clear)
@@ -21,4 +23,42 @@ void hitless_seam_pci_keep(u32 segment, u16 bdf, unsigned long set,
 	for_each_set_bit(bit, &set, BITS_PER_LONG)
 		set_bit(bit, &pdev->liveupdate);
 	pci_dev_put(pdev);
+}
+
+static bool is_bus_master(struct pci_dev *dev)
+{
+	u16 command = 0;
+
+	pci_read_config_word(dev, PCI_COMMAND, &command);
+	return command & PCI_COMMAND_MASTER;
+}
+
+void pci_liveupdate_setup_device(struct pci_dev *dev)
+{
+	struct hitless_pci_function function = {
+		.segment = pci_domain_nr(dev->bus),
+		.bdf = pci_dev_id(dev),
+		.vendor = dev->vendor,
+		.device = dev->device,
+		.class_revision = dev->class << 8 | dev->revision,
+	};
+	bool stop = false;
+
+	if (is_bus_master(dev))
+		function.facts |= HITLESS_PCI_BUS_MASTER;
+	if (is_kho_boot())
+		function.facts |= HITLESS_PCI_AFTER_HANDOVER;
+	if (dev->hdr_type == PCI_HEADER_TYPE_NORMAL) {
+		pci_read_config_word(dev, PCI_SUBSYSTEM_VENDOR_ID,
+				     &function.subsystem_vendor);
+		pci_read_config_word(dev, PCI_SUBSYSTEM_ID,
+				     &function.subsystem_device);
+	}
+	dev->liveupdate = hitless_pci_arrives(&function, &stop);
+	if (!stop)
+		return;
+	pci_clear_master(dev);
+	/* Of some functions of a chipset it cannot be switched off. */
+	if (!is_bus_master(dev))
+		pci_warn(dev, "hitless: it was left running: stopped\n");
 }

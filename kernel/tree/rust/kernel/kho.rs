@@ -173,17 +173,30 @@ impl DerefMut for RestoredPage {
 
 /// Hands over the page at `phys`, which stays its owner's in this kernel. May sleep.
 pub fn preserve_page(phys: u64) -> Result {
-    let page = online_page(phys).ok_or(EINVAL)?;
-
-    // SAFETY: The page exists. That it is handed over changes nothing for its users here.
-    to_result(unsafe { bindings::kho_preserve_pages(page.as_ptr(), 1) })
+    preserve_pages(phys, 1)
 }
 
 /// Undo of [`preserve_page`]. May sleep.
 pub fn unpreserve_page(phys: u64) {
+    unpreserve_pages(phys, 1);
+}
+
+/// Hands over `count` pages from `phys` on, which stay their owner's in this kernel. May sleep.
+///
+/// If their number is a power of two and the address a multiple of their size, the next kernel takes them as one folio.
+pub fn preserve_pages(phys: u64, count: usize) -> Result {
+    let page = online_page(phys).ok_or(EINVAL)?;
+
+    // SAFETY: The first page exists, and of the others no more than their numbers is used. That they are handed over
+    // changes nothing for their users here.
+    to_result(unsafe { bindings::kho_preserve_pages(page.as_ptr(), count) })
+}
+
+/// Undo of [`preserve_pages`]. May sleep.
+pub fn unpreserve_pages(phys: u64, count: usize) {
     if let Some(page) = online_page(phys) {
-        // SAFETY: The page exists. If it was not handed over, the function warns and does nothing.
-        unsafe { bindings::kho_unpreserve_pages(page.as_ptr(), 1) };
+        // SAFETY: As in `preserve_pages()`. If they were not handed over, the function warns and does nothing.
+        unsafe { bindings::kho_unpreserve_pages(page.as_ptr(), count) };
     }
 }
 

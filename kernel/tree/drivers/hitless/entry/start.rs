@@ -12,6 +12,7 @@ use crate::luo;
 use crate::outgoing::OUTGOING;
 use crate::part;
 use crate::running;
+use crate::units::UNITS;
 
 /// Starts the Rust half.
 ///
@@ -30,6 +31,8 @@ pub(crate) unsafe extern "C" fn hitless_init() -> c_int {
     unsafe { INCOMING.init() };
     // SAFETY: As above.
     unsafe { RENEWAL.init() };
+    // SAFETY: As above.
+    unsafe { UNITS.init() };
     // The records are fetched inside, which needs the locks only.
     let started = part::leave_out(left_out).and_then(|()| luo::register());
     match started {

@@ -2,11 +2,20 @@
 
 //! What VT-d's driver asks.
 
+use hitless_core::iommu::vtd::irq::{
+    adopts_irq_table,
+    IrqTableFacts, //
+};
+use hitless_core::iommu::vtd::leave::{
+    self,
+    Found, //
+};
 use hitless_core::record::pci::DeviceAddress;
 use hitless_core::refusal::Refusal;
 use kernel::bindings;
 use kernel::prelude::*;
 
+use crate::failure::Text;
 use crate::hardware::Kind;
 use crate::incoming::INCOMING;
 use crate::part::{
@@ -22,15 +31,13 @@ use crate::seam::vtd::{
     LiveEntry,
     LiveTables, //
 };
+use crate::units;
 use crate::vtd;
 use crate::vtd::adopt::{
     adopt,
     Adopted, //
 };
-use crate::vtd::scrub::{
-    is_outgoing,
-    scrub_unit, //
-};
+use crate::vtd::scrub::leave_unit;
 use crate::vtd::swap::{
     swap,
     Swapped, //
@@ -87,14 +94,20 @@ pub(crate) unsafe extern "C" fn hitless_vtd_adopt(
     match adopted {
         // The previous kernel left something running that nothing is known of here: without
         // translation it would write wherever its addresses happen to point.
-        Ok(None) if translating && is_kho_boot() => {
-            pr_err!(
-                "unit at {:#x} was left translating, for unknown devices: it is blocked\n",
-                unit.base()
-            );
-            ENODEV.to_errno()
-        }
-        Ok(None) => 0,
+        Ok(None) => match found(&unit) {
+            Found::Ordinary => 0,
+            Found::Empty => {
+                pr_info!("unit at {:#x}: nobody goes on behind it\n", unit.base());
+                ENODEV.to_errno()
+            }
+            Found::Translating => {
+                pr_err!(
+                    "unit at {:#x} was left translating, for unknown devices: it is blocked\n",
+                    unit.base()
+                );
+                ENODEV.to_errno()
+            }
+        },
         Ok(Some(adopted)) => {
             // SAFETY: By the safety requirement.
             unsafe { out.write(adopted_to_c(adopted)) };
@@ -131,6 +144,7 @@ pub(crate) unsafe extern "C" fn hitless_vtd_refuse(register_base: u64) {
 pub(crate) unsafe extern "C" fn hitless_vtd_ready() {
     if running::is() {
         INCOMING.lock().records().set_ready();
+        units::ready();
     }
 }
 
@@ -156,31 +170,63 @@ pub(crate) unsafe extern "C" fn hitless_vtd_arrived(
     true
 }
 
-/// Does the unit have outgoing devices?
+/// Does a unit go on with the table by which it remaps interrupts?
 ///
 /// # Safety
 ///
-/// None.
+/// `table` must be valid.
 #[export]
-pub(crate) unsafe extern "C" fn hitless_vtd_outgoing(register_base: u64) -> bool {
-    running::is() && !leaves_out(Part::Translation) && is_outgoing(register_base)
+pub(crate) unsafe extern "C" fn hitless_vtd_adopts_irq_table(
+    table: *const bindings::hitless_vtd_irq_table,
+) -> bool {
+    // SAFETY: By the safety requirement.
+    let table = unsafe { &*table };
+    match adopts_irq_table(IrqTableFacts(table.facts), table.live, table.wanted) {
+        Ok(adopts) => adopts,
+        Err(refusal) => {
+            pr_warn!(
+                "unit at {:#x}: interrupt remapping is off for a moment: {}\n",
+                table.register_base,
+                Text(refusal)
+            );
+            false
+        }
+    }
 }
 
-/// Clears the entries of all but outgoing devices.
+/// How is a unit found, before this kernel has done anything to it?
+fn found(unit: &RawUnit) -> Found {
+    let root = registers(unit).live_root & ROOT_ADDRESS;
+    leave::found(is_translating(unit), is_kho_boot(), root, units::incoming_empty())
+}
+
+/// May a device be running on the unit's tables?
+///
+/// # Safety
+///
+/// `unit` must be valid.
+#[export]
+pub(crate) unsafe extern "C" fn hitless_vtd_stays_on(unit: *const bindings::hitless_unit) -> bool {
+    // SAFETY: By the safety requirement.
+    let unit = RawUnit::new(unsafe { &*unit });
+    found(&unit) == Found::Translating
+}
+
+/// How is a unit left to the next kernel?
 ///
 /// # Safety
 ///
 /// `unit` must be valid, its root table must be the one in use, and no one else may be running.
 #[export]
-pub(crate) unsafe extern "C" fn hitless_vtd_scrub(unit: *const bindings::hitless_unit) {
+pub(crate) unsafe extern "C" fn hitless_vtd_leave(unit: *const bindings::hitless_unit) -> u64 {
     // SAFETY: By the safety requirement.
     let unit = RawUnit::new(unsafe { &*unit });
-    if !running::is() || leaves_out(Part::Scrub) {
-        return;
+    if !running::is() || leaves_out(Part::Translation) {
+        return 0;
     }
     // SAFETY: By the safety requirement.
     let tables = unsafe { LiveTables::new(registers(&unit).root_table) };
-    scrub_unit(&tables, &vtd::Vtd.unit(&unit));
+    leave_unit(&tables, &vtd::Vtd.unit(&unit), is_translating(&unit)).unwrap_or(0)
 }
 
 /// Changes a live entry with no moment at which DMA faults.

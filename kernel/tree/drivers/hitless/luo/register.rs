@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The two sets of records that all preserved files share, as LUO knows them.
+//! What all preserved files share, as LUO knows it: two sets of records, and what all units are left with.
 
 use kernel::liveupdate::{
     FileHandlerObject,
@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::incoming::INCOMING;
 use crate::keeps;
 use crate::outgoing::OUTGOING;
+use crate::units;
 
 use super::iommufd::IommufdHandler;
 use super::vfio::VfioHandler;
@@ -23,10 +24,14 @@ struct PciRecords;
 /// Units, domains and attachments.
 struct IommuRecords;
 
+/// What all units are left with.
+struct UnitsLeft;
+
 static IOMMUFD_HANDLER: FileHandlerObject<IommufdHandler> = FileHandlerObject::new();
 static VFIO_HANDLER: FileHandlerObject<VfioHandler> = FileHandlerObject::new();
 static PCI_RECORDS: FlbObject<PciRecords> = FlbObject::new();
 static IOMMU_RECORDS: FlbObject<IommuRecords> = FlbObject::new();
+static UNITS_LEFT: FlbObject<UnitsLeft> = FlbObject::new();
 
 impl Flb for PciRecords {
     const COMPATIBLE: &'static CStr = c"hitless-pci-v1";
@@ -69,18 +74,39 @@ impl Flb for IommuRecords {
     }
 }
 
+impl Flb for UnitsLeft {
+    const COMPATIBLE: &'static CStr = c"hitless-units-v1";
+
+    fn preserve() -> Result<u64> {
+        units::preserve()
+    }
+
+    fn unpreserve(_data: u64) {
+        units::unpreserve();
+    }
+
+    fn retrieve(data: u64) {
+        units::arrived(data);
+    }
+
+    fn finish() {}
+}
+
 /// Registers handlers and records with LUO, and fetches what the previous kernel left.
 ///
 /// The locks are initialized already. Runs once, before PCI is scanned.
 pub(crate) fn register() -> Result {
     let iommufd = IOMMUFD_HANDLER.register()?;
+    UNITS_LEFT.register(&iommufd)?;
     IOMMU_RECORDS.register(&iommufd)?;
     let vfio = VFIO_HANDLER.register()?;
+    UNITS_LEFT.register(&vfio)?;
     IOMMU_RECORDS.register(&vfio)?;
     PCI_RECORDS.register(&vfio)?;
 
     let pci = PCI_RECORDS.fetch_incoming()?;
     let iommu = IOMMU_RECORDS.fetch_incoming()?;
+    UNITS_LEFT.fetch_incoming()?;
     if pci || iommu {
         pr_info!("records of the previous kernel fetched\n");
     }

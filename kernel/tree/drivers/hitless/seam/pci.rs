@@ -8,6 +8,7 @@ use hitless_core::record::pci::{
     DeviceAddress,
     Identity, //
 };
+use hitless_core::rules::pci::FoundFacts;
 use kernel::bindings;
 use kernel::prelude::*;
 
@@ -45,6 +46,23 @@ pub(crate) fn keep(address: DeviceAddress, keeps: Keeps) {
         bindings::hitless_seam_pci_keep(address.segment, address.bdf, keeps.0, !keeps.0);
     }
 }
+
+/// Identity of a function that has just been found.
+pub(crate) fn identity_of(function: &bindings::hitless_pci_function) -> Identity {
+    Identity {
+        vendor: function.vendor,
+        device: function.device,
+        subsystem_vendor: function.subsystem_vendor,
+        subsystem_device: function.subsystem_device,
+        class_revision: function.class_revision,
+    }
+}
+
+/// Facts by the names of core and of the contract, which must be the same bits.
+const _: () = {
+    assert!(FoundFacts::BUS_MASTER == bindings::HITLESS_PCI_BUS_MASTER);
+    assert!(FoundFacts::AFTER_HANDOVER == bindings::HITLESS_PCI_AFTER_HANDOVER);
+};
 
 /// Identity of the PCI function at an address, if there is one.
 pub(crate) fn identity(address: DeviceAddress) -> Option<Identity> {

@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 
 use hitless_core::abi::iommu::FORMAT_VTDSS;
 use hitless_core::abi::vtd::HARDWARE;
+use hitless_core::iommu::vtd::irq::IrqTableFacts;
 use hitless_core::iommu::vtd::mode::Mode;
 use hitless_core::iommu::vtd::record::{
     DeviceTables,
@@ -62,6 +63,21 @@ pub(crate) fn registers(unit: &RawUnit) -> Registers {
 pub(crate) fn is_translating(unit: &RawUnit) -> bool {
     payload(unit).translating != 0
 }
+
+/// The table by which the unit with a number remaps interrupts, if it does. `None`: there is no such unit.
+pub(crate) fn irq_table(index: u32) -> Option<Option<u64>> {
+    let mut phys = 0;
+    // SAFETY: The result is written before the call returns.
+    let is = unsafe { bindings::hitless_seam_vtd_irq_table(index, &mut phys) };
+    is.then_some((phys != 0).then_some(phys))
+}
+
+/// Facts by the names of core and of the contract, which must be the same bits.
+const _: () = {
+    assert!(IrqTableFacts::REMAPPING == bindings::HITLESS_IRQ_REMAPPING);
+    assert!(IrqTableFacts::AFTER_HANDOVER == bindings::HITLESS_IRQ_AFTER_HANDOVER);
+    assert!(IrqTableFacts::TABLE_HANDED_OVER == bindings::HITLESS_IRQ_TABLE_HANDED_OVER);
+};
 
 /// The tables that translate for a device behind a unit of VT-d's. What its entries say C does not know.
 pub(crate) fn device_tables(attachment: &RawAttachment) -> DeviceTables {

@@ -52,6 +52,10 @@ impl Kind for Vtd {
         Ok(tables.translation(DomainId(id)))
     }
 
+    fn irq_table(&self, index: u32) -> Option<Option<u64>> {
+        vtd::irq_table(index)
+    }
+
     fn check(&self, unit: &Unit, attachment: &Attachment, table: &Table) -> Outcome {
         let tables = Registers::decode(&unit.payload)?.tables()?;
         let device = AdoptedDevice::of(attachment.address, &attachment.translation, table)?;

@@ -4,6 +4,10 @@
 
 use hitless_core::iommu::flaw::Flaw;
 use hitless_core::iommu::memory::WORDS_PER_TABLE;
+use hitless_core::iommu::vtd::leave::{
+    leave,
+    Leave, //
+};
 use hitless_core::iommu::vtd::record::Registers;
 use hitless_core::iommu::vtd::scrub::{
     kept_on_bus,
@@ -19,30 +23,41 @@ use crate::outgoing::{
     Outgoing,
     OUTGOING, //
 };
+use crate::part::{
+    leaves_out,
+    Part, //
+};
 use crate::seam::vtd::LiveTables;
 use crate::tables::Tables;
+use crate::units;
 
-/// Whether devices behind the unit take part. Interrupts are off and this is the only CPU.
+/// Leaves a unit to the next kernel. Interrupts are off and this is the only CPU. Gives the root table that it goes on with;
+/// `None`: translation is switched off.
 ///
 /// The lock is free then: its holders have all returned, or LUO would not have let the reboot go on.
 /// If it is not, better a unit that translates for nobody than one that does not translate.
-pub(crate) fn is_outgoing(base: u64) -> bool {
-    match OUTGOING.try_lock() {
-        Some(outgoing) => outgoing.unit(base).is_some(),
-        None => true,
+pub(crate) fn leave_unit(tables: &LiveTables, now: &Unit, translating: bool) -> Option<u64> {
+    let empty = units::outgoing_empty();
+    let outgoing = OUTGOING.try_lock();
+    let recorded = outgoing.filter(|outgoing| outgoing.unit(now.base).is_some());
+    match (leave(translating, empty.is_some(), recorded.is_some()), recorded) {
+        (Leave::Off, _) => None,
+        (Leave::Scrubbed, Some(outgoing)) => {
+            scrub_unit(tables, now, &outgoing);
+            Some(tables.root())
+        }
+        (Leave::Scrubbed | Leave::Empty, _) => empty,
     }
 }
 
-/// Clears every root and context entry that is not an outgoing device's. Interrupts are off and this
-/// is the only CPU. What cannot be done properly is done by clearing the whole root table.
-pub(crate) fn scrub_unit(tables: &LiveTables, now: &Unit) {
-    let done = OUTGOING
-        .try_lock()
-        .is_some_and(|outgoing| scrub_all_but(tables, now, &outgoing).is_ok());
-    if !done {
-        for index in 0..WORDS_PER_TABLE {
-            tables.clear(tables.root(), index);
-        }
+/// Clears every root and context entry that is not an outgoing device's. What cannot be done properly is done by clearing
+/// the whole root table.
+fn scrub_unit(tables: &LiveTables, now: &Unit, outgoing: &Outgoing) {
+    if leaves_out(Part::Scrub) || scrub_all_but(tables, now, outgoing).is_ok() {
+        return;
+    }
+    for index in 0..WORDS_PER_TABLE {
+        tables.clear(tables.root(), index);
     }
 }
 

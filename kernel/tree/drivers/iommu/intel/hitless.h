@@ -12,7 +12,11 @@
 struct device_domain_info;
 struct dmar_domain;
 struct intel_iommu;
+struct irte;
 struct pasid_entry;
+
+/* iommu.c */
+void iommu_set_root_entry(struct intel_iommu *iommu);
 
 #ifdef CONFIG_HITLESS
 extern const struct hitless_iommu_ops intel_hitless_ops;
@@ -31,7 +35,12 @@ int intel_hitless_describe_table(struct iommu_domain *domain,
 /* hitless_adopt.c */
 void intel_hitless_adopt(struct intel_iommu *iommu);
 int intel_hitless_adopt_pasid_table(struct device *dev);
-void intel_hitless_shutdown(struct intel_iommu *iommu);
+bool intel_hitless_stays_on(struct intel_iommu *iommu);
+bool intel_hitless_shutdown(struct intel_iommu *iommu);
+/* hitless_irq.c */
+struct irte *intel_hitless_adopt_irq_table(struct intel_iommu *iommu,
+					   u64 wanted);
+void intel_hitless_clear_irq_table(struct intel_iommu *iommu);
 /* hitless_swap.c */
 void intel_hitless_blocked(struct device *dev, struct iommu_domain *old);
 int intel_hitless_swap(struct iommu_domain *domain, struct device *dev,
@@ -53,7 +62,19 @@ static inline int intel_hitless_adopt_pasid_table(struct device *dev)
 {
 	return 0;
 }
-static inline void intel_hitless_shutdown(struct intel_iommu *iommu) { }
+static inline bool intel_hitless_stays_on(struct intel_iommu *iommu)
+{
+	return false;
+}
+static inline bool intel_hitless_shutdown(struct intel_iommu *iommu)
+{
+	return false;
+}
+static inline struct irte *
+intel_hitless_adopt_irq_table(struct intel_iommu *iommu, u64 wanted)
+{
+	return NULL;
+}
 static inline void intel_hitless_blocked(struct device *dev,
 					 struct iommu_domain *old) { }
 static inline int intel_hitless_swap(struct iommu_domain *domain,

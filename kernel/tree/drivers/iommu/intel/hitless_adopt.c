@@ -93,18 +93,39 @@ int intel_hitless_adopt_pasid_table(struct device *dev)
 	return 1;
 }
 
-/* Shutdown, interrupts off, one CPU: leave only what outgoing devices need. */
-void intel_hitless_shutdown(struct intel_iommu *iommu)
+/* Boot, of a kernel that does not use the units: may it be switched off? */
+bool intel_hitless_stays_on(struct intel_iommu *iommu)
 {
 	struct hitless_unit unit;
 
 	intel_hitless_describe_unit(iommu, &unit);
-	hitless_vtd_scrub(&unit);
+	return hitless_vtd_stays_on(&unit);
+}
+
+/*
+ * Shutdown, interrupts off, one CPU: if anything goes on, every unit does, with
+ * nothing in its tables but what outgoing devices need.
+ */
+bool intel_hitless_shutdown(struct intel_iommu *iommu)
+{
+	struct hitless_unit unit;
+	u64 root;
+
+	intel_hitless_describe_unit(iommu, &unit);
+	root = hitless_vtd_leave(&unit);
+	if (!root)
+		return false;
+	intel_hitless_clear_irq_table(iommu);
 	if (!ecap_coherent(iommu->ecap))
 		wbinvd();
 	iommu_flush_write_buffer(iommu);
+	if (root != virt_to_phys(iommu->root_entry)) {
+		iommu->root_entry = phys_to_virt(root);
+		iommu_set_root_entry(iommu);
+	}
 	iommu->flush.flush_context(iommu, 0, 0, 0, DMA_CCMD_GLOBAL_INVL);
 	if (sm_supported(iommu))
 		qi_flush_pasid_cache(iommu, 0, QI_PC_GLOBAL, 0);
 	iommu->flush.flush_iotlb(iommu, 0, 0, 0, DMA_TLB_GLOBAL_FLUSH);
+	return true;
 }

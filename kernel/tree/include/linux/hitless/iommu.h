@@ -177,6 +177,18 @@ void hitless_iommu_release(u64 domain);
 int hitless_seam_iommu_restore_page(u64 phys);
 
 /**
+ * hitless_restore_iommu_pages() - take pages of an IOMMU back from KHO
+ * @phys: physical address of the pages
+ * @order: how many they are
+ *
+ * They are accounted for as all pages of IOMMUs.
+ *
+ * Context: May sleep.
+ * Return: 0, or -ENOENT if they were not handed over.
+ */
+int hitless_restore_iommu_pages(phys_addr_t phys, unsigned int order);
+
+/**
  * hitless_domain_restore() - the domain that a device arrived with
  * @dev: the device
  * @alone: nobody else is in its group

@@ -27,17 +27,49 @@ enum hitless_keep {
 	HITLESS_KEEP_CLOSED,
 };
 
+/* Facts about a function that has been found. */
+enum {
+	HITLESS_PCI_BUS_MASTER = 1 << 0,
+	/* The previous kernel handed something over. */
+	HITLESS_PCI_AFTER_HANDOVER = 1 << 1,
+};
+
+/**
+ * struct hitless_pci_function - a function that has been found
+ * @segment: PCI segment
+ * @class_revision: class code and revision, as configuration space has them
+ * @facts: HITLESS_PCI_*
+ * @bdf: bus, device and function
+ * @vendor: vendor
+ * @device: device
+ * @subsystem_vendor: vendor of the subsystem, 0 for a bridge
+ * @subsystem_device: device of the subsystem, 0 for a bridge
+ * @reserved: 0
+ */
+struct hitless_pci_function {
+	u32 segment;
+	u32 class_revision;
+	u32 facts;
+	u16 bdf;
+	u16 vendor;
+	u16 device;
+	u16 subsystem_vendor;
+	u16 subsystem_device;
+	u16 reserved;
+};
+
 #ifdef CONFIG_HITLESS
 
 /**
  * hitless_pci_arrives() - a function has been found: what is to be left alone?
- * @segment: PCI segment
- * @bdf: bus, device and function
+ * @function: the function
+ * @stop: it may be running and may not go on
  *
  * Context: PCI enumeration, before any quirk. May sleep.
- * Return: the bits of enum hitless_keep.
+ * Return: the bits of enum hitless_keep, and *@stop.
  */
-unsigned long hitless_pci_arrives(u32 segment, u16 bdf);
+unsigned long hitless_pci_arrives(const struct hitless_pci_function *function,
+				  bool *stop);
 
 /**
  * hitless_seam_pci_keep() - set or clear bits of a function
@@ -72,15 +104,13 @@ static inline bool hitless_dev_keeps(struct device *dev, enum hitless_keep what)
  * pci_liveupdate_setup_device() - a function has been found
  * @dev: the function
  *
- * What is to be left alone on it is asked for.
+ * What is to be left alone on it is asked for. Bus mastering of one that was
+ * left running without being recorded is switched off here, before anything
+ * could give it a domain.
  *
  * Context: PCI enumeration, before any quirk. May sleep.
  */
-static inline void pci_liveupdate_setup_device(struct pci_dev *dev)
-{
-	dev->liveupdate = hitless_pci_arrives(pci_domain_nr(dev->bus),
-					      pci_dev_id(dev));
-}
+void pci_liveupdate_setup_device(struct pci_dev *dev);
 
 #else /* CONFIG_HITLESS */
 

@@ -61,6 +61,31 @@ struct hitless_vtd_adopted {
 	u32 count;
 };
 
+/* Facts about interrupt remapping of a unit, as it is found at boot. */
+enum {
+	HITLESS_IRQ_REMAPPING = 1 << 0,	/* it is on (GSTS.IRES) */
+	/* The previous kernel handed something over. */
+	HITLESS_IRQ_AFTER_HANDOVER = 1 << 1,
+	/* The table was, and has not been taken yet. */
+	HITLESS_IRQ_TABLE_HANDED_OVER = 1 << 2,
+};
+
+/**
+ * struct hitless_vtd_irq_table - the table that a unit remaps interrupts by
+ * @register_base: the unit
+ * @live: the Interrupt Remapping Table Address Register as the hardware has it
+ * @wanted: what this kernel would write there, the address apart
+ * @facts: HITLESS_IRQ_*
+ * @reserved: 0
+ */
+struct hitless_vtd_irq_table {
+	u64 register_base;
+	u64 live;
+	u64 wanted;
+	u32 facts;
+	u32 reserved;
+};
+
 /* Kinds of translation entry that can be swapped under DMA. */
 #define HITLESS_VTD_CONTEXT		1	/* legacy context entry, 2 words */
 #define HITLESS_VTD_PASID		2	/* PASID table entry, 8 words */
@@ -169,23 +194,45 @@ bool hitless_vtd_arrived(u32 segment, u16 bdf,
 			 struct hitless_vtd_attachment *out);
 
 /**
- * hitless_vtd_outgoing() - does the unit have outgoing devices?
- * @register_base: the unit
+ * hitless_vtd_adopts_irq_table() - does a unit go on with the table it has?
+ * @table: the table by which it remaps interrupts
  *
- * Context: Shutdown: interrupts off, one CPU, no sleeping.
- * Return: true if it has.
+ * Context: Boot, before hitless_init(): records cannot be asked yet.
+ * Return: true if it does, and interrupt remapping stays on.
  */
-bool hitless_vtd_outgoing(u64 register_base);
+bool hitless_vtd_adopts_irq_table(const struct hitless_vtd_irq_table *table);
 
 /**
- * hitless_vtd_scrub() - clear every entry that is not an outgoing device's
+ * hitless_vtd_stays_on() - may a device be running on the unit's tables?
+ * @unit: the unit, before this kernel has done anything to it
+ *
+ * Context: Boot. May sleep.
+ * Return: true if translation must not be switched off.
+ */
+bool hitless_vtd_stays_on(const struct hitless_unit *unit);
+
+/**
+ * hitless_vtd_leave() - how is a unit left to the next kernel?
  * @unit: the unit
  *
- * The caller flushes the caches afterwards.
+ * Every entry that is not an outgoing device's has been cleared afterwards; the
+ * caller sets the root table and flushes the caches.
  *
  * Context: Shutdown: interrupts off, one CPU, no sleeping.
+ * Return: physical address of the root table it goes on with; 0: nothing is
+ * preserved, and translation is switched off.
  */
-void hitless_vtd_scrub(const struct hitless_unit *unit);
+u64 hitless_vtd_leave(const struct hitless_unit *unit);
+
+/**
+ * hitless_seam_vtd_irq_table() - the table by which a unit remaps interrupts
+ * @index: number of the unit, from 0 on
+ * @phys: physical address of the table, 0 if the unit has none
+ *
+ * Context: May sleep.
+ * Return: true and *@phys if there is such a unit.
+ */
+bool hitless_seam_vtd_irq_table(u32 index, u64 *phys);
 
 /**
  * hitless_vtd_swap() - change a live entry with no moment at which DMA faults
@@ -267,7 +314,6 @@ void hitless_seam_vtd_flush(const struct hitless_vtd_swap *swap,
 #else /* CONFIG_HITLESS */
 
 static inline void hitless_vtd_ready(void) { }
-static inline bool hitless_vtd_outgoing(u64 register_base) { return false; }
 
 #endif /* CONFIG_HITLESS */
 
