@@ -10,6 +10,8 @@
 //!
 //! `docs/abi.md` is made from these files by `core/tests/abi_doc.rs`.
 //!
+//! An image of a kernel says what it can take over ([`image`]).
+//!
 //! | family | compatible string | found through |
 //! |---|---|---|
 //! | [`pci`] | `hitless-pci-v1` | LUO's file-lifecycle-bound data |
@@ -18,6 +20,7 @@
 //! | [`vfio`] | `hitless-vfio-pci-v1` | LUO's file |
 
 pub mod header;
+pub mod image;
 pub mod iommu;
 pub mod iommufd;
 pub mod list;

@@ -11,6 +11,7 @@
 //! | [`record`] | checked values, encoded into and decoded from pages that the caller lends |
 //! | [`rules`] | may it be preserved, and does it fit this machine? |
 //! | [`iommu`] | page tables, and the tables of each kind of IOMMU |
+//! | [`image`] | the next kernel: what its image and its command line say |
 //! | [`refusal`], [`error`] | every reason to say no |
 
 // kbuild injects `no_std` itself; saying it twice is a warning there.
@@ -32,6 +33,7 @@
 pub mod abi;
 pub mod error;
 mod facts;
+pub mod image;
 pub mod iommu;
 pub mod record;
 pub mod refusal;

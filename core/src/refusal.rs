@@ -243,6 +243,44 @@ pub enum Refusal {
     /// Remedy: Load the next kernel with `kexec_file_load` (`kexec -s`). To a kernel loaded with `kexec_load` (`kexec
     /// -c`) nothing is handed over, and the VM's memory is free memory to it.
     NoHandover,
+    /// The loaded image says nothing of hitless.
+    ///
+    /// Remedy: Load a kernel with hitless: to another one the devices would be strangers, and they would write wherever
+    /// their addresses happen to point. Who accepts that for the guests and the host adds `hitless.jump=anyway` to the
+    /// next kernel's command line.
+    ImageWithoutHitless,
+    /// The loaded image does not take over the format that this kernel writes.
+    ///
+    /// Remedy: Load a kernel that is nearer to this one. For `hitless.jump=anyway` see the line above.
+    ImageOfOtherFormat,
+    /// The loaded image does not take over something that is in use: a kind of IOMMU or a page-table format.
+    ///
+    /// Remedy: Load a kernel that takes it over, or use HWPTs of another format.
+    ImageTakesLess,
+    /// The loaded image needs something that this kernel does not hand over.
+    ///
+    /// Remedy: Update to a kernel between the two first.
+    ImageNeedsMore,
+    /// The next kernel's command line switches hitless off.
+    ///
+    /// Remedy: Load the image without `hitless=off`.
+    NextHitlessOff,
+    /// Nothing on the next kernel's command line, or something else than needed, is said of kexec handover and live update.
+    ///
+    /// Remedy: Load the image with `kho=on liveupdate=on`.
+    NextHandoverOff,
+    /// The next kernel's command line switches the IOMMU off, or does not switch it on.
+    ///
+    /// Remedy: Load the image with `intel_iommu=on`, and without `iommu=off`.
+    NextIommuOff,
+    /// The next kernel's command line has other words about the remapping of interrupts than this kernel's.
+    ///
+    /// Remedy: Load the image with the same `intremap=`, `nointremap`, `nox2apic` and `x2apic_phys` as this kernel has.
+    NextOtherRemapping,
+    /// The next kernel's command line has other `pci=` options than this kernel's, which number or isolate functions otherwise.
+    ///
+    /// Remedy: Load the image with the same `pci=` options as this kernel has.
+    NextOtherPci,
 
     // After the jump.
     /// The unit translates for another PCI segment than the recorded one.
@@ -357,6 +395,21 @@ impl fmt::Display for Refusal {
             Self::NotSwappable => "device cannot change from its restored domain without a fault",
 
             Self::NoHandover => "next kernel was not loaded by kexec_file_load",
+            Self::ImageWithoutHitless => "next kernel has no hitless",
+            Self::ImageOfOtherFormat => "next kernel takes over another format",
+            Self::ImageTakesLess => "next kernel does not take over all that is in use",
+            Self::ImageNeedsMore => "next kernel needs what is not handed over",
+            Self::NextHitlessOff => "next kernel's command line switches hitless off",
+            Self::NextHandoverOff => {
+                "next kernel's command line does not switch kho and liveupdate on"
+            }
+            Self::NextIommuOff => "next kernel's command line does not switch the IOMMU on",
+            Self::NextOtherRemapping => {
+                "next kernel's command line changes the remapping of interrupts"
+            }
+            Self::NextOtherPci => {
+                "next kernel's command line changes the numbers or the isolation of PCI functions"
+            }
 
             Self::OtherSegment => "unit translates for another PCI segment",
             Self::OtherMode => "unit is used in the other mode",

@@ -11,12 +11,15 @@ use std::fs;
 
 use hitless_core::abi;
 
-const MODULES: [&str; 7] = ["header", "list", "pci", "iommu", "vtd", "iommufd", "vfio"];
+const MODULES: [&str; 8] = [
+    "header", "list", "pci", "iommu", "vtd", "iommufd", "vfio", "image",
+];
 
 const INTRODUCTION: &str = "\
 # The handover format
 
-The records that cross the jump. Each is a chain of pages of 4,096 bytes, written when a file is preserved and read by the next
+The records that cross the jump, and at the end of this page the one by which a kernel's image says what it can take over. Each
+that crosses is a chain of pages of 4,096 bytes, written when a file is preserved and read by the next
 kernel; numbers are little-endian, reserved bytes and free entries are zero. These tables are made from `core/src/abi/` by
 `core/tests/abi_doc.rs`; golden bytes of each released version are in `core/testdata/abi/`, and every later version must decode or
 refuse them.
@@ -223,6 +226,7 @@ fn real_size(record: &str) -> usize {
         "HwptSer" => size_of::<abi::iommufd::HwptSer>(),
         "MemorySer" => size_of::<abi::iommufd::MemorySer>(),
         "MappingSer" => size_of::<abi::iommufd::MappingSer>(),
+        "ImageSer" => size_of::<abi::image::ImageSer>(),
         "DeviceFileSer" => size_of::<abi::vfio::DeviceFileSer>(),
         other => panic!("{other} is new: add it here"),
     }

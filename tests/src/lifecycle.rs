@@ -383,7 +383,7 @@ fn lists() -> Vec<List> {
             "a_kernel_that_does_not_use_the_iommu_lets_nothing_go",
             "with intel_iommu=off in the next kernel the device goes on, its memory stays pinned and finish is refused",
             vec![
-                Do::NextKernel("intel_iommu=off"),
+                Do::NextKernel("intel_iommu=off hitless.jump=anyway"),
                 Do::Prepare,
                 Do::Preserve,
                 Do::Jump,

@@ -19,6 +19,7 @@ mod checks;
 mod crowd;
 mod debug;
 mod host;
+mod image;
 mod isolation;
 mod lifecycle;
 mod outcome;

@@ -71,7 +71,7 @@ const CAUSES: [Cause; 3] = [
     Cause {
         name: "hitless_off_and_pass_through",
         about: "a new kernel with hitless=off and iommu=pt does not let the device loose on all memory",
-        words: "hitless=off iommu=pt",
+        words: "hitless=off iommu=pt hitless.jump=anyway",
         says: ["for unknown devices: it is blocked", "it was left running: stopped"],
         finish: Finish::Never,
     },

@@ -26,6 +26,7 @@ use crate::abi::iommu::{
     MAGIC, VERSION,
 };
 use crate::error::Error;
+use crate::image::{format_feature, kind_feature};
 use crate::iommu::pt::table::Table;
 use crate::refusal::{self, Refusal};
 
@@ -204,6 +205,15 @@ impl<L: Lender> Iommu<L> {
     pub fn domains(&self) -> impl Iterator<Item = (DomainKey, Domain)> + '_ {
         let keys = self.list.keys().filter_map(DomainKey::new);
         keys.filter_map(|key| Some((key, self.decode_domain(key).ok()?)))
+    }
+
+    /// The features that the next kernel needs to take the records over, as `ImageSer::takes` has them.
+    pub fn uses(&self) -> u64 {
+        let kinds = self.units().map(|unit| kind_feature(unit.hardware));
+        let formats = self
+            .domains()
+            .map(|(_, domain)| format_feature(domain.table.format.number()));
+        kinds.chain(formats).fold(0, |all, one| all | one)
     }
 
     /// The domain of the HWPT with a token of an iommufd.

@@ -13,6 +13,11 @@ use cpio::newc;
 use hitless_uapi::kexec;
 use rustix::fs::MemfdFlags;
 
+/// How what an image says of itself begins.
+const RECORD: &[u8] = b"HTLS";
+/// Where an image is that was changed.
+const EDITED: &str = "/edited";
+
 /// Loads kernels; the archive is made at the first load and kept.
 #[derive(Debug, Default)]
 pub(crate) struct Loader {
@@ -22,19 +27,43 @@ pub(crate) struct Loader {
 impl Loader {
     /// Loads `/boot/<image>` with the running root file system.
     pub(crate) fn load(&mut self, image: &str, cmdline: &str) -> Result<()> {
-        ensure!(
-            !image.contains('/') && !image.is_empty(),
-            "`{image}` is not the name of a file in /boot"
-        );
-        let path = Path::new("/boot").join(image);
+        let path = in_boot(image)?;
         let kernel = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        self.load_file(&kernel, cmdline)
+    }
+
+    /// Loads it with bytes of what it says of itself changed.
+    pub(crate) fn load_edited(
+        &mut self,
+        image: &str,
+        cmdline: &str,
+        at: usize,
+        new: &[u8],
+    ) -> Result<()> {
+        let mut kernel = fs::read(in_boot(image)?).context("reading the image")?;
+        let mut places = kernel.windows(RECORD.len());
+        let record = places.position(|bytes| bytes == RECORD);
+        let record = record.context("the image says nothing of itself")?;
+        let place = kernel.get_mut(record + at..record + at + new.len());
+        place
+            .context("beyond the image's end")?
+            .copy_from_slice(new);
+        fs::write(EDITED, kernel).context("writing the image")?;
+        let loaded = File::open(EDITED)
+            .context("opening the image")
+            .and_then(|kernel| self.load_file(&kernel, cmdline));
+        fs::remove_file(EDITED).context("removing the image")?;
+        loaded
+    }
+
+    fn load_file(&mut self, kernel: &File, cmdline: &str) -> Result<()> {
         let began = Instant::now();
         if self.archive.is_none() {
             self.archive = Some(archive(Path::new("/"))?);
         }
         let archive = self.archive.as_ref().context("the archive")?;
         let packed = began.elapsed();
-        kexec::load(&kernel, Some(archive.as_fd()), cmdline).context("loading the next kernel")?;
+        kexec::load(kernel, Some(archive.as_fd()), cmdline).context("loading the next kernel")?;
         eprintln!(
             "guest: initramfs of {} KiB in {} ms, next kernel loaded in {} ms",
             archive.metadata().context("the archive's size")?.len() / 1024,
@@ -43,6 +72,14 @@ impl Loader {
         );
         Ok(())
     }
+}
+
+fn in_boot(image: &str) -> Result<PathBuf> {
+    ensure!(
+        !image.contains('/') && !image.is_empty(),
+        "`{image}` is not the name of a file in /boot"
+    );
+    Ok(Path::new("/boot").join(image))
 }
 
 /// An uncompressed newc archive of everything below `root` that is on `root`'s own file system. Mount points become

@@ -45,6 +45,12 @@ impl Machine {
             Command::HwptOf { card } => return self.card(*card)?.hwpt(),
             Command::Raw { card, call, fields } => return self.card(*card)?.raw(*call, fields),
             Command::LoadKernel { image, cmdline } => self.loader.load(image, cmdline)?,
+            Command::LoadEdited {
+                image,
+                cmdline,
+                at,
+                bytes,
+            } => self.loader.load_edited(image, cmdline, *at, bytes)?,
             Command::LoadWithoutHandover => kexec::load_page(&[0xf4; 4096], NO_KERNEL)?,
             Command::SessionCreate { session } => self.create(session)?,
             Command::Preserve {

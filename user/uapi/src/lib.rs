@@ -11,7 +11,7 @@
 //! | [`VfioDevice`] | `/dev/vfio/devices/vfioN` | bind, attach, regions, config space, interrupts |
 //! | [`Memfd`] | a memfd | seal, map |
 //!
-//! [`kexec`] loads the next kernel and jumps.
+//! [`kexec`] loads the next kernel and jumps, and [`image`] tells before whether it can take over what runs.
 //!
 //! What it does not do: no policy, no retries, no caches, no global state, and nothing after a failed call. An
 //! error says which call failed with which errno; what to do about it is the caller's knowledge.
@@ -32,6 +32,7 @@
 
 mod descriptor;
 pub mod error;
+pub mod image;
 mod ioctl;
 pub mod iommufd;
 pub mod kexec;

@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "functions that C calls")]
 
+mod image;
 mod iommu;
 mod iommufd;
 mod memory;

@@ -142,7 +142,16 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::IommufdNotInSession
         | Refusal::HwptNotPreserved
         | Refusal::OtherTable
-        | Refusal::NoHandover => EINVAL,
+        | Refusal::NoHandover
+        | Refusal::ImageWithoutHitless
+        | Refusal::ImageOfOtherFormat
+        | Refusal::ImageTakesLess
+        | Refusal::ImageNeedsMore
+        | Refusal::NextHitlessOff
+        | Refusal::NextHandoverOff
+        | Refusal::NextIommuOff
+        | Refusal::NextOtherRemapping
+        | Refusal::NextOtherPci => EINVAL,
 
         // The tables are not what they must be.
         Refusal::Table(_) => EINVAL,

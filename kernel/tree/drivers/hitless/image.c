@@ -1,17 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * kexec's seam to hitless: the image that is about to be jumped into.
+ * kexec's seam to hitless: the image that is loaded, and jumped into later.
  */
 
-#include <linux/hitless/memory.h>
+#include <linux/hitless/image.h>
+#include <linux/init.h>
 #include <linux/kexec.h>
+#include <linux/string.h>
 
-/*
- * Will the loaded image get what is handed over? One from kexec_load(2) will
- * not: to it everything is free memory. Context: kernel_kexec(), which keeps
- * the image from changing.
- */
-bool hitless_seam_image_takes_over(void)
+void hitless_kimage_loads(struct kimage *image)
 {
-	return kexec_image && kexec_image->kho.fdt;
+	struct hitless_bytes kernel = {
+		.start = image->kernel_buf,
+		.size = image->kernel_buf_len,
+	};
+	struct hitless_bytes next = {
+		.start = image->cmdline_buf,
+		.size = image->cmdline_buf_len,
+	};
+	struct hitless_bytes this = {
+		.start = saved_command_line,
+		.size = strlen(saved_command_line),
+	};
+
+	hitless_image_loads(kernel, next, this, &image->hitless);
+}
+
+void hitless_seam_image(struct hitless_image *out)
+{
+	*out = (struct hitless_image) { .facts = HITLESS_IMAGE_NO_HANDOVER };
+	if (kexec_image && kexec_image->kho.fdt)
+		*out = kexec_image->hitless;
 }

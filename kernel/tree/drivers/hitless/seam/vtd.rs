@@ -6,8 +6,15 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use hitless_core::abi::iommu::FORMAT_VTDSS;
+use hitless_core::abi::iommu::{
+    FORMAT_VTDSS,
+    FORMAT_X86_64, //
+};
 use hitless_core::abi::vtd::HARDWARE;
+use hitless_core::image::{
+    format_feature,
+    kind_feature, //
+};
 use hitless_core::iommu::vtd::irq::IrqTableFacts;
 use hitless_core::iommu::vtd::mode::Mode;
 use hitless_core::iommu::vtd::record::{
@@ -78,6 +85,12 @@ const _: () = {
     assert!(IrqTableFacts::AFTER_HANDOVER == bindings::HITLESS_IRQ_AFTER_HANDOVER);
     assert!(IrqTableFacts::TABLE_HANDED_OVER == bindings::HITLESS_IRQ_TABLE_HANDED_OVER);
 };
+
+/// What the image says that this kernel takes over is what it does take over.
+const _: () = assert!(
+    bindings::HITLESS_IMAGE_TAKES as u64
+        == kind_feature(HARDWARE) | format_feature(FORMAT_VTDSS) | format_feature(FORMAT_X86_64)
+);
 
 /// The tables that translate for a device behind a unit of VT-d's. What its entries say C does not know.
 pub(crate) fn device_tables(attachment: &RawAttachment) -> DeviceTables {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* hitless: what memfds ask when they are retrieved, and kexec's image. */
+/* hitless: what memfds ask when they are retrieved. */
 #ifndef _LINUX_HITLESS_MEMORY_H
 #define _LINUX_HITLESS_MEMORY_H
 
@@ -19,15 +19,6 @@ struct liveupdate_file_op_args;
  * Return: true while any table that came with the session may be in use.
  */
 bool hitless_memory_is_mapped(const struct liveupdate_file_op_args *args);
-
-/**
- * hitless_seam_image_takes_over() - will the loaded image get the handover?
- *
- * Context: kernel_kexec(), which keeps the image from changing.
- * Return: false if there is no image or it came from kexec_load(2): to such a
- * one everything is free memory.
- */
-bool hitless_seam_image_takes_over(void);
 
 #else /* CONFIG_HITLESS */
 

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The machine does not jump into a kernel that would not take over what runs on, and says why.
+//!
+//! What a next kernel without hitless does to the devices is shown by `control::`, and what one does that is told to leave
+//! them alone by `stopped::hitless_off_and_pass_through`.
+
+use std::time::Duration;
+
+use anyhow::{ensure, Result};
+use hitless_proto::Command;
+use rustix::io::Errno;
+
+use crate::outcome::{good, plan};
+use crate::test::{Bench, End, Test};
+use hitless_lab::play::scene::{Scene, SETTLE};
+
+/// How long a line of the kernel may take to the console.
+const CONSOLE: Duration = Duration::from_secs(5);
+/// With this on its command line an image is jumped into whatever it says.
+const ANYWAY: &str = "hitless.jump=anyway";
+
+/// What is changed of the image, and where (docs/abi.md, `ImageSer`).
+const GONE: (usize, &[u8]) = (0, b"HTLX");
+const OLDER: (usize, &[u8]) = (12, &[0, 0, 0, 0]);
+const NEWER: (usize, &[u8]) = (12, &[2, 0, 3, 0]);
+const TAKES_NOTHING: (usize, &[u8]) = (16, &[0; 8]);
+const NEEDS_SOMETHING: (usize, &[u8]) = (31, &[0x10]);
+/// A feature that nobody knows, and nobody needs.
+const TAKES_MORE: (usize, &[u8]) = (23, &[0x10]);
+
+/// Images, and what is said of them.
+const EDITS: [((usize, &[u8]), &str); 5] = [
+    (GONE, "next kernel has no hitless"),
+    (OLDER, "next kernel takes over another format"),
+    (NEWER, "next kernel takes over another format"),
+    (TAKES_NOTHING, "does not take over all that is in use"),
+    (NEEDS_SOMETHING, "needs what is not handed over"),
+];
+
+/// Command lines, and what is said of them.
+const WORDS: [(&str, &str); 8] = [
+    ("hitless=off", "switches hitless off"),
+    ("kho=off", "does not switch kho and liveupdate on"),
+    ("liveupdate=off", "does not switch kho and liveupdate on"),
+    ("intel_iommu=off", "does not switch the IOMMU on"),
+    ("iommu=off", "does not switch the IOMMU on"),
+    ("intremap=off", "changes the remapping of interrupts"),
+    ("pci=assign-busses", "changes the numbers or the isolation"),
+    (
+        "pci=disable_acs_redir=00:02.0",
+        "changes the numbers or the isolation",
+    ),
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::new(
+            "image::what_does_not_fit_is_refused".to_owned(),
+            "legacy",
+            "images without hitless, older, newer, and command lines that switch something off: no jump, and the next try works",
+            |bench| run(bench, refused),
+        ),
+        Test::new(
+            "image::anyway".to_owned(),
+            "legacy",
+            "with hitless.jump=anyway the machine jumps into an image that says nothing, and says so",
+            |bench| run(bench, anyway),
+        ),
+    ]
+}
+
+fn run(bench: &Bench, play: fn(&mut Scene) -> Result<()>) -> Result<End> {
+    let mut scene = bench.boot(plan("image", "legacy", "")?)?;
+    let played = play(&mut scene);
+    let outcome = scene.end(played)?;
+    good(outcome, bench)
+}
+
+fn preserved(scene: &mut Scene) -> Result<()> {
+    scene.receive_both()?;
+    scene.flow(SETTLE);
+    scene.prepare()?;
+    scene.preserve()
+}
+
+fn says(scene: &Scene, words: &str) -> Result<()> {
+    ensure!(
+        scene.machine.says(words, CONSOLE),
+        "the kernel does not say `{words}`"
+    );
+    Ok(())
+}
+
+fn refused(scene: &mut Scene) -> Result<()> {
+    preserved(scene)?;
+    for ((at, bytes), words) in EDITS {
+        scene.load_edited(at, bytes)?;
+        jump_refused(scene, words)?;
+    }
+    for (line, words) in WORDS {
+        line.clone_into(&mut scene.plan.words);
+        scene.load()?;
+        jump_refused(scene, words)?;
+    }
+    scene.plan.words.clear();
+    let (at, bytes) = TAKES_MORE;
+    scene.load_edited(at, bytes)?;
+    scene.jump()?;
+    scene.take_back()
+}
+
+fn jump_refused(scene: &mut Scene, words: &str) -> Result<()> {
+    scene.refused(Command::Kexec, Errno::INVAL)?;
+    says(scene, words)?;
+    scene.check(words)
+}
+
+fn anyway(scene: &mut Scene) -> Result<()> {
+    preserved(scene)?;
+    ANYWAY.clone_into(&mut scene.plan.words);
+    let (at, bytes) = GONE;
+    scene.load_edited(at, bytes)?;
+    scene.jump()?;
+    says(
+        scene,
+        "jumping all the same, though: next kernel has no hitless",
+    )?;
+    scene.take_back()
+}
