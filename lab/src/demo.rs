@@ -2,14 +2,15 @@
 //! `cargo lab demo`: the main job. A card receives frames through one update of the kernel after another, and every
 //! frame is accounted for.
 
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::build::kernel::config::Config;
-use crate::evidence::verdict::Ending;
+use crate::evidence::verdict::{Ending, Report};
 use crate::machine::pace::Rate;
 use crate::machine::parts::Parts;
 use crate::machine::profile::Profile;
@@ -17,9 +18,9 @@ use crate::machine::program::Program;
 use crate::paths;
 use crate::play::end::Outcome;
 use crate::play::scene::{Plan, Scene, CARDS, SECOND_IOVA};
-use crate::play::steps::{Steps, OFF};
+use crate::play::update::OFF;
+use crate::trouble::Trouble;
 
-mod figures;
 mod picture;
 mod table;
 
@@ -57,72 +58,51 @@ pub struct Args {
     /// Keep the run's logs even if all went well.
     #[arg(long)]
     keep: bool,
-    /// Words for every kernel's command line.
-    #[arg(long, value_name = "WORDS", default_value = "", hide = true)]
-    words: String,
-}
-
-impl Args {
-    /// What the run's logs and picture are called.
-    fn name(&self) -> &'static str {
-        if self.control {
-            "control"
-        } else {
-            "demo"
-        }
-    }
 }
 
 /// Runs the demo; the status is 0 only if every promise was kept.
 pub fn main(args: Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
-        figures::check(path)?;
+        check(path)?;
     }
     let profile = Profile::load(&args.profile)?;
     // A profile that QEMU does not know is refused before anything is built.
     let qemu = Program::for_profile(&profile)?;
     let parts = Parts::with_qemu(qemu, Config::Hitless)?;
-    println!(
-        "{}: {} {} updates{}.",
-        profile.name,
-        profile.about,
-        args.updates,
-        if args.control { ", hitless off" } else { "" }
-    );
-    let mut words = args.words.clone();
-    if args.control {
-        words = format!("{words} {OFF}").trim().to_owned();
-    }
+    let (name, remark, words, update): (_, _, _, fn(&mut Scene) -> _) = match args.control {
+        true => ("control", ", hitless off", OFF, Scene::update_without),
+        false => ("demo", "", "", Scene::update),
+    };
+    let (machine, about) = (&profile.name, &profile.about);
+    println!("{machine}: {about} {} updates{remark}.", args.updates);
     let plan = Plan {
-        name: args.name().to_owned(),
+        name: name.to_owned(),
         profile,
         rate: args.rate.map_or(Rate::AtMost(RATE), Rate::Exactly),
-        words,
+        words: words.to_owned(),
         second_goes_on: false,
         second_iova: SECOND_IOVA,
         cards: CARDS,
         talk: true,
     };
-    let steps = Steps {
-        updates: args.updates,
-        pause: Duration::from_secs(args.seconds.into()),
-        control: args.control,
-    };
-    let outcome = steps.play(Scene::boot(plan, &parts)?)?;
-    Ok(tell(&args, outcome))
+    let pause = Duration::from_secs(args.seconds.into());
+    let outcome = Scene::boot(plan, &parts)?.play(args.updates, pause, update)?;
+    Ok(tell(&args, name, outcome))
 }
 
 /// Prints and writes what was seen. What can not be written makes the demo fail, and takes nothing else with it.
-fn tell(args: &Args, mut outcome: Outcome) -> ExitCode {
+fn tell(args: &Args, name: &str, mut outcome: Outcome) -> ExitCode {
     print!("{}", table::timeline(&outcome));
     let mut unwritten = Vec::new();
     if let Some(path) = &args.json {
-        match figures::write(&outcome.verdict.report, path) {
+        match write(&outcome.verdict.report, path) {
             Ok(()) => println!("figures: {}", path.display()),
             Err(error) => unwritten.push(error),
         }
     }
-    match draw(args, &outcome) {
+    let picture = format!("{name}-{}.svg", outcome.evidence.profile);
+    let drawn = paths::output().and_then(|folder| picture::draw(&outcome, folder.join(picture)));
+    match drawn {
         Ok(path) => println!("picture: {}", path.display()),
         Err(error) => unwritten.push(error),
     }
@@ -144,10 +124,48 @@ fn tell(args: &Args, mut outcome: Outcome) -> ExitCode {
     }
 }
 
-/// Draws the picture and says where it is.
-fn draw(args: &Args, outcome: &Outcome) -> Result<PathBuf> {
-    let profile = &outcome.verdict.report.profile;
-    let picture = paths::output()?.join(format!("{}-{profile}.svg", args.name()));
-    picture::draw(outcome, &picture)?;
-    Ok(picture)
+/// Refuses a file that can not be written, by name, before a run that would end with it.
+fn check(path: &Path) -> Result<()> {
+    let there = path.exists();
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    let looked = opened.and_then(|_| match there {
+        true => Ok(()),
+        false => fs::remove_file(path),
+    });
+    looked.map_err(|error| no(path, &error))
+}
+
+/// Writes the figures.
+fn write(report: &Report, path: &Path) -> Result<()> {
+    let text = serde_json::to_string_pretty(report).context("the figures as JSON")? + "\n";
+    fs::write(path, text).map_err(|error| no(path, &error))
+}
+
+fn no(path: &Path, why: &dyn std::fmt::Display) -> anyhow::Error {
+    Trouble::new(
+        format!(
+            "the figures can not be written to {}: {why}",
+            path.display()
+        ),
+        "give --json a file in a folder that is there, is yours to write and has room",
+    )
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_written_is_told_at_once_and_a_look_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = dir.path().join("x.json");
+        check(&good).unwrap();
+        assert!(!good.exists());
+        check(Path::new("/dev/null")).unwrap();
+        for bad in [dir.path(), Path::new("/no/such/folder/x.json")] {
+            let error = check(bad).unwrap_err().to_string();
+            assert!(error.contains(bad.to_str().unwrap()) && error.contains("what to do"));
+        }
+    }
 }

@@ -6,17 +6,16 @@
 //! |---|---|
 //! | [`generator`] | the frames, sent from outside |
 //! | [`witness`], [`stray`] | what landed where it should, and where it should not |
-//! | [`trace`] of [`event`]s, read line by line, [`registers`], [`iommu`] | what QEMU's IOMMU and PCI say: faults, resets, translation and bus mastering switched off |
-//! | [`markers`], [`phases`] | which of the kernel's lines mean something, and the timeline |
+//! | [`trace`] of [`event`]s, [`registers`], [`iommu`] | what QEMU's IOMMU and PCI say: faults, resets, translation and bus mastering switched off |
+//! | [`phases`] | the timeline, and which of the kernel's lines mean something |
 //! | [`account`], [`judge`], [`verdict`] | the account of the frames, and the verdict |
+//! | [`worker`] | the thread of each of those that send or watch |
 
 pub mod account;
 pub mod event;
 pub mod generator;
 mod iommu;
 pub mod judge;
-mod line;
-pub mod markers;
 pub mod phases;
 #[cfg(test)]
 pub(crate) mod pretend;
@@ -26,3 +25,4 @@ pub mod trace;
 pub mod verdict;
 mod vtd;
 pub mod witness;
+pub mod worker;

@@ -6,11 +6,9 @@
 //! | [`scene`] | the machine, its cards, their frames and their witnesses |
 //! | [`update`] | the steps of an update, in the order of the main job |
 //! | [`search`] | the search for frames where none may be |
-//! | [`end`] | the end: what was seen becomes evidence, and evidence a verdict |
-//! | [`steps`] | a whole run: updates in a row, or the same without hitless |
+//! | [`end`] | a whole run, and its end: what was seen becomes evidence, and evidence a verdict |
 
 pub mod end;
 pub mod scene;
 pub mod search;
-pub mod steps;
 pub mod update;

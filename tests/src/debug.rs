@@ -302,7 +302,7 @@ fn clean(scene: &mut Scene, after: &str) -> Result<()> {
             path: KMEMLEAK.to_owned(),
             text: "scan".to_owned(),
         })?;
-        scene.phase("leak scan", from);
+        scene.step("leak scan", from);
     }
     let leaks = read(scene, KMEMLEAK)?;
     if !leaks.is_empty() {

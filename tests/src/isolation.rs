@@ -150,7 +150,7 @@ fn run(bench: &Bench, profile: &str) -> Result<End> {
             "the search does not find the frames of a card that receives",
         );
     }
-    if outcome.evidence.second_card_faults == 0 {
+    if outcome.evidence.trace.other_faults == 0 {
         return bad(
             &outcome,
             "the second card did not try to write: nothing is shown",

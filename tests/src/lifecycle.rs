@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::outcome::{good, plan};
 use crate::test::{Bench, End, Test};
-use hitless_lab::evidence::phases::Name;
+use hitless_lab::evidence::phases::SWAP;
 use hitless_lab::evidence::verdict::Kind;
 use hitless_lab::play::scene::{Plan, Scene, CARDS, SETTLE};
 use hitless_lab::play::update::{FILES, SESSION};
@@ -130,7 +130,7 @@ impl Action {
                 let from = scene.machine.clock.now();
                 scene.refused(Command::Swap { card }, Errno::INVAL)?;
                 scene.flow(AFTERWARDS);
-                scene.step(Name::Swap, from);
+                scene.step(SWAP, from);
             }
             Self::SwapOneWay => {
                 let from = scene.machine.clock.now();
@@ -138,7 +138,7 @@ impl Action {
                 scene.refused(Command::SwapBack { card }, Errno::INVAL)?;
                 scene.flow(AFTERWARDS);
                 scene.order(Command::DestroyOld { card })?;
-                scene.step(Name::Swap, from);
+                scene.step(SWAP, from);
             }
             Self::DeviceRefused => {
                 preserve_some(scene, 2)?;

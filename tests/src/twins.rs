@@ -7,7 +7,6 @@ use anyhow::Result;
 use crate::outcome::{bad, done, plan, RATE};
 use crate::test::{Bench, End, Test};
 use hitless_lab::evidence::event::Harm;
-use hitless_lab::evidence::phases::Name;
 use hitless_lab::machine::clock::Ns;
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::machine::profile::TABLE_FORMATS;
@@ -182,29 +181,25 @@ fn harmed(outcome: &Outcome, harm: Harm) -> bool {
 
 /// When something was first done to the device.
 pub(crate) fn harm_at(outcome: &Outcome, harm: Harm) -> Option<Ns> {
-    let mut harms = outcome.evidence.harms.iter();
-    harms.find(|(_, done)| *done == harm).map(|(when, _)| *when)
+    outcome.evidence.trace.harms.get(&harm)?.first
 }
 
 /// When the new kernel said its first words.
 pub(crate) fn entry(outcome: &Outcome) -> Option<Ns> {
-    let mut phases = outcome.evidence.phases.iter();
-    phases
-        .find(|phase| phase.name == Name::JumpToEntry)
-        .map(|phase| phase.to)
+    outcome.evidence.jumps.first()?.entry
 }
 
 /// When the new kernel's user space said its first words.
 pub(crate) fn hello(outcome: &Outcome) -> Option<Ns> {
-    outcome.evidence.jumps.first().map(|(_, hello)| *hello)
+    outcome.evidence.jumps.first().map(|jump| jump.hello)
 }
 
 pub(crate) fn first_fault(outcome: &Outcome) -> Option<Ns> {
-    outcome.evidence.traced_faults.first
+    outcome.evidence.trace.faults.first
 }
 
 fn faulted(outcome: &Outcome, reason: u32) -> bool {
-    outcome.evidence.traced_faults.reasons.contains(&reason)
+    outcome.evidence.trace.reasons.contains(&reason)
 }
 
 /// A step failed with these words.

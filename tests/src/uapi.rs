@@ -11,14 +11,13 @@ use crate::outcome::{bad, done, good, plan};
 use crate::test::{Bench, End, Test};
 use crate::twins::{first_fault, hello, lost};
 use hitless_lab::evidence::event::Harm;
-use hitless_lab::evidence::phases::Name;
+use hitless_lab::evidence::phases::{REBUILD, RETRIEVE, SWAP};
 use hitless_lab::evidence::verdict::Kind;
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::machine::profile::Profile;
 use hitless_lab::machine::running::{command_line, Machine};
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
-use hitless_lab::play::steps::OFF;
-use hitless_lab::play::update::{FILES, HWPT_TOKEN, SESSION};
+use hitless_lab::play::update::{FILES, HWPT_TOKEN, OFF, SESSION};
 
 const PROFILE: &str = "legacy";
 /// Frames per second: the ring is not served while many orders are given.
@@ -109,7 +108,7 @@ fn bind_before_restore(scene: &mut Scene) -> Result<()> {
     scene.check("the bind")?;
     scene.refused(finish(), Errno::BUSY)?;
     restore(scene)?;
-    scene.step(Name::Retrieve, from);
+    scene.step(RETRIEVE, from);
     // It is what the device is attached to, and not another HWPT for the same domain.
     let id = hwpt(scene)?;
     refuse(scene, Call::Destroy, &[id], Errno::BUSY)?;
@@ -121,7 +120,7 @@ fn take_back(scene: &mut Scene, rebuild: Command) -> Result<()> {
     scene.compact()?;
     let from = scene.machine.clock.now();
     scene.order(rebuild)?;
-    scene.step(Name::Rebuild, from);
+    scene.step(REBUILD, from);
     scene.refused(finish(), Errno::BUSY)?;
     scene.swap()?;
     scene.check("the swap")?;
@@ -139,10 +138,10 @@ fn take_back_and_destroy_late(scene: &mut Scene) -> Result<()> {
     let id = hwpt(scene)?;
     let from = scene.machine.clock.now();
     scene.order(Command::Rebuild { card })?;
-    let from = scene.step(Name::Rebuild, from);
+    let from = scene.step(REBUILD, from);
     scene.order(Command::Swap { card })?;
     scene.flow(SETTLE);
-    scene.step(Name::Swap, from);
+    scene.step(SWAP, from);
     refuse(scene, Call::Restore, &[0, low, high], Errno::EXIST)?;
     let answer = raw(scene, Call::Mappings, &list(id, 0, 0))?;
     ensure!(answer[7] == 1, "after the swap the list is {answer:x?}");
@@ -213,11 +212,11 @@ fn play_two(scene: &mut Scene) -> Result<()> {
         let token = HWPT_TOKEN;
         scene.order(Command::RestoreHwpt { card, token })?;
     }
-    let from = scene.step(Name::Retrieve, from);
+    let from = scene.step(RETRIEVE, from);
     for card in [card, other] {
         scene.order(Command::Rebuild { card })?;
     }
-    scene.step(Name::Rebuild, from);
+    scene.step(REBUILD, from);
     scene.swap()?;
     scene.check("the first card's swap")?;
     scene.refused(finish(), Errno::BUSY)?;
@@ -354,7 +353,7 @@ fn play_refusals(scene: &mut Scene) -> Result<()> {
     scene.retrieve_files()?;
     in_the_new_kernel(scene)?;
     scene.bind()?;
-    scene.step(Name::Retrieve, from);
+    scene.step(RETRIEVE, from);
     of_the_list(scene)?;
     scene.check("what the new kernel refuses")?;
     take_back_and_destroy_late(scene)

@@ -8,11 +8,11 @@ use anyhow::{ensure, Result};
 use crate::crowd::CROWD;
 use crate::outcome::{bad, done, good, plan};
 use crate::test::{Bench, End, Test};
-use hitless_lab::evidence::phases::Name;
+use hitless_lab::evidence::phases::FURTHER_SWAPS;
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::machine::profile::{Profile, TABLE_FORMATS};
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
-use hitless_lab::play::steps::{Steps, OFF};
+use hitless_lab::play::update::OFF;
 
 /// Frames per second at which a swap that is not atomic is sure to be hit.
 const FAST: u32 = 4000;
@@ -48,24 +48,13 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 fn two_updates(bench: &Bench, profile: &str) -> Result<End> {
-    let steps = Steps {
-        updates: 2,
-        pause: SETTLE,
-        control: false,
-    };
-    good(
-        steps.play(bench.boot(plan("update", profile, "")?)?)?,
-        bench,
-    )
+    let scene = bench.boot(plan("update", profile, "")?)?;
+    good(scene.play(2, SETTLE, Scene::update)?, bench)
 }
 
 fn control(bench: &Bench, profile: &str) -> Result<End> {
-    let steps = Steps {
-        updates: 1,
-        pause: Duration::from_millis(500),
-        control: true,
-    };
-    let mut outcome = steps.play(bench.boot(plan("control", profile, OFF)?)?)?;
+    let scene = bench.boot(plan("control", profile, OFF)?)?;
+    let mut outcome = scene.play(1, Duration::from_millis(500), Scene::update_without)?;
     let report = &outcome.verdict.report;
     if report.updates != 1 || outcome.verdict.is_good() {
         return bad(
@@ -113,7 +102,7 @@ fn many_swaps(scene: &mut Scene) -> Result<()> {
     let from = scene.machine.clock.now();
     // At a lower rate it takes more of them to meet as many frames.
     let longest = scene.swaps(SWAPS * FAST.div_ceil(scene.rate), 2_000)?;
-    scene.step(Name::FurtherSwaps, from);
+    scene.step(FURTHER_SWAPS, from);
     let limit = scene.machine.pace.patience(Duration::from_secs(1));
     ensure!(
         Duration::from_nanos(longest) < limit,

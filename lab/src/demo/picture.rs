@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The picture: frames over time, with the phases marked.
 
-use std::path::Path;
+use std::iter::zip;
+use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, Result};
+use anyhow::{bail, Result};
 use plotters::prelude::*;
 
-use crate::evidence::phases::Name;
+use crate::evidence::phases::demo;
 use crate::evidence::witness::Landing;
 use crate::machine::clock::{as_ms, Ns, MS};
 use crate::play::end::Outcome;
@@ -21,63 +22,39 @@ const LEGEND: u32 = 110;
 const COLUMNS: usize = 6;
 
 /// The colour of a phase.
-fn colour(name: Name) -> RGBColor {
-    let (red, green, blue) = match name {
-        Name::Preserve => (76, 120, 168),
-        Name::FreezeAndShutdown => (245, 133, 24),
-        Name::JumpToEntry => (228, 87, 86),
-        Name::KernelBoot => (238, 202, 59),
-        Name::IommuAdopt => (84, 162, 75),
-        Name::DeviceProbe => (114, 183, 178),
-        Name::UserSpaceStart => (255, 157, 166),
-        Name::MemoryFilled => (186, 176, 172),
-        Name::Retrieve => (157, 117, 93),
-        Name::Compaction => (140, 140, 140),
-        Name::Rebuild => (178, 121, 162),
-        Name::Swap => (213, 42, 42),
-        Name::FurtherSwaps => (242, 142, 160),
-        Name::Finish => (47, 75, 124),
-        Name::Other(_) => (0, 0, 0),
-    };
-    RGBColor(red, green, blue)
+fn colour(name: &str) -> RGBAColor {
+    let place = demo().iter().position(|other| *other == name);
+    place.map_or(BLACK.to_rgba(), |place| Palette99::pick(place).to_rgba())
 }
 
 /// Frames per second in each bin, as (seconds, frames per second).
 fn bins(landings: &[Landing], from: Ns, to: Ns) -> Vec<(f64, f64)> {
-    let count = usize::try_from(to.saturating_sub(from) / BIN).unwrap_or(0) + 1;
-    let mut frames = vec![0_u32; count];
+    let bin = |at: Ns| (at.saturating_sub(from) / BIN) as usize;
+    let width = as_ms(BIN) / 1e3;
+    let mut rates = vec![0.0; bin(to) + 1];
     for landing in landings {
-        let bin = landing.at.saturating_sub(from) / BIN;
-        if let Some(bin) = usize::try_from(bin)
-            .ok()
-            .and_then(|bin| frames.get_mut(bin))
-        {
-            *bin += 1;
+        if let Some(rate) = rates.get_mut(bin(landing.at)) {
+            *rate += 1.0 / width;
         }
     }
-    frames
-        .iter()
-        .zip(0_u32..)
-        .map(|(frames, bin)| {
-            let at = f64::from(bin) * as_ms(BIN) / 1e3;
-            (at, f64::from(*frames) * 1e3 / as_ms(BIN))
-        })
-        .collect()
+    let starts = (0..).map(|bin| f64::from(bin) * width);
+    zip(starts, rates).collect()
 }
 
-/// Draws the run.
-pub(super) fn draw(outcome: &Outcome, path: &Path) -> Result<()> {
-    try_draw(outcome, path).map_err(|error| {
-        anyhow!(
+/// Draws the run; returns where.
+pub(super) fn draw(outcome: &Outcome, path: PathBuf) -> Result<PathBuf> {
+    match try_draw(outcome, &path) {
+        Ok(()) => Ok(path),
+        Err(error) => bail!(
             "the picture can not be written to {}: {error}",
             path.display()
-        )
-    })
+        ),
+    }
 }
 
 fn try_draw(outcome: &Outcome, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let evidence = &outcome.evidence;
-    let from = outcome.started;
+    let (evidence, report) = (&outcome.evidence, &outcome.verdict.report);
+    let from = evidence.started;
     let seconds = |at: Ns| as_ms(at.saturating_sub(from)) / 1e3;
     let bars = bins(&evidence.seen.landings, from, evidence.stopped);
     let end = seconds(evidence.stopped).max(0.1);
@@ -88,10 +65,7 @@ fn try_draw(outcome: &Outcome, path: &Path) -> Result<(), Box<dyn std::error::Er
     let (upper, lower) = root.split_vertically(SIZE.1 - LEGEND);
     let title = format!(
         "{}: frames that landed, through {} kernel updates ({} sent, {} lost)",
-        evidence.profile,
-        evidence.updates,
-        outcome.verdict.report.frames_sent,
-        outcome.verdict.report.lost
+        report.profile, report.updates, report.frames_sent, report.lost
     );
     let mut chart = ChartBuilder::on(&upper)
         .caption(title, ("sans-serif", 20))
@@ -111,11 +85,11 @@ fn try_draw(outcome: &Outcome, path: &Path) -> Result<(), Box<dyn std::error::Er
         Rectangle::new(corners, colour(phase.name).mix(0.35).filled())
     }))?;
     chart.draw_series(AreaSeries::new(bars, 0.0, BLACK.mix(0.25)).border_style(BLACK))?;
-    for (from, _) in &evidence.jumps {
-        let at = seconds(*from);
+    for jump in &evidence.jumps {
+        let at = seconds(jump.leave);
         chart.draw_series(LineSeries::new([(at, 0.0), (at, top)], RED.stroke_width(2)))?;
     }
-    for (number, name) in Name::DEMO.into_iter().enumerate() {
+    for (number, name) in demo().into_iter().enumerate() {
         let column = i32::try_from(number % COLUMNS)?;
         let row = i32::try_from(number / COLUMNS)?;
         let (x, y) = (70 + column * 215, 8 + row * 32);
@@ -123,11 +97,8 @@ fn try_draw(outcome: &Outcome, path: &Path) -> Result<(), Box<dyn std::error::Er
             [(x, y), (x + 18, y + 18)],
             colour(name).mix(0.6).filled(),
         ))?;
-        lower.draw(&Text::new(
-            name.to_string(),
-            (x + 26, y + 2),
-            ("sans-serif", 15),
-        ))?;
+        let font = ("sans-serif", 15);
+        lower.draw(&Text::new(name, (x + 26, y + 2), font))?;
     }
     root.present()?;
     Ok(())
@@ -139,12 +110,11 @@ mod tests {
 
     #[test]
     fn frames_are_counted_in_their_bins() {
-        let landing = |at| Landing {
-            at,
+        let landings = [500, 501, 701].map(|at| Landing {
+            at: at * MS,
             sequence: 0,
             sent: 0,
-        };
-        let landings = [landing(500 * MS), landing(501 * MS), landing(701 * MS)];
+        });
         let bars = bins(&landings, 500 * MS, 750 * MS);
         assert_eq!(bars, [(0.0, 20.0), (0.1, 0.0), (0.2, 10.0)]);
     }

@@ -1,57 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the demo prints: the timeline and one closing line.
 
-use std::fmt::Write as _;
+use std::iter::zip;
 
 use crate::evidence::verdict::{Ending, Verdict};
-use crate::machine::clock::as_ms;
 use crate::play::end::Outcome;
 
 /// The phases of every update, with their lengths and the frames that landed in them.
 pub(super) fn timeline(outcome: &Outcome) -> String {
-    let evidence = &outcome.evidence;
+    let kernels = &outcome.evidence.kernels;
+    let kernel = |number: usize| kernels.get(number).map_or("?", String::as_str);
     let mut text = String::new();
     let mut update = 0;
-    for phase in &evidence.phases {
+    for (phase, figures) in zip(&outcome.evidence.phases, &outcome.verdict.report.phases) {
         if phase.update != update {
             update = phase.update;
-            let kernel = |number: u32| {
-                usize::try_from(number)
-                    .ok()
-                    .and_then(|number| evidence.kernels.get(number))
-                    .map_or("?", String::as_str)
-            };
-            line(&mut text, "");
-            line(
-                &mut text,
-                &format!(
-                    "update {update}: {} -> {}",
-                    kernel(update - 1),
-                    kernel(update)
-                ),
-            );
-            line(
-                &mut text,
-                &format!("  {:24}{:>12}{:>12}", "phase", "ms", "frames"),
-            );
+            let (old, new) = (kernel(update - 1), kernel(update));
+            text += &format!("\nupdate {update}: {old} -> {new}\n");
+            text += &format!("  {:24}{:>12}{:>12}\n", "phase", "ms", "frames");
         }
-        line(
-            &mut text,
-            &format!(
-                "  {:24}{:>12.1}{:>12}",
-                phase.name,
-                as_ms(phase.to - phase.from),
-                phase.frames(&evidence.seen.landings)
-            ),
-        );
+        let (name, ms, frames) = (figures.name, figures.ms, figures.frames);
+        text += &format!("  {name:24}{ms:>12.1}{frames:>12}\n");
     }
-    line(&mut text, "");
-    text
-}
-
-fn line(text: &mut String, line: &str) {
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "{line}");
+    text + "\n"
 }
 
 /// One line that says how it went; before it, if it went wrong, what is to be done about that.
@@ -75,7 +46,7 @@ pub(super) fn closing(verdict: &Verdict) -> String {
         faults.push(first.trim_end_matches(['.', ':']));
         // What has more to say, such as what to do, says it before.
         if first != fault.words {
-            line(&mut details, &fault.words);
+            details += &format!("{}\n", fault.words);
         }
     }
     let head = match verdict.ending() {

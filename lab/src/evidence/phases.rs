@@ -1,134 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The timeline: named stretches of a run, one after the other.
+//! The timeline: named stretches of a run, one after the other, and which of the kernel's lines end one.
 
-use std::fmt;
-
-use serde::{Serialize, Serializer};
-
-use crate::evidence::markers::{first, Marker};
+use crate::evidence::iommu;
 use crate::evidence::witness::Landing;
 use crate::machine::clock::Ns;
 use crate::machine::console::Line;
 
-/// What a stretch of a run is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Name {
-    /// A session is made and everything put into it.
-    Preserve,
-    /// From the order to jump until the old kernel leaves.
-    FreezeAndShutdown,
-    /// Until the new kernel's first words.
-    JumpToEntry,
-    /// Until its VT-d driver begins.
-    KernelBoot,
-    /// Until the unit's tables are adopted.
-    IommuAdopt,
-    /// Until the device has its restored domain.
-    DeviceProbe,
-    /// Until the guest program's hello.
-    UserSpaceStart,
-    /// Free memory is overwritten and given back.
-    MemoryFilled,
-    /// Everything is taken out of the session, the device bound and its ring served.
-    Retrieve,
-    /// Compaction is forced.
-    Compaction,
-    /// A new IOAS and HWPT are made.
-    Rebuild,
-    /// The new HWPT is attached in place of the restored one, which is destroyed.
-    Swap,
-    /// Attaches back and forth between two HWPTs of the new kernel.
-    FurtherSwaps,
-    /// The session is finished.
-    Finish,
-    /// Something that only one test does.
-    Other(&'static str),
+/// A session is made and everything put into it.
+pub const PRESERVE: &str = "preserve";
+/// Everything is taken out of the session, the device bound and its ring served.
+pub const RETRIEVE: &str = "retrieve";
+/// A new IOAS and HWPT are made.
+pub const REBUILD: &str = "rebuild";
+/// The new HWPT is attached in place of the restored one, which is destroyed.
+pub const SWAP: &str = "swap";
+/// Attaches back and forth between two HWPTs of the new kernel.
+pub const FURTHER_SWAPS: &str = "further swaps";
+
+/// All phases that the demo has, in their order. A test may have more.
+pub fn demo() -> Vec<&'static str> {
+    let jump = ENDS.map(|(name, _)| name);
+    let after = [RETRIEVE, "compaction", REBUILD, SWAP, FURTHER_SWAPS];
+    [
+        &[PRESERVE],
+        &jump[..],
+        &["memory filled"],
+        &after,
+        &["finish"],
+    ]
+    .concat()
 }
 
-impl Name {
-    /// All that the demo has, in their order.
-    pub const DEMO: [Self; 14] = [
-        Self::Preserve,
-        Self::FreezeAndShutdown,
-        Self::JumpToEntry,
-        Self::KernelBoot,
-        Self::IommuAdopt,
-        Self::DeviceProbe,
-        Self::UserSpaceStart,
-        Self::MemoryFilled,
-        Self::Retrieve,
-        Self::Compaction,
-        Self::Rebuild,
-        Self::Swap,
-        Self::FurtherSwaps,
-        Self::Finish,
-    ];
-
-    /// As in the output.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Preserve => "preserve",
-            Self::FreezeAndShutdown => "freeze and shutdown",
-            Self::JumpToEntry => "jump to kernel entry",
-            Self::KernelBoot => "kernel boot",
-            Self::IommuAdopt => "IOMMU adopt",
-            Self::DeviceProbe => "device probe",
-            Self::UserSpaceStart => "user space start",
-            Self::MemoryFilled => "memory filled",
-            Self::Retrieve => "retrieve",
-            Self::Compaction => "compaction",
-            Self::Rebuild => "rebuild",
-            Self::Swap => "swap",
-            Self::FurtherSwaps => "further swaps",
-            Self::Finish => "finish",
-            Self::Other(words) => words,
-        }
-    }
-
-    /// The device's tables are replaced in it.
-    fn is_swap(self) -> bool {
-        matches!(self, Self::Swap | Self::FurtherSwaps)
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.words())
-    }
-}
-
-impl Serialize for Name {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.words())
-    }
-}
+/// The phases of a jump, and what ends each: a line of the kernel with all words of one of these patterns, between which
+/// there is a `+`. Letter case does not matter. To be changed where a message changes.
+const ENDS: [(&str, &[&str]); 6] = [
+    // The old kernel has shut its devices down and leaves.
+    ("freeze and shutdown", &["starting new kernel"]),
+    // The new kernel runs.
+    (
+        "jump to kernel entry",
+        &["early console in extract_kernel", "linux version"],
+    ),
+    // Its driver of the IOMMU begins.
+    ("kernel boot", iommu::BEGINS),
+    // A unit's tables are adopted.
+    ("IOMMU adopt", &["hitless:+adopted"]),
+    // A device has its restored domain.
+    ("device probe", &["hitless:+restored domain"]),
+    // The hello of the guest's program ends it, and no line.
+    ("user space start", &[]),
+];
 
 /// A stretch of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Phase {
     /// Which update it belongs to, from 1.
-    pub update: u32,
-    /// Its name.
-    pub name: Name,
+    pub update: usize,
+    /// What it is for.
+    pub name: &'static str,
     /// When it began.
     pub from: Ns,
     /// When it ended.
     pub to: Ns,
 }
 
-impl Phase {
-    /// Frames that landed in it.
-    pub fn frames(&self, landings: &[Landing]) -> u64 {
-        frames_between(landings, self.from, self.to)
-    }
-}
-
 /// Frames that landed between two moments, the first included.
-pub fn frames_between(landings: &[Landing], from: Ns, to: Ns) -> u64 {
-    landings
-        .iter()
-        .filter(|landing| (from..to).contains(&landing.at))
-        .count() as u64
+pub fn frames_between(landings: &[Landing], (from, to): (Ns, Ns)) -> u64 {
+    let within = |landing: &&Landing| (from..to).contains(&landing.at);
+    landings.iter().filter(within).count() as u64
 }
 
 /// Of each update in which tables were replaced, from when to when that went on: from the start of the first swap to the
@@ -137,7 +76,8 @@ pub fn swaps(phases: &[Phase]) -> Vec<(Ns, Ns)> {
     phases
         .chunk_by(|one, next| one.update == next.update)
         .filter_map(|update| {
-            let mut swaps = update.iter().filter(|phase| phase.name.is_swap());
+            let is_swap = |phase: &&Phase| [SWAP, FURTHER_SWAPS].contains(&phase.name);
+            let mut swaps = update.iter().filter(is_swap);
             let first = swaps.next()?;
             Some((first.from, swaps.next_back().unwrap_or(first).to))
         })
@@ -147,55 +87,52 @@ pub fn swaps(phases: &[Phase]) -> Vec<(Ns, Ns)> {
 /// The jump of one update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jump {
-    /// Which update, from 1.
-    pub update: u32,
     /// When `reboot(KEXEC)` was ordered.
     pub ordered: Ns,
+    /// From when on no kernel serves the device: the old one has shut its devices down and leaves.
+    pub leave: Ns,
+    /// When the new kernel said its first words.
+    pub entry: Option<Ns>,
     /// When the new kernel's guest program said hello.
     pub hello: Ns,
 }
 
 impl Jump {
-    /// From when on no kernel serves the device: the old one has shut its devices down and leaves.
-    pub fn leave(&self, lines: &[Line]) -> Ns {
-        first(lines, Marker::Leave, self.ordered, self.hello).unwrap_or(self.ordered)
+    /// A jump and its phases, by what the kernels printed. A phase whose end is missing has no length: its time is counted
+    /// in the one that follows.
+    pub fn read(update: usize, ordered: Ns, hello: Ns, lines: &[Line]) -> (Self, Vec<Phase>) {
+        let leave = first(lines, ENDS[0].1, ordered, hello).unwrap_or(ordered);
+        let jump = Self {
+            ordered,
+            leave,
+            entry: first(lines, ENDS[1].1, leave, hello),
+            hello,
+        };
+        let mut from = ordered;
+        let phases = ENDS.map(|(name, patterns)| {
+            let end = first(lines, patterns, from, hello).unwrap_or(from);
+            let to = if patterns.is_empty() { hello } else { end };
+            let phase = Phase {
+                update,
+                name,
+                from,
+                to,
+            };
+            from = to;
+            phase
+        });
+        (jump, phases.into())
     }
+}
 
-    /// When the new kernel said its first words.
-    pub fn entry(&self, lines: &[Line]) -> Ns {
-        first(lines, Marker::Entry, self.leave(lines), self.hello).unwrap_or(self.hello)
-    }
-
-    /// The jump's phases, by what the kernels printed. A phase whose marker is missing has no length: its time is
-    /// counted in the one that follows.
-    pub fn phases(&self, lines: &[Line]) -> Vec<Phase> {
-        let marks = [
-            (Name::FreezeAndShutdown, Some(Marker::Leave)),
-            (Name::JumpToEntry, Some(Marker::Entry)),
-            (Name::KernelBoot, Some(Marker::IommuBegin)),
-            (Name::IommuAdopt, Some(Marker::Adopted)),
-            (Name::DeviceProbe, Some(Marker::Restored)),
-            (Name::UserSpaceStart, None),
-        ];
-        let mut from = self.ordered;
-        marks
-            .into_iter()
-            .map(|(name, marker)| {
-                let to = match marker {
-                    Some(marker) => first(lines, marker, from, self.hello).unwrap_or(from),
-                    None => self.hello,
-                };
-                let phase = Phase {
-                    update: self.update,
-                    name,
-                    from,
-                    to,
-                };
-                from = to;
-                phase
-            })
-            .collect()
-    }
+/// When one of the patterns first shows between two moments.
+fn first(lines: &[Line], patterns: &[&str], from: Ns, to: Ns) -> Option<Ns> {
+    let fits = |line: &&Line| {
+        let text = line.text.to_lowercase();
+        let has_all = |pattern: &&str| pattern.split('+').all(|part| text.contains(part));
+        (from..=to).contains(&line.at) && patterns.iter().any(has_all)
+    };
+    lines.iter().find(fits).map(|line| line.at)
 }
 
 #[cfg(test)]
@@ -205,67 +142,51 @@ mod tests {
 
     #[test]
     fn the_swaps_of_an_update_are_one_stretch() {
-        let phase = |update, name, from, to| Phase {
+        let phases = [
+            (1, PRESERVE, 0, 1),
+            (1, SWAP, 3, 4),
+            (1, FURTHER_SWAPS, 4, 7),
+            (1, "finish", 8, 9),
+            (2, SWAP, 12, 13),
+            (3, REBUILD, 20, 21),
+        ]
+        .map(|(update, name, from, to)| Phase {
             update,
             name,
             from,
             to,
-        };
-        let phases = [
-            phase(1, Name::Preserve, 0, 1),
-            phase(1, Name::Swap, 3, 4),
-            phase(1, Name::FurtherSwaps, 4, 7),
-            phase(1, Name::Finish, 8, 9),
-            phase(2, Name::Swap, 12, 13),
-            phase(3, Name::Rebuild, 20, 21),
-        ];
+        });
         assert_eq!(swaps(&phases), [(3, 7), (12, 13)]);
     }
 
     #[test]
-    fn a_name_is_written_everywhere_in_the_same_way() {
-        for name in Name::DEMO.into_iter().chain([Name::Other("leak scan")]) {
-            let json = serde_json::to_string(&name).expect("JSON");
-            assert_eq!(json, format!("\"{name}\""));
-        }
-        assert_eq!(format!("{:8}|", Name::Swap), "swap    |");
-    }
-
-    #[test]
-    fn phases_follow_one_another_even_with_a_marker_missing() {
-        let lines: Vec<Line> = [
+    fn phases_follow_one_another_even_with_an_end_missing() {
+        let said = [
+            (1, "[    0.000000] Linux version 7.3.4"),
             (12, "kexec_core: Starting new kernel"),
-            (20, "Linux version"),
+            (20, "Linux version 7.3.4"),
             (30, recorded::BEGINS),
-            (45, "hitless: restored domain"),
-        ]
-        .map(|(at, text)| Line {
-            at,
-            text: text.to_owned(),
-        })
-        .into();
-        let jump = Jump {
-            update: 1,
-            ordered: 10,
-            hello: 50,
-        };
-        let phases = jump.phases(&lines);
-        let lengths: Vec<_> = phases.iter().map(|phase| phase.to - phase.from).collect();
-        assert_eq!(lengths, [2, 8, 10, 0, 15, 5]);
-        assert!(phases.windows(2).all(|pair| pair[0].to == pair[1].from));
-        assert_eq!(jump.leave(&lines), 12);
-        assert_eq!(jump.entry(&lines), 20);
-    }
-
-    #[test]
-    fn a_frame_belongs_to_one_phase() {
-        let landing = |at| Landing {
-            at,
-            sequence: 0,
-            sent: 0,
-        };
-        let landings = [landing(1), landing(2), landing(3)];
-        assert_eq!(frames_between(&landings, 1, 2), 1);
-        assert_eq!(frames_between(&landings, 2, 4), 2);
+            (40, "hitless: unit fed90000: tables adopted"),
+            (45, "hitless: 0000:01:00.0: has its Restored Domain"),
+        ];
+        for (missing, lengths, leave, entry) in [
+            ("nothing", [2, 8, 10, 10, 5, 5], 12, Some(20)),
+            ("adopted", [2, 8, 10, 0, 15, 5], 12, Some(20)),
+            ("Starting", [0, 10, 10, 10, 5, 5], 10, Some(20)),
+            ("Linux", [2, 0, 18, 10, 5, 5], 12, None),
+        ] {
+            let said = said.iter().filter(|(_, text)| !text.contains(missing));
+            let lines: Vec<_> = said
+                .map(|&(at, text)| Line {
+                    at,
+                    text: text.to_owned(),
+                })
+                .collect();
+            let (jump, phases) = Jump::read(1, 10, 50, &lines);
+            let seen = phases.iter().map(|phase| phase.to - phase.from);
+            assert!(seen.eq(lengths), "without {missing}: {phases:?}");
+            assert!(phases.windows(2).all(|pair| pair[0].to == pair[1].from));
+            assert_eq!((jump.leave, jump.entry), (leave, entry));
+        }
     }
 }

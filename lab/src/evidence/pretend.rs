@@ -13,7 +13,7 @@ use crate::machine::ram::Ram;
 /// Descriptors.
 pub(crate) const RING: u32 = 64;
 /// Bytes of memory.
-pub(crate) const SIZE: u64 = 8 << 20;
+const SIZE: u64 = 8 << 20;
 
 /// The memory, writable.
 pub(crate) struct Pretend {
@@ -31,11 +31,8 @@ impl Pretend {
         let count = layout::memory_size(RING) / PAGE;
         // Every second page from the top down.
         let pages: Vec<u64> = (0..count).map(|n| SIZE - (2 * n + 1) * PAGE).collect();
-        let pretend = Self {
-            file,
-            pages,
-            head: 0,
-        };
+        let head = 0;
+        let pretend = Self { file, pages, head };
         for (number, page) in pretend.pages.iter().enumerate() {
             pretend.write(layout::INDEX + 8 * number as u64, &page.to_le_bytes());
         }
@@ -43,12 +40,12 @@ impl Pretend {
         pretend
     }
 
-    /// Writes into the card's memory.
-    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
+    /// Writes into the card's memory; returns at what physical address that is.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> u64 {
         let page = self.pages[usize::try_from(offset / PAGE).expect("small")];
-        self.file
-            .write_all_at(bytes, page + offset % PAGE)
-            .expect("written");
+        let at = page + offset % PAGE;
+        self.file.write_all_at(bytes, at).expect("written");
+        at
     }
 
     /// The guest stores its state.
@@ -62,11 +59,6 @@ impl Pretend {
         };
         let (offset, slot) = state.encode();
         self.write(offset as u64, &slot);
-    }
-
-    /// The guest posts a descriptor.
-    pub(crate) fn post(&self, index: u32) {
-        self.write(layout::descriptor(index), &layout::posted(0));
     }
 
     /// The memory as the lab sees it, and where in it the index is.
@@ -83,18 +75,17 @@ impl Pretend {
         bytes
     }
 
-    /// The card lands these bytes.
-    pub(crate) fn land(&mut self, bytes: &[u8]) {
-        self.write(layout::buffer(self.head), bytes);
-        self.done(256);
+    /// The card lands these bytes; returns at what physical address that is.
+    pub(crate) fn land(&mut self, bytes: &[u8]) -> u64 {
+        let at = self.write(layout::buffer(self.head), bytes);
+        self.done();
+        at
     }
 
-    /// The card marks a descriptor done.
-    pub(crate) fn done(&mut self, length: u16) {
-        let mut words = [0; 16];
-        words[8] = 3;
-        words[12..14].copy_from_slice(&length.to_le_bytes());
-        self.write(layout::descriptor(self.head), &words);
+    /// The card marks a descriptor done, with 256 bytes.
+    pub(crate) fn done(&mut self) {
+        let words = [0, 0, 0x0000_0003, 0x0000_0100].map(u32::to_le_bytes);
+        self.write(layout::descriptor(self.head), words.as_flattened());
         self.pass();
     }
 

@@ -3,74 +3,42 @@
 //! trace, for what a kernel has not cleared yet. What it did not see says something only if it was there to see it: so
 //! looks that failed, and jumps without a look on either side, are told.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use anyhow::{Context, Result};
 
 use crate::evidence::iommu;
 use crate::evidence::phases::Jump;
+use crate::evidence::worker::Worker;
 use crate::machine::clock::{Clock, Ns};
 use crate::machine::monitor::Monitor;
-use crate::machine::priority::hurry;
 
-/// What one look showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
-    /// When.
-    at: Ns,
-    /// Translation is on.
-    translating: bool,
-    /// The device whose fault is recorded.
-    fault: Option<u16>,
-}
+/// Every look: when, and whether translation was on and of which device a fault was recorded, or why it failed.
+#[derive(Debug, Default)]
+pub struct Looks(Vec<(Ns, Look)>);
 
-/// Everything that was seen, and what was not.
-#[derive(Clone, Debug, Default)]
-pub struct Looks {
-    /// Looks that succeeded.
-    done: Vec<Look>,
-    /// How many failed.
-    failed: u64,
-    /// How the first of them did.
-    error: Option<String>,
-}
+type Look = Result<(bool, Option<u16>), String>;
 
 impl Looks {
-    fn add(&mut self, look: Result<Look>) {
-        match look {
-            Ok(look) => self.done.push(look),
-            Err(error) => {
-                self.failed += 1;
-                self.error.get_or_insert(format!("{error:#}"));
-            }
-        }
-    }
-
     /// How many looks between two moments showed a fault of this device.
     pub fn faults(&self, source_id: u16, from: Ns, to: Ns) -> u64 {
-        self.within(from, to)
-            .filter(|look| look.fault == Some(source_id))
-            .count() as u64
+        let faults = self.within(from, to).map(|(_, fault)| fault);
+        faults.filter(|fault| *fault == Some(source_id)).count() as u64
     }
 
     /// How many looks between two moments showed translation off.
     pub fn untranslated(&self, from: Ns, to: Ns) -> u64 {
-        self.within(from, to)
-            .filter(|look| !look.translating)
-            .count() as u64
+        let translating = self.within(from, to).map(|(translating, _)| translating);
+        translating.filter(|it| !it).count() as u64
     }
 
     /// Why these looks prove less than they should, in sentences; nothing when they do.
     pub fn missing(&self, jumps: &[Jump], to: Ns) -> Vec<String> {
         let mut missing = Vec::new();
-        if let Some(error) = &self.error {
+        let mut errors = self.0.iter().filter_map(|(_, look)| look.as_ref().err());
+        if let Some(error) = errors.next() {
             missing.push(format!(
                 "{} of {} looks at the IOMMU's registers failed, the first: {error}",
-                self.failed,
-                self.failed + self.done.len() as u64
+                1 + errors.count(),
+                self.0.len()
             ));
         }
         let mut from = 0;
@@ -78,7 +46,7 @@ impl Looks {
             let next = jumps.get(number + 1).map_or(to, |next| next.ordered);
             for (side, from, to) in [("before", from, jump.ordered), ("after", jump.hello, next)] {
                 if self.within(from, to).next().is_none() {
-                    let update = jump.update;
+                    let update = number + 1;
                     missing.push(format!(
                         "the IOMMU's registers were not read {side} the jump of update {update}"
                     ));
@@ -89,78 +57,24 @@ impl Looks {
         missing
     }
 
-    fn within(&self, from: Ns, to: Ns) -> impl Iterator<Item = &Look> {
-        self.done
-            .iter()
-            .filter(move |look| (from..=to).contains(&look.at))
+    /// What the looks between two moments showed that did not fail.
+    fn within(&self, from: Ns, to: Ns) -> impl Iterator<Item = (bool, Option<u16>)> + '_ {
+        let within = move |(at, _): &&(Ns, Look)| (from..=to).contains(at);
+        let looks = self.0.iter().filter(within);
+        looks.filter_map(|(_, look)| look.clone().ok())
     }
 }
 
 /// A thread that looks.
-#[derive(Debug)]
-pub struct Registers {
-    looks: Arc<Mutex<Looks>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
+pub type Registers = Worker<Looks>;
 
-impl Registers {
-    /// Begins to look.
-    pub fn start(monitor: Monitor, clock: Clock) -> Result<Self> {
-        let looks = Arc::new(Mutex::new(Looks::default()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new()
-            .name("registers".to_owned())
-            .spawn({
-                let (looks, stop) = (Arc::clone(&looks), Arc::clone(&stop));
-                move || {
-                    hurry();
-                    while !stop.load(Ordering::Relaxed) {
-                        let look = look(&monitor, clock);
-                        looks
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .add(look);
-                        std::thread::sleep(Duration::from_millis(100));
-                    }
-                }
-            })
-            .context("no thread for the fault registers")?;
-        Ok(Self {
-            looks,
-            stop,
-            thread: Some(thread),
-        })
-    }
-
-    /// Looks no more, and says what was seen.
-    pub fn stop(mut self) -> Looks {
-        self.join();
-        std::mem::take(&mut self.looks.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn join(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A panic in it has been printed.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Registers {
-    fn drop(&mut self) {
-        self.join();
-    }
-}
-
-fn look(monitor: &Monitor, clock: Clock) -> Result<Look> {
-    let at = clock.now();
-    let (translating, fault) = iommu::look(monitor)?;
-    Ok(Look {
-        at,
-        translating,
-        fault,
+/// Begins to look.
+pub fn look(monitor: Monitor, clock: Clock) -> anyhow::Result<Registers> {
+    Worker::start("registers", Looks::default(), move |looks| {
+        let at = clock.now();
+        let look = iommu::look(&monitor).map_err(|error| format!("{error:#}"));
+        looks.0.push((at, look));
+        Duration::from_millis(100)
     })
 }
 
@@ -170,47 +84,33 @@ mod tests {
 
     #[test]
     fn faults_count_for_their_device_and_in_their_time() {
-        let look = |translating, fault| Look {
-            at: 1,
-            translating,
-            fault,
-        };
-        let looks = Looks {
-            done: vec![look(true, Some(0x100)), look(false, None)],
-            ..Looks::default()
-        };
-        assert_eq!(looks.faults(0x100, 0, 2), 1);
-        assert_eq!(looks.faults(0x200, 0, 2), 0);
-        assert_eq!(looks.faults(0x100, 2, 3), 0);
-        assert_eq!(looks.untranslated(0, 2), 1);
-        assert_eq!(looks.untranslated(2, 3), 0);
+        let looks = Looks(vec![(1, Ok((true, Some(0x100)))), (1, Ok((false, None)))]);
+        let faults =
+            [(0x100, 0), (0x200, 0), (0x100, 2)].map(|(id, from)| looks.faults(id, from, 3));
+        assert_eq!(faults, [1, 0, 0]);
+        assert_eq!([0, 2].map(|from| looks.untranslated(from, 3)), [1, 0]);
     }
 
     #[test]
     fn a_witness_that_was_not_there_is_told() {
-        let look = |at| Look {
-            at,
-            translating: true,
-            fault: None,
-        };
-        let jump = |update, ordered, hello| Jump {
-            update,
+        let jumps = [(10, 20), (30, 40)].map(|(ordered, hello)| Jump {
             ordered,
+            leave: ordered,
+            entry: None,
             hello,
-        };
-        let jumps = [jump(1, 10, 20), jump(2, 30, 40)];
-        let mut looks = Looks::default();
-        for at in [5, 25, 45] {
-            looks.add(Ok(look(at)));
-        }
+        });
+        let looked = |at| (at, Ok((true, None)));
+        let mut looks = Looks([5, 25, 45].map(looked).into());
         assert_eq!(looks.missing(&jumps, 50), [""; 0]);
-        looks.done.remove(1);
-        let missing = looks.missing(&jumps, 50).join("; ");
-        assert!(missing.contains("after the jump of update 1"), "{missing}");
-        assert!(missing.contains("before the jump of update 2"), "{missing}");
-        looks.add(Err(anyhow::anyhow!("QEMU has ended")));
-        looks.add(Err(anyhow::anyhow!("again")));
-        let missing = looks.missing(&[], 50).join("; ");
-        assert!(missing.starts_with("2 of 4 looks") && missing.ends_with("QEMU has ended"));
+        looks.0[1].1 = Err("QEMU has ended".to_owned());
+        looks.0.push((46, Err("again".to_owned())));
+        assert_eq!(
+            looks.missing(&jumps, 50),
+            [
+                "2 of 4 looks at the IOMMU's registers failed, the first: QEMU has ended",
+                "the IOMMU's registers were not read after the jump of update 1",
+                "the IOMMU's registers were not read before the jump of update 2"
+            ]
+        );
     }
 }

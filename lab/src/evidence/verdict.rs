@@ -4,13 +4,12 @@
 use serde::Serialize;
 
 use crate::evidence::event::Harm;
-use crate::evidence::phases::Name;
 
 /// A phase in the output.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PhaseReport {
     /// Its name.
-    pub name: Name,
+    pub name: &'static str,
     /// Its length, milliseconds.
     pub ms: f64,
     /// Frames that landed in it.
@@ -52,7 +51,7 @@ pub struct Report {
     /// HWPT to the new one, to the end of the last of the further swaps that follow it.
     pub frames_during_swap: u64,
     /// Updates done.
-    pub updates: u32,
+    pub updates: usize,
     /// The first kernel.
     pub kernel_from: String,
     /// The kernel after the first update.
@@ -134,7 +133,11 @@ pub struct Verdict {
 impl Verdict {
     /// How the run ended.
     pub fn ending(&self) -> Ending {
-        ending(&self.faults)
+        match &self.faults[..] {
+            [] => Ending::Good,
+            all if all.iter().all(|fault| fault.kind == Kind::Slow) => Ending::TooSlow,
+            _ => Ending::Loss,
+        }
     }
 
     /// Nothing is wrong.
@@ -154,20 +157,7 @@ impl Verdict {
 
     /// All that is wrong, in words.
     pub fn words(&self) -> String {
-        let words: Vec<&str> = self
-            .faults
-            .iter()
-            .map(|fault| fault.words.as_str())
-            .collect();
-        words.join("; ")
-    }
-}
-
-/// How a run with these faults has ended.
-pub(super) fn ending(faults: &[Fault]) -> Ending {
-    match faults {
-        [] => Ending::Good,
-        all if all.iter().all(|fault| fault.kind == Kind::Slow) => Ending::TooSlow,
-        _ => Ending::Loss,
+        let words = self.faults.iter().map(|fault| fault.words.as_str());
+        words.collect::<Vec<_>>().join("; ")
     }
 }

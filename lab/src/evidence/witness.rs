@@ -4,25 +4,22 @@
 //! A descriptor marked done is no proof: what counts is the frame in its buffer.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use hitless_proto::frame;
 use hitless_proto::layout::{self, Landed, DESCRIPTOR, PAGE};
 use hitless_proto::state::{State, SLOT};
 
+use crate::evidence::worker::Worker;
 use crate::machine::clock::{Clock, Ns, MS};
-use crate::machine::priority::hurry;
 use crate::machine::ram::Ram;
 
 /// After so long without a frame it looks behind the next descriptor: a card that met a fault skips some.
 const QUIET: Ns = 50 * MS;
 
 /// After so many corrupt descriptors there is no ring any more: the memory is somebody else's.
-const HOPELESS: usize = 1 << 16;
+const HOPELESS: u64 = 1 << 16;
 
 /// A frame in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +37,12 @@ pub struct Landing {
 pub struct Seen {
     /// Frames with the right content, in the order of the ring.
     pub landings: Vec<Landing>,
-    /// Descriptors marked done without such a frame: when, and what is wrong.
-    pub corrupt: Vec<(Ns, String)>,
+    /// Descriptors marked done without such a frame.
+    pub corrupt: u64,
+    /// What is wrong with the first of them.
+    pub first_corrupt: String,
     /// Descriptors that the card passed without marking them done.
     pub skipped: u64,
-    /// How often the ring was gone round.
-    pub laps: u64,
     /// From when to when every descriptor was used and none had been posted again.
     pub dry: Vec<(Ns, Ns)>,
     /// The longest time between two looks.
@@ -55,9 +52,8 @@ pub struct Seen {
 impl Seen {
     /// Whether the ring was dry at some moment between two.
     pub fn was_dry(&self, from: Ns, to: Ns) -> bool {
-        self.dry
-            .iter()
-            .any(|(since, until)| *since <= to && from <= *until)
+        let mut spells = self.dry.iter();
+        spells.any(|(since, until)| *since <= to && from <= *until)
     }
 }
 
@@ -92,13 +88,11 @@ impl Watcher {
             ram.read(*page, &mut bytes).context("the index of pages")?;
             index.extend_from_slice(&bytes);
         }
-        let mut pages = Vec::with_capacity(wanted);
-        for page in 0..wanted as u64 {
-            let Some(physical) = layout::physical(&index, page * PAGE) else {
-                bail!("the guest's index has no page {page} of {wanted}");
-            };
-            pages.push(physical);
-        }
+        let page = |page| {
+            layout::physical(&index, page * PAGE)
+                .with_context(|| format!("the guest's index has no page {page} of {wanted}"))
+        };
+        let pages: Vec<u64> = (0..wanted as u64).map(page).collect::<Result<_>>()?;
         let distinct: HashSet<_> = pages.iter().collect();
         ensure!(
             distinct.len() == wanted,
@@ -133,7 +127,7 @@ impl Watcher {
         let tail = self.tail();
         let mut count = 0;
         while Some(self.next) != tail && count < self.ring as usize {
-            if self.seen.corrupt.len() >= HOPELESS {
+            if self.seen.corrupt >= HOPELESS {
                 return 0;
             }
             let Some(landed) = self.landed(self.next) else {
@@ -194,24 +188,21 @@ impl Watcher {
                     sent: header.sent_ns,
                 });
             }
-            Ok(header) => self.corrupt(now, &format!("{header:?}, {landed:?}")),
-            Err(error) => self.corrupt(now, &error),
+            Ok(header) => self.corrupt(format!("{header:?}, {landed:?}")),
+            Err(error) => self.corrupt(error),
         }
         self.advance();
     }
 
-    fn corrupt(&mut self, now: Ns, what: &str) {
-        self.seen
-            .corrupt
-            .push((now, format!("descriptor {}: {what}", self.next)));
+    fn corrupt(&mut self, what: String) {
+        self.seen.corrupt += 1;
+        if self.seen.corrupt == 1 {
+            self.seen.first_corrupt = format!("descriptor {}: {what}", self.next);
+        }
     }
 
     fn advance(&mut self) {
-        self.next += 1;
-        if self.next == self.ring {
-            self.next = 0;
-            self.seen.laps += 1;
-        }
+        self.next = (self.next + 1) % self.ring;
     }
 
     /// Goes to the first done descriptor among those that the card may have.
@@ -227,83 +218,43 @@ impl Watcher {
 }
 
 /// A thread that looks every millisecond.
-#[derive(Debug)]
-pub struct Witness {
-    watcher: Arc<Mutex<Watcher>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+pub type Witness = Worker<Watcher>;
+
+/// Begins to watch.
+pub fn watch(watcher: Watcher, clock: Clock) -> Result<Witness> {
+    Worker::start("witness", watcher, move |watcher| {
+        watcher.look(clock.now());
+        Duration::from_millis(1)
+    })
 }
 
 impl Witness {
-    /// Begins to watch.
-    pub fn start(watcher: Watcher, clock: Clock) -> Result<Self> {
-        let watcher = Arc::new(Mutex::new(watcher));
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new()
-            .name("witness".to_owned())
-            .spawn({
-                let (watcher, stop) = (Arc::clone(&watcher), Arc::clone(&stop));
-                move || {
-                    hurry();
-                    while !stop.load(Ordering::Relaxed) {
-                        lock(&watcher).look(clock.now());
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                }
-            })
-            .context("no thread for the witness")?;
-        Ok(Self {
-            watcher,
-            stop,
-            thread: Some(thread),
-        })
-    }
-
     /// Frames so far, wrong ones not included.
     pub fn count(&self) -> u64 {
-        lock(&self.watcher).seen.landings.len() as u64
+        self.lock().seen.landings.len() as u64
     }
 
-    /// When the last frame landed.
+    /// The last frame that landed.
     pub fn last(&self) -> Option<Landing> {
-        lock(&self.watcher).seen.landings.last().copied()
+        self.lock().seen.landings.last().copied()
     }
 
     /// What has landed so far.
     pub fn seen(&self) -> Seen {
-        lock(&self.watcher).seen.clone()
-    }
-
-    /// The memory's pages.
-    pub fn pages(&self) -> Vec<u64> {
-        lock(&self.watcher).pages().to_vec()
+        self.lock().seen.clone()
     }
 
     /// Waits until frame `sequence` has landed, at most so long; whether it has.
     pub fn wait_for(&self, sequence: u64, limit: Duration) -> bool {
-        let end = std::time::Instant::now() + limit;
+        let end = Instant::now() + limit;
         loop {
             if self.last().is_some_and(|last| last.sequence >= sequence) {
                 return true;
             }
-            if std::time::Instant::now() > end {
+            if Instant::now() > end {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-fn lock(watcher: &Mutex<Watcher>) -> MutexGuard<'_, Watcher> {
-    watcher.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A panic in it has been printed.
-            let _ = thread.join();
         }
     }
 }
@@ -319,46 +270,34 @@ mod tests {
     }
 
     fn sequences(watcher: &Watcher) -> Vec<u64> {
-        watcher
-            .seen
-            .landings
-            .iter()
-            .map(|landing| landing.sequence)
-            .collect()
+        let landings = watcher.seen.landings.iter();
+        landings.map(|landing| landing.sequence).collect()
     }
 
     #[test]
-    fn frames_are_seen_when_they_land() {
+    fn frames_are_seen_when_they_land_and_a_done_bit_without_one_is_corrupt() {
         let mut card = Pretend::new();
         let mut watcher = watcher(&card);
         assert_eq!(watcher.look(1), 0);
         card.land(&Pretend::frame(1, 0));
         card.land(&Pretend::frame(1, 1));
         assert_eq!((watcher.look(7), watcher.look(8)), (2, 0));
-        assert_eq!(sequences(&watcher), [0, 1]);
-        assert_eq!(
-            watcher.seen.landings[1],
-            Landing {
-                at: 7,
-                sequence: 1,
-                sent: 1
-            }
-        );
-    }
-
-    #[test]
-    fn a_done_bit_without_a_payload_is_corrupt() {
-        let mut card = Pretend::new();
-        let mut watcher = watcher(&card);
-        card.done(256);
-        card.land(&Pretend::frame(2, 0));
-        let mut damaged = Pretend::frame(1, 1);
+        let second = Landing {
+            at: 7,
+            sequence: 1,
+            sent: 1,
+        };
+        assert_eq!(watcher.seen.landings[1], second);
+        card.done();
+        card.land(&Pretend::frame(2, 2));
+        let mut damaged = Pretend::frame(1, 3);
         damaged[100] ^= 1;
         card.land(&damaged);
-        card.land(&Pretend::frame(1, 2));
-        watcher.look(1);
-        assert_eq!(watcher.seen.corrupt.len(), 3);
-        assert_eq!(sequences(&watcher), [2]);
+        card.land(&Pretend::frame(1, 4));
+        watcher.look(9);
+        assert_eq!(watcher.seen.corrupt, 3);
+        assert!(watcher.seen.first_corrupt.starts_with("descriptor 2: "));
+        assert_eq!(sequences(&watcher), [0, 1, 4]);
     }
 
     #[test]
@@ -375,13 +314,13 @@ mod tests {
         assert_eq!(watcher.seen.dry, [(1000 * MS, 2000 * MS)]);
         assert_eq!(watcher.seen.blind, 1000 * MS);
         // The guest posts some again: the ring goes on.
-        card.post(RING - 1);
-        card.post(0);
+        card.write(layout::descriptor(RING - 1), &layout::posted(0));
+        card.write(layout::descriptor(0), &layout::posted(0));
         card.tail(2, 1);
         card.land(&Pretend::frame(1, 63));
         card.land(&Pretend::frame(1, 64));
         assert_eq!(watcher.look(9000 * MS), 2);
-        assert_eq!((watcher.seen.laps, watcher.seen.skipped), (1, 0));
+        assert_eq!((watcher.next, watcher.seen.skipped), (1, 0));
         assert_eq!(watcher.seen.dry.len(), 1, "it was posted to meanwhile");
         assert!(watcher.seen.was_dry(0, 1000 * MS) && !watcher.seen.was_dry(2001 * MS, 9000 * MS));
     }
@@ -394,10 +333,10 @@ mod tests {
         card.pass();
         card.pass();
         card.land(&Pretend::frame(1, 3));
-        watcher.look(1);
-        watcher.look(2);
+        for now in [1, 2, 2 + 2 * QUIET] {
+            watcher.look(now);
+        }
         assert_eq!(sequences(&watcher), [0]);
-        watcher.look(2 + 2 * QUIET);
         watcher.look(3 + 2 * QUIET);
         assert_eq!(sequences(&watcher), [0, 3]);
         assert_eq!(watcher.seen.skipped, 2);
@@ -412,12 +351,9 @@ mod tests {
         let all = vec![0xff; usize::try_from(to - from).expect("a size")];
         card.write(from, &all);
         card.write(0, &[0xff; PAGE as usize]);
-        for now in 0..2 * HOPELESS as u64 {
-            if watcher.look(now) == 0 {
-                break;
-            }
-        }
-        assert_eq!(watcher.seen.corrupt.len(), HOPELESS);
+        let looks = (0..2 * HOPELESS).take_while(|now| watcher.look(*now) > 0);
+        assert!(looks.count() > 1);
+        assert_eq!(watcher.seen.corrupt, HOPELESS);
         assert_eq!(watcher.seen.landings, []);
     }
 

@@ -142,7 +142,12 @@ pub struct Card {
 impl Card {
     /// The card's MAC address.
     pub fn mac(&self) -> String {
-        format!("52:54:00:48:4c:{:02x}", self.number)
+        self.mac_bytes().map(|byte| format!("{byte:02x}")).join(":")
+    }
+
+    /// The same as it stands in a frame.
+    pub fn mac_bytes(&self) -> [u8; 6] {
+        [0x52, 0x54, 0x00, 0x48, 0x4c, self.number]
     }
 }
 

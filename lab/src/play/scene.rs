@@ -4,21 +4,23 @@
 //! The first card is the one that is preserved; the second receives too, and is not.
 
 use std::collections::BTreeSet;
+use std::iter::zip;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure, Result};
-use hitless_proto::layout::{self, memory_size};
+use hitless_proto::layout::{self, memory_size, repost_lag};
 use hitless_proto::{Answer, Command, Piece};
 use rustix::io::Errno;
 
-use crate::evidence::generator::{parse_mac, Generator, Stream, DEPTH};
-use crate::evidence::phases::{Jump, Name, Phase};
-use crate::evidence::registers::Registers;
+use crate::evidence::account::Evidence;
+use crate::evidence::generator::{generate, Generator, DEPTH};
+use crate::evidence::phases::{Phase, PRESERVE};
+use crate::evidence::registers::{self, Registers};
 use crate::evidence::stray::{Search, Stray};
-use crate::evidence::witness::{Seen, Watcher, Witness};
+use crate::evidence::witness::{self, Watcher, Witness};
 use crate::machine::clock::{as_ms, nanoseconds, Ns, MS};
 use crate::machine::guest::{OrderError, Reply};
-use crate::machine::pace::{Choice, Rate, TooSlow};
+use crate::machine::pace::{Rate, TooSlow};
 use crate::machine::parts::Parts;
 use crate::machine::profile::Profile;
 use crate::machine::running::{command_line, Machine};
@@ -69,14 +71,6 @@ pub struct Scene {
     pub machine: Machine,
     /// What is run.
     pub plan: Plan,
-    /// The timeline so far.
-    pub phases: Vec<Phase>,
-    /// The jumps so far.
-    pub jumps: Vec<Jump>,
-    /// Each kernel's name.
-    pub kernels: Vec<String>,
-    /// What went wrong and did not end the run.
-    pub troubles: Vec<String>,
     /// Frames per second for the first card, as this host can take them, and its ring.
     pub rate: u32,
     pub(super) ring: u32,
@@ -86,22 +80,22 @@ pub struct Scene {
     pub first: Card,
     /// The card that is not.
     pub second: Card,
-    pub(super) generators: Generators,
-    pub(super) witness: Option<Witness>,
-    pub(super) second_witness: Option<Witness>,
+    /// What was seen so far.
+    pub(super) evidence: Evidence,
+    /// The traffic of either card, once it is set up.
+    pub(super) traffic: [Option<Traffic>; 2],
     /// Frames found so far where none may be.
     pub(super) strays: BTreeSet<Stray>,
     /// The search that goes on.
     pub(super) search: Option<Search>,
-    pub(super) registers: Option<Registers>,
-    pub(super) started: Ns,
+    pub(super) registers: Registers,
 }
 
-/// What sends to either card.
-#[derive(Debug, Default)]
-pub(super) struct Generators {
-    pub(super) first: Option<Generator>,
-    pub(super) second: Option<Generator>,
+/// What sends to a card, and what sees it land.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    pub(super) generator: Generator,
+    pub(super) witness: Witness,
 }
 
 impl Scene {
@@ -113,38 +107,39 @@ impl Scene {
         let second = plan.profile.card(second)?.clone();
         let mut machine = Machine::start(&plan.name, &plan.profile, parts, &line)?;
         let hello = machine.wait_hello()?;
-        let registers = Registers::start(machine.monitor(), machine.clock)?;
-        let Choice {
-            rate,
-            ring,
-            fills_first,
-            remark,
-        } = machine.pace.choose(plan.rate);
-        if let Some(remark) = remark {
+        let registers = registers::look(machine.monitor(), machine.clock)?;
+        let choice = machine.pace.choose(plan.rate);
+        if let Some(remark) = choice.remark {
             eprintln!("{remark}");
         }
-        let scene = Self {
+        let mut scene = Self {
+            evidence: Evidence {
+                profile: plan.profile.name.clone(),
+                rate: choice.rate,
+                held: repost_lag(choice.ring),
+                ..Evidence::default()
+            },
             machine,
             plan,
-            rate,
-            ring,
-            fills_first,
+            rate: choice.rate,
+            ring: choice.ring,
+            fills_first: choice.fills_first,
             first,
             second,
-            phases: Vec::new(),
-            jumps: Vec::new(),
-            kernels: vec![hello.kernel],
-            troubles: Vec::new(),
-            generators: Generators::default(),
-            witness: None,
-            second_witness: None,
+            traffic: [None, None],
             strays: BTreeSet::new(),
             search: None,
-            registers: Some(registers),
-            started: 0,
+            registers,
         };
-        scene.tell(&format!("kernel {} is up", scene.kernels[0]));
+        scene.evidence.lag = 2 * scene.depth();
+        scene.is_up(hello.kernel);
         Ok(scene)
+    }
+
+    /// A kernel has come up.
+    pub(super) fn is_up(&mut self, kernel: String) {
+        self.tell(&format!("kernel {kernel} is up"));
+        self.evidence.kernels.push(kernel);
     }
 
     /// Says what is done, if somebody wants to know.
@@ -162,42 +157,30 @@ impl Scene {
     /// Gives an order that has to be refused with the error number that is promised for it (`docs/refusals.md`).
     pub fn refused(&mut self, command: Command, promised: Errno) -> Result<()> {
         let name = format!("{command:?}");
-        match self.machine.guest.order(command) {
+        let error = match self.machine.guest.order(command) {
             Ok(_) => bail!("{name} succeeded and should have been refused"),
-            Err(OrderError::Machine(error)) => Err(error),
-            Err(error) => {
-                ensure!(
-                    error.errno() == Some(promised.raw_os_error()),
-                    "{name} should have been refused with {promised:?}, and failed otherwise: {error}"
-                );
-                Ok(())
-            }
-        }
+            Err(OrderError::Machine(error)) => return Err(error),
+            Err(error) => error,
+        };
+        ensure!(
+            error.errno() == Some(promised.raw_os_error()),
+            "{name} should have been refused with {promised:?}, and failed otherwise: {error}"
+        );
+        Ok(())
     }
 
-    /// Sets a card up and starts its frames. To be called for the second card first: its own reset can not be told
-    /// from the first card's in the trace.
-    fn receive(&mut self, card: &Card) -> Result<()> {
-        let first = card.number == self.first.number;
-        let (ring, rate) = if first {
-            (self.ring, self.rate)
-        } else {
-            (SECOND_CARD_RING, SECOND_CARD_RATE)
+    /// Sets a card up and starts its frames.
+    fn receive(&mut self, which: usize) -> Result<()> {
+        let (card, ring, rate, iova) = match which {
+            0 => (self.first.clone(), self.ring, self.rate, FIRST_IOVA),
+            _ => (
+                self.second.clone(),
+                SECOND_CARD_RING,
+                SECOND_CARD_RATE,
+                self.plan.second_iova,
+            ),
         };
-        self.order(Command::BindDriver {
-            bdf: card.bdf.clone(),
-        })?;
-        let reply = self.order(Command::Start {
-            card: card.number,
-            bdf: card.bdf.clone(),
-            ring,
-            iova: if first {
-                FIRST_IOVA
-            } else {
-                self.plan.second_iova
-            },
-        })?;
-        let Answer::Started { mac, index_pages } = reply.answer else {
+        let Answer::Started { mac, index_pages } = self.set_up(&card, ring, iova)? else {
             bail!("the guest does not say where the card's memory is");
         };
         ensure!(
@@ -210,33 +193,11 @@ impl Scene {
         );
         let clock = self.machine.clock;
         let watcher = Watcher::new(self.machine.ram.clone(), card.number, ring, &index_pages)?;
-        let witness = Some(Witness::start(watcher, clock)?);
-        if first {
-            self.witness = witness;
-            self.started = clock.now();
-        } else {
-            self.second_witness = witness;
-        }
-        let stream = Stream {
-            card: card.number,
-            mac: parse_mac(&mac)?,
-            rate,
-            depth: self.depth(),
-        };
+        let witness = witness::watch(watcher, clock)?;
         let wire = self.machine.wire(card.number)?;
-        let generator = Some(Generator::start(wire, stream, clock)?);
-        if first {
-            self.generators.first = generator;
-        } else {
-            self.generators.second = generator;
-        }
-        if first {
-            ensure!(
-                self.witness()?
-                    .wait_for(0, self.machine.pace.patience(DRAIN)),
-                "no frame lands before anything was done: the card is not set up"
-            );
-        }
+        self.evidence.started = clock.now();
+        let generator = generate(wire, &card, rate, self.depth(), clock)?;
+        self.traffic[which] = Some(Traffic { generator, witness });
         self.tell(&format!(
             "the {} card receives {rate} frames/s into a ring of {ring}",
             card.name
@@ -244,34 +205,40 @@ impl Scene {
         Ok(())
     }
 
+    fn set_up(&mut self, card: &Card, ring: u32, iova: u64) -> Result<Answer> {
+        let bdf = card.bdf.clone();
+        self.order(Command::BindDriver { bdf: bdf.clone() })?;
+        let start = Command::Start {
+            card: card.number,
+            bdf,
+            ring,
+            iova,
+        };
+        Ok(self.order(start)?.answer)
+    }
+
     /// Sets a card up in a kernel that knows nothing of it. Its frames never stopped coming.
     pub fn receive_again(&mut self, card: &Card) -> Result<()> {
-        self.order(Command::BindDriver {
-            bdf: card.bdf.clone(),
-        })?;
-        self.order(Command::Start {
-            card: card.number,
-            bdf: card.bdf.clone(),
-            ring: SECOND_CARD_RING,
-            iova: self.plan.second_iova,
-        })?;
+        self.set_up(card, SECOND_CARD_RING, self.plan.second_iova)?;
         Ok(())
     }
 
-    /// Both cards.
-    ///
-    /// # Errors
-    ///
-    /// As [`Scene::receive`].
+    /// Both cards, the second one first: its own reset can not be told from the first card's in the trace.
     pub fn receive_both(&mut self) -> Result<()> {
-        self.receive(&self.second.clone())?;
-        self.receive(&self.first.clone())
+        self.receive(1)?;
+        self.receive(0)?;
+        let patience = self.machine.pace.patience(DRAIN);
+        ensure!(
+            self.witness()?.wait_for(0, patience),
+            "no frame lands before anything was done: the card is not set up"
+        );
+        Ok(())
     }
 
     /// No frames come for the second card for a while, or they come again.
     pub fn pause_second(&self, pause: bool) {
-        if let Some(generator) = &self.generators.second {
-            generator.pause(pause);
+        if let Some(second) = &self.traffic[1] {
+            second.generator.lock().paused = pause;
         }
     }
 
@@ -302,9 +269,9 @@ impl Scene {
 
     /// The witness of the first card.
     pub fn witness(&self) -> Result<&Witness> {
-        self.witness
-            .as_ref()
-            .ok_or_else(|| anyhow!("the first card was not set up"))
+        let traffic = self.traffic[0].as_ref();
+        let traffic = traffic.ok_or_else(|| anyhow!("the first card was not set up"))?;
+        Ok(&traffic.witness)
     }
 
     /// Lets frames flow for so long; returns earlier when the kernel panics or the machine ends.
@@ -333,10 +300,8 @@ impl Scene {
 
     /// How long nothing has landed.
     fn stall(&self) -> Result<Duration> {
-        let last = self
-            .witness()?
-            .last()
-            .map_or(self.started, |landing| landing.at);
+        let last = self.witness()?.last();
+        let last = last.map_or(self.evidence.started, |landing| landing.at);
         let now = self.machine.clock.now();
         Ok(Duration::from_nanos(now.saturating_sub(last)))
     }
@@ -355,30 +320,21 @@ impl Scene {
             ensure!(seen.was_dry(since, now), words);
             return Err(TooSlow::new(format!("{words}: the ring is dry")).into());
         }
-        let Seen {
-            landings,
-            corrupt,
-            skipped,
-            dry,
-            ..
-        } = seen;
-        if let Some((_, what)) = corrupt.first() {
-            bail!("after {action} a frame is corrupt: {what}");
+        if seen.corrupt > 0 {
+            bail!("after {action} a frame is corrupt: {}", seen.first_corrupt);
         }
+        let skipped = seen.skipped;
         ensure!(
             skipped == 0,
             "after {action} the card has skipped {skipped} descriptors"
         );
-        let wrong = landings
-            .iter()
-            .zip(0..)
-            .find(|(landing, expected)| landing.sequence != *expected);
-        if let Some((landing, expected)) = wrong {
+        let mut order = zip(&seen.landings, 0..);
+        if let Some((landing, expected)) = order.find(|(it, number)| it.sequence != *number) {
             let words = format!(
                 "after {action} frame {} stands where frame {expected} should",
                 landing.sequence
             );
-            ensure!(!dry.is_empty(), words);
+            ensure!(!seen.dry.is_empty(), words);
             return Err(TooSlow::new(format!("{words}, and the ring was dry")).into());
         }
         if let Some(warning) = self.machine.console.warnings().first() {
@@ -387,24 +343,13 @@ impl Scene {
         Ok(())
     }
 
-    /// The number of the update that a step before its jump belongs to.
-    fn coming(&self) -> u32 {
-        u32::try_from(self.jumps.len()).unwrap_or(u32::MAX - 1) + 1
-    }
-
-    /// Adds a phase of a test's own that began at `from` and ends now.
-    pub fn phase(&mut self, words: &'static str, from: Ns) {
-        self.step(Name::Other(words), from);
-    }
-
     /// Adds a phase that began at `from` and ends now; returns when that is.
-    pub fn step(&mut self, name: Name, from: Ns) -> Ns {
-        let before_jump = name == Name::Preserve;
-        let update = self.coming() - u32::from(!before_jump);
+    pub fn step(&mut self, name: &'static str, from: Ns) -> Ns {
+        let before_jump = name == PRESERVE;
         let to = self.machine.clock.now();
         self.tell(&format!("{name}: {:.1} ms", as_ms(to - from)));
-        self.phases.push(Phase {
-            update,
+        self.evidence.phases.push(Phase {
+            update: self.evidence.jumps.len() + usize::from(before_jump),
             name,
             from,
             to,

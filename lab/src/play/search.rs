@@ -3,37 +3,35 @@
 
 use std::collections::HashSet;
 
-use anyhow::Result;
+use anyhow::{anyhow, Result};
 
-use crate::evidence::generator::Generator;
-use crate::evidence::stray::{Allowed, Search};
-use crate::evidence::witness::Witness;
+use crate::evidence::stray::{begin, Allowed};
 use crate::machine::clock::{as_ms, Ns};
 use crate::play::scene::Scene;
 
 impl Scene {
     /// From when on nothing that is sent to the second card may land anywhere.
     fn second_card_until(&self) -> Option<Ns> {
-        let lines = self.machine.console.lines();
-        let jump = self.jumps.first()?;
+        let jump = self.evidence.jumps.first()?;
         Some(if self.plan.second_goes_on {
-            jump.entry(&lines)
+            jump.entry.unwrap_or(jump.hello)
         } else {
-            jump.leave(&lines)
+            jump.leave
         })
     }
 
     /// Where frames may be at this moment of the run.
     fn allowed(&self) -> Allowed {
-        let second = self.generators.second.as_ref().map(Generator::sent);
+        let [first, second] = &self.traffic;
         let second_card_before = match (second, self.second_card_until()) {
-            (Some(sent), Some(until)) => sent.first_after(until),
+            (Some(second), Some(until)) => second.generator.lock().first_after(until),
             _ => u64::MAX,
         };
-        let pages = self.witness.as_ref().map(Witness::pages);
+        let witness = first.as_ref().map(|first| first.witness.lock());
+        let pages = witness.iter().flat_map(|witness| witness.pages());
         Allowed {
             cards: [self.first.number, self.second.number],
-            pages: pages.unwrap_or_default().into_iter().collect(),
+            pages: pages.copied().collect(),
             second_card_before,
         }
     }
@@ -42,8 +40,7 @@ impl Scene {
     pub fn begin_search(&mut self) -> Result<()> {
         self.end_search()?;
         let ram = self.machine.ram.clone();
-        let search = Search::start(ram, self.allowed(), self.machine.clock)?;
-        self.search = Some(search);
+        self.search = Some(begin(ram, self.allowed(), self.machine.clock));
         Ok(())
     }
 
@@ -53,18 +50,19 @@ impl Scene {
             return Ok(());
         };
         let from = self.machine.clock.now();
-        let found = search.join()?;
+        let panicked = |_| Err(anyhow!("the search of the machine's memory panicked"));
+        let (found, took) = search.join().unwrap_or_else(panicked)?;
         self.tell(&format!(
             "memory searched for stray frames in {:.0} ms, {:.0} of them waited for: {} found",
-            as_ms(found.took),
+            as_ms(took),
             as_ms(self.machine.clock.now() - from),
-            found.strays.len()
+            found.len()
         ));
-        for stray in found.strays.iter().take(3) {
+        for stray in found.iter().take(3) {
             self.tell(&format!("stray: {stray:x?}"));
         }
         // One that stays where it is, is found again after the next jump and is still one.
-        self.strays.extend(found.strays);
+        self.strays.extend(found);
         Ok(())
     }
 
@@ -79,10 +77,10 @@ impl Scene {
     /// Frames of the second card that were seen landing in its own memory and may not have. That memory is nobody's after
     /// the jump, and the new kernel uses it for its own boot: what lands there before that only this sees.
     fn second_card_landings(&self) -> u64 {
-        let (Some(witness), Some(until)) = (&self.second_witness, self.second_card_until()) else {
+        let (Some(second), Some(until)) = (&self.traffic[1], self.second_card_until()) else {
             return 0;
         };
-        let landings = witness.seen().landings;
+        let landings = second.witness.seen().landings;
         let late = landings.iter().filter(|landing| landing.sent >= until);
         // With the guest's state overwritten the ring is gone round again and again.
         let distinct: HashSet<u64> = late.map(|landing| landing.sequence).collect();

@@ -3,17 +3,19 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use hitless_proto::{Answer, Command, What};
 use rustix::io::Errno;
 
-use crate::evidence::phases::{Jump, Name};
+use crate::evidence::phases::{Jump, FURTHER_SWAPS, PRESERVE, REBUILD, RETRIEVE, SWAP};
 use crate::machine::clock::Ns;
 use crate::machine::guest::OrderError;
 use crate::machine::parts::IMAGES;
 use crate::machine::running::command_line;
 use crate::play::scene::Scene;
 
+/// Kernel parameter that switches hitless off.
+pub const OFF: &str = "hitless=off";
 /// The session's name.
 pub const SESSION: &str = "lab";
 /// The token of the card's HWPT.
@@ -32,16 +34,14 @@ const COMPACTIONS: u32 = 2;
 /// The swap is over in a few milliseconds, so it is followed by a run of further ones back and forth between two HWPTs,
 /// long enough for frames to land meanwhile at any rate of 10 per second or more: how many, and the pause after each in
 /// microseconds.
-const FURTHER_SWAPS: (u32, u64) = (40, 3_000);
+const MORE_SWAPS: (u32, u64) = (40, 3_000);
 
 impl Scene {
     /// The HWPT gets its token and the next kernel is loaded.
     pub fn prepare(&mut self) -> Result<()> {
         self.catch_up()?;
-        self.order(Command::Mark {
-            card: self.first.number,
-            token: HWPT_TOKEN,
-        })?;
+        let (card, token) = (self.first.number, HWPT_TOKEN);
+        self.order(Command::Mark { card, token })?;
         self.load()
     }
 
@@ -62,7 +62,7 @@ impl Scene {
 
     /// The next kernel is loaded: the generations take turns.
     pub fn load(&mut self) -> Result<()> {
-        let next = (self.jumps.len() + 1) % IMAGES.len();
+        let next = (self.evidence.jumps.len() + 1) % IMAGES.len();
         self.order(Command::LoadKernel {
             image: IMAGES[next].to_owned(),
             cmdline: command_line(&self.plan.profile, &self.plan.words),
@@ -72,7 +72,7 @@ impl Scene {
 
     /// The next kernel is loaded with bytes of what its image says of itself changed, from the byte at `at` on.
     pub fn load_edited(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
-        let next = (self.jumps.len() + 1) % IMAGES.len();
+        let next = (self.evidence.jumps.len() + 1) % IMAGES.len();
         self.order(Command::LoadEdited {
             image: IMAGES[next].to_owned(),
             cmdline: command_line(&self.plan.profile, &self.plan.words),
@@ -84,43 +84,38 @@ impl Scene {
 
     /// A session with everything in it.
     pub fn preserve(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
-        self.order(Command::SessionCreate {
-            session: SESSION.to_owned(),
-        })?;
-        for (what, token) in FILES {
-            self.preserve_one(what, token)?;
-        }
-        self.step(Name::Preserve, from);
+        let session = SESSION.to_owned();
+        let create = [Command::SessionCreate { session }];
+        let files = FILES.map(|(what, token)| self.to_preserve(what, token));
+        self.phase(PRESERVE, create.into_iter().chain(files))?;
         Ok(())
     }
 
     /// One file into the session.
     pub fn preserve_one(&mut self, what: What, token: u64) -> Result<()> {
-        self.order(Command::Preserve {
+        self.order(self.to_preserve(what, token))?;
+        Ok(())
+    }
+
+    fn to_preserve(&self, what: What, token: u64) -> Command {
+        Command::Preserve {
             session: SESSION.to_owned(),
             card: self.first.number,
             what,
             token,
-        })
-        .with_context(|| format!("preserving the {what:?}"))?;
-        Ok(())
+        }
     }
 
     /// The jump.
     pub fn jump(&mut self) -> Result<()> {
         self.tell("the jump");
         let (ordered, hello) = self.machine.guest.kexec()?;
-        let jump = Jump {
-            update: u32::try_from(self.jumps.len()).unwrap_or(0) + 1,
-            ordered,
-            hello: hello.at,
-        };
-        self.phases
-            .extend(jump.phases(&self.machine.console.lines()));
-        self.jumps.push(jump);
-        self.tell(&format!("kernel {} is up", hello.kernel));
-        self.kernels.push(hello.kernel);
+        let update = self.evidence.jumps.len() + 1;
+        let lines = self.machine.console.lines();
+        let (jump, phases) = Jump::read(update, ordered, hello.at, &lines);
+        self.evidence.jumps.push(jump);
+        self.evidence.phases.extend(phases);
+        self.is_up(hello.kernel);
         self.begin_search()
     }
 
@@ -128,10 +123,8 @@ impl Scene {
     /// that is searched for before.
     pub fn fill_memory(&mut self) -> Result<()> {
         self.end_search()?;
-        let from = self.machine.clock.now();
-        self.order(Command::FillMemory { keep_mib: KEEP_MIB })?;
-        self.order(Command::FreeMemory)?;
-        self.step(Name::MemoryFilled, from);
+        let fill = Command::FillMemory { keep_mib: KEEP_MIB };
+        self.phase("memory filled", [fill, Command::FreeMemory])?;
         Ok(())
     }
 
@@ -140,69 +133,50 @@ impl Scene {
     pub fn retrieve(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
         self.retrieve_files()?;
-        let restore = Command::RestoreHwpt {
-            card: self.first.number,
-            token: HWPT_TOKEN,
-        };
-        if self.jumps.len() % 2 == 1 {
+        let (card, token) = (self.first.number, HWPT_TOKEN);
+        let restore = Command::RestoreHwpt { card, token };
+        if self.evidence.jumps.len() % 2 == 1 {
             self.order(restore)?;
             self.bind()?;
         } else {
             self.bind()?;
             self.order(restore)?;
         }
-        self.step(Name::Retrieve, from);
+        self.step(RETRIEVE, from);
         Ok(())
     }
 
     /// The files come back out of the session.
     pub fn retrieve_files(&mut self) -> Result<()> {
-        self.order(Command::BindDriver {
-            bdf: self.first.bdf.clone(),
-        })?;
-        self.order(Command::SessionRetrieve {
-            session: SESSION.to_owned(),
-        })?;
+        let (bdf, session) = (self.first.bdf.clone(), SESSION.to_owned());
+        self.order(Command::BindDriver { bdf })?;
+        self.order(Command::SessionRetrieve { session })?;
         for (what, token) in FILES {
             self.order(Command::Retrieve {
                 session: SESSION.to_owned(),
                 card: self.first.number,
                 what,
                 token,
-            })
-            .with_context(|| format!("retrieving the {what:?}"))?;
+            })?;
         }
         Ok(())
     }
 
     /// The device is bound to its iommufd and to no other, and its ring served again.
     pub fn bind(&mut self) -> Result<()> {
-        self.refused(
-            Command::BindDeviceElsewhere {
-                card: self.first.number,
-            },
-            Errno::PERM,
-        )?;
-        self.order(Command::BindDevice {
-            card: self.first.number,
-        })?;
-        self.order(Command::Resume {
-            card: self.first.number,
-        })?;
+        let card = self.first.number;
+        self.refused(Command::BindDeviceElsewhere { card }, Errno::PERM)?;
+        self.order(Command::BindDevice { card })?;
+        self.order(Command::Resume { card })?;
         Ok(())
     }
 
     /// Compaction is forced while the restored domain is in use: what was not pinned moves away under the device.
     pub fn compact(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
-        self.order(Command::Compact {
-            rounds: COMPACTIONS,
-        })?;
-        self.step(Name::Compaction, from);
-        let reply = self.order(Command::PagesMoved {
-            card: self.first.number,
-        })?;
-        match reply.answer {
+        let rounds = COMPACTIONS;
+        self.phase("compaction", [Command::Compact { rounds }])?;
+        let card = self.first.number;
+        match self.order(Command::PagesMoved { card })?.answer {
             Answer::Moved { pages, moved: 0 } if pages > 0 => Ok(()),
             Answer::Moved { pages, moved } => {
                 bail!("{moved} of the {pages} pages of the card's memory moved under the device")
@@ -213,32 +187,20 @@ impl Scene {
 
     /// A new IOAS and HWPT with the same mappings. Until the swap, finish is refused.
     pub fn rebuild(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
-        self.order(Command::Rebuild {
-            card: self.first.number,
-        })?;
-        self.step(Name::Rebuild, from);
-        self.refused(
-            Command::Finish {
-                session: SESSION.to_owned(),
-            },
-            Errno::BUSY,
-        )
+        let card = self.first.number;
+        self.phase(REBUILD, [Command::Rebuild { card }])?;
+        let session = SESSION.to_owned();
+        self.refused(Command::Finish { session }, Errno::BUSY)
     }
 
     /// The swap, the restored HWPT destroyed, and then a run of swaps between HWPTs of the new kernel.
     pub fn swap(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
-        self.order(Command::Swap {
-            card: self.first.number,
-        })?;
-        self.order(Command::DestroyOld {
-            card: self.first.number,
-        })?;
-        let from = self.step(Name::Swap, from);
-        let (count, pause_us) = FURTHER_SWAPS;
+        let card = self.first.number;
+        let swap = [Command::Swap { card }, Command::DestroyOld { card }];
+        let from = self.phase(SWAP, swap)?;
+        let (count, pause_us) = MORE_SWAPS;
         self.swaps(count, pause_us)?;
-        self.step(Name::FurtherSwaps, from);
+        self.step(FURTHER_SWAPS, from);
         Ok(())
     }
 
@@ -261,12 +223,22 @@ impl Scene {
 
     /// The session is finished.
     pub fn finish(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
-        self.order(Command::Finish {
-            session: SESSION.to_owned(),
-        })?;
-        self.step(Name::Finish, from);
+        let session = SESSION.to_owned();
+        self.phase("finish", [Command::Finish { session }])?;
         Ok(())
+    }
+
+    /// A phase that is nothing but orders; returns when it ended.
+    fn phase(
+        &mut self,
+        name: &'static str,
+        orders: impl IntoIterator<Item = Command>,
+    ) -> Result<Ns> {
+        let from = self.machine.clock.now();
+        for order in orders {
+            self.order(order)?;
+        }
+        Ok(self.step(name, from))
     }
 
     /// Everything after the jump.
@@ -297,35 +269,26 @@ impl Scene {
     /// memory is preserved all the same: that needs nothing but Linux.
     pub fn update_without(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
-        let mut refused = Vec::new();
-        let mut commands = vec![
-            Command::Mark {
-                card: self.first.number,
-                token: HWPT_TOKEN,
-            },
-            Command::SessionCreate {
-                session: SESSION.to_owned(),
-            },
+        let (card, token) = (self.first.number, HWPT_TOKEN);
+        let session = SESSION.to_owned();
+        let mark_and_create = [
+            Command::Mark { card, token },
+            Command::SessionCreate { session },
         ];
-        let card = self.first.number;
-        commands.extend(FILES.map(|(what, token)| Command::Preserve {
-            session: SESSION.to_owned(),
-            card,
-            what,
-            token,
-        }));
-        for command in commands {
+        let preserve = FILES.map(|(what, token)| self.to_preserve(what, token));
+        let mut refused = Vec::new();
+        for command in mark_and_create.into_iter().chain(preserve) {
             match self.machine.guest.order(command) {
                 Ok(_) => {}
                 Err(OrderError::Machine(error)) => return Err(error),
                 Err(error) => refused.push(error.to_string()),
             }
         }
-        self.step(Name::Preserve, from);
+        self.step(PRESERVE, from);
         self.tell(&format!("refused: {}", refused.join("; ")));
         if let Some(one) = refused.last() {
-            self.troubles
-                .push(format!("the device was not preserved: {one}"));
+            let words = format!("the device was not preserved: {one}");
+            self.evidence.troubles.push(words);
         }
         self.load()?;
         self.jump()
