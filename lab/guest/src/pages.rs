@@ -31,9 +31,7 @@ pub(crate) fn physical(memory: &Mapping) -> Result<Vec<u64>> {
 }
 
 fn address(page: usize, entry: &[u8]) -> Result<u64> {
-    let mut word = [0; 8];
-    word.copy_from_slice(entry);
-    let word = u64::from_le_bytes(word);
+    let word = u64::from_le_bytes(entry.try_into()?);
     ensure!(
         word & PRESENT != 0,
         "page {page} is not present, though it was read just before"

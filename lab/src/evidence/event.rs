@@ -2,7 +2,7 @@
 //! What QEMU traces, and whether it is something that a preserved device may not meet.
 
 use crate::machine::clock::Ns;
-use crate::machine::topology::Card;
+use crate::machine::topology::{Card, DEVICE_CONTROL, POWER_CONTROL};
 
 /// Command register, and its bus master bit.
 const COMMAND: u32 = 0x04;
@@ -143,12 +143,8 @@ pub(super) fn harm(event: Event, card: &Card) -> Option<Harm> {
             value,
         } if source_id == card.source_id => match offset {
             COMMAND if value & BUS_MASTER == 0 => Some(Harm::BusMasterOff),
-            _ if offset == card.kind.device_control() && value & FUNCTION_LEVEL_RESET != 0 => {
-                Some(Harm::FunctionReset)
-            }
-            _ if offset == card.kind.power_control() && value & POWER_STATE != 0 => {
-                Some(Harm::PowerState)
-            }
+            DEVICE_CONTROL if value & FUNCTION_LEVEL_RESET != 0 => Some(Harm::FunctionReset),
+            POWER_CONTROL if value & POWER_STATE != 0 => Some(Harm::PowerState),
             _ => None,
         },
         Event::Config {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{anyhow, Context, Result};
 use serde::Deserialize;
 
-use crate::machine::topology::{behind, place, Bridge, Card, Crowd, Function};
+use crate::machine::topology::{place, Card, Crowd, Device};
 use crate::machine::vtd;
 
 /// A profile that comes with the lab.
@@ -53,14 +53,14 @@ pub struct Profile {
     pub command_line: String,
     /// What is between the root and the cards.
     #[serde(default, rename = "bridge")]
-    pub bridges: Vec<Bridge>,
-    /// The cards as the file has them.
+    pub bridges: Vec<Device>,
+    /// The cards as the file has them, and after them the members of the crowd.
     #[serde(rename = "card")]
-    pub functions: Vec<Function>,
+    pub functions: Vec<Device>,
     /// The cards with their places.
     #[serde(skip)]
     pub cards: Vec<Card>,
-    /// Many more functions; their ports are added to the bridges.
+    /// Many more functions.
     pub crowd: Option<Crowd>,
     /// Their addresses as the guest names them.
     #[serde(skip)]
@@ -148,16 +148,18 @@ impl Profile {
     fn parse(name: &str, text: &str) -> Result<Self> {
         let wrong = || format!("{name} is not a profile: compare it with lab/profiles/legacy.toml");
         let mut profile: Self = toml::from_str(text).with_context(wrong)?;
-        let mut plain = Vec::new();
+        let own = profile.functions.len();
         if let Some(crowd) = &profile.crowd {
-            profile.bridges.extend(crowd.ports());
-            plain = behind(crowd, &profile.bridges).with_context(wrong)?;
+            let (ports, members) = crowd.devices();
+            profile.bridges.extend(ports);
+            profile.functions.extend(members);
         }
-        let cards = place(&profile.bridges, &profile.functions).with_context(wrong)?;
+        let mut cards = place(&profile.bridges, &profile.functions).with_context(wrong)?;
+        let members = cards.split_off(own);
         Ok(Self {
             name: name.to_owned(),
             cards,
-            plain,
+            plain: members.into_iter().map(|member| member.bdf).collect(),
             ..profile
         })
     }
@@ -211,7 +213,6 @@ mod tests {
         for (right, wrong) in [
             ("memory_mib", "memory_mb"),
             ("chassis", "chasis"),
-            ("\"pcie-root-port\"", "\"root-port\""),
             ("on = \"port2\"", "on = \"port3\""),
         ] {
             assert!(legacy.contains(right));
