@@ -40,20 +40,16 @@ struct Memory {
     ring: SharedRing,
 }
 
-/// A bound device.
-#[derive(Debug)]
-struct Bound {
-    id: DeviceId,
-    igb: Option<Igb>,
-}
-
 /// What there is of a card; before `Start` and after a jump, parts may be missing.
 ///
 /// The order of the fields is the order in which they are closed.
 #[derive(Debug, Default)]
 pub(crate) struct Card {
     harvester: Option<Harvester>,
-    bound: Option<Bound>,
+    /// Its registers, as soon as it is served.
+    igb: Option<Igb>,
+    /// Its id in the iommufd that it is bound to.
+    bound: Option<DeviceId>,
     device: Option<VfioDevice>,
     /// What the device is attached to.
     attached: Option<Table>,
@@ -105,7 +101,8 @@ impl Card {
             index_pages: physical,
         };
         let mut card = Self {
-            bound: Some(Bound { id, igb: Some(igb) }),
+            igb: Some(igb),
+            bound: Some(id),
             device: Some(device),
             attached: Some(Table {
                 hwpt,
@@ -209,8 +206,7 @@ impl Card {
 
     /// Binds the retrieved device to the retrieved iommufd.
     pub(crate) fn bind(&mut self) -> Result<()> {
-        let id = self.device()?.bind_iommufd(self.iommufd()?)?;
-        self.bound = Some(Bound { id, igb: None });
+        self.bound = Some(self.device()?.bind_iommufd(self.iommufd()?)?);
         Ok(())
     }
 
@@ -233,16 +229,15 @@ impl Card {
     pub(crate) fn resume(&mut self) -> Result<()> {
         let igb = Igb::new(self.device()?.map_bar(0)?);
         with(&self.memory()?.ring, |ring| ring.resume(&igb))?;
-        let bound = self.bound.as_mut();
-        bound.context("the card is not bound to its iommufd")?.igb = Some(igb);
+        self.igb = Some(igb);
         self.harvest()
     }
 
     /// Lets the harvester run, where there is a card to be harvested.
     pub(crate) fn harvest(&mut self) -> Result<()> {
-        let igb = self.bound.as_ref().and_then(|bound| bound.igb.clone());
-        if let (None, Some(igb), Some(memory)) = (&self.harvester, igb, &self.memory) {
-            self.harvester = Some(Harvester::start(Arc::clone(&memory.ring), igb)?);
+        if let (None, Some(igb), Some(memory)) = (&self.harvester, &self.igb, &self.memory) {
+            let ring = Arc::clone(&memory.ring);
+            self.harvester = Some(Harvester::start(ring, igb.clone())?);
         }
         Ok(())
     }
@@ -286,8 +281,8 @@ impl Card {
 
     fn build(&mut self, mappings: &[FileMapping]) -> Result<()> {
         let (memory, iommufd) = (self.memory()?, self.iommufd()?);
-        let bound = self.bound.as_ref();
-        let device = bound.context("the card is not bound to its iommufd")?.id;
+        let device = self.bound;
+        let device = device.context("the card is not bound to its iommufd")?;
         let ioas = iommufd.ioas_alloc()?;
         for mapping in mappings {
             ensure!(
@@ -322,24 +317,19 @@ impl Card {
         if self.pending.is_none() {
             self.rebuild()?;
         }
-        let (mut sum, mut longest) = (Duration::ZERO, Duration::ZERO);
+        let mut longest = Duration::ZERO;
         for round in 0..count {
             let next = self.pending.context("a page table to swap to")?;
             let began = Instant::now();
             self.device()?
                 .attach_pt(next.hwpt)
                 .with_context(|| format!("swap {round} of {count}"))?;
-            let took = began.elapsed();
+            longest = longest.max(began.elapsed());
             self.pending = self.attached.replace(next);
-            sum += took;
-            longest = longest.max(took);
             std::thread::sleep(pause);
         }
-        Ok(Answer::Swaps {
-            count,
-            mean_ns: u64::try_from(sum.as_nanos() / u128::from(count.max(1)))?,
-            max_ns: u64::try_from(longest.as_nanos())?,
-        })
+        let max_ns = u64::try_from(longest.as_nanos())?;
+        Ok(Answer::Swaps { count, max_ns })
     }
 
     /// Destroys what the last swap has replaced.

@@ -114,7 +114,7 @@ fn search(ram: &Ram, allowed: &Allowed) -> Result<BTreeSet<Stray>> {
             let Some(head) = piece.get(start..start + HEAD) else {
                 continue;
             };
-            let physical = ram.physical(offset + start as u64);
+            let physical = offset + start as u64;
             let mut sequence = [0; 8];
             sequence.copy_from_slice(&head[24..32]);
             let stray = Stray {

@@ -28,7 +28,7 @@ impl Program {
     /// Finds or installs one, and asks it for what this profile needs.
     pub fn for_profile(profile: &Profile) -> Result<Self> {
         let path = emulator()?;
-        let device = format!("{},help", profile.iommu.kind.device());
+        let device = format!("{},help", profile.iommu.kind.names().device);
         let properties = properties(&ask(&path, &["-device", &device])?);
         let program = Self { path, properties };
         program.check(profile)?;
@@ -62,7 +62,7 @@ impl Program {
 
     /// Refuses a profile that this QEMU can not play.
     pub fn check(&self, profile: &Profile) -> Result<()> {
-        let iommu = profile.iommu.kind.device();
+        let iommu = profile.iommu.kind.names().device;
         let mut wanted = profile.iommu.properties.keys();
         let Some(property) = wanted.find(|name| self.spelling(name).is_none()) else {
             return Ok(());

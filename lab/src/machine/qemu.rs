@@ -103,7 +103,8 @@ pub fn flags(
     for event in profile
         .iommu
         .kind
-        .trace_events()
+        .names()
+        .trace_events
         .iter()
         .chain(&TRACE_EVENTS)
     {
@@ -114,7 +115,7 @@ pub fn flags(
 
 /// The values of `-device`: the IOMMU, then bridges, then cards and the members of a crowd.
 fn devices(profile: &Profile, qemu: &Program) -> Vec<String> {
-    let mut iommu = profile.iommu.kind.device().to_owned();
+    let mut iommu = profile.iommu.kind.names().device.to_owned();
     for (property, value) in &profile.iommu.properties {
         let name = qemu.spelling(property).unwrap_or(property);
         iommu.push_str(&format!(",{name}={value}"));

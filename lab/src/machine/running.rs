@@ -37,7 +37,7 @@ const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=serial,ttyS0,115200 liveup
 
 /// The command line of a kernel on a machine of this profile, with `extra` words.
 pub fn command_line(profile: &Profile, extra: &str) -> String {
-    let iommu = profile.iommu.kind.command_line();
+    let iommu = profile.iommu.kind.names().command_line;
     [COMMAND_LINE, iommu, &profile.command_line, extra]
         .into_iter()
         .filter(|words| !words.is_empty())
