@@ -52,7 +52,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
     if args.generation == 2 {
         parts.kernel = images(args.config)?.gen2;
     }
-    let line = command_line(&profile, format!("{MENU} {}", args.append).trim());
+    let line = command_line(&profile, &format!("{MENU} {}", args.append));
     if args.dry_run {
         print!("{}", parts.qemu.path.display());
         for flag in qemu::flags(&profile, &parts, &line, Path::new("LOGS"), true) {

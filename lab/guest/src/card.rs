@@ -34,8 +34,6 @@ struct Table {
 #[derive(Debug)]
 struct Memory {
     file: Memfd,
-    /// Its token in the session that it came from, or 0.
-    token: u64,
     mapping: Arc<Mapping>,
     ring: SharedRing,
 }
@@ -111,7 +109,6 @@ impl Card {
             iommufd: Some(iommufd),
             memory: Some(Memory {
                 file,
-                token: 0,
                 mapping,
                 ring: Arc::new(Mutex::new(memory)),
             }),
@@ -173,7 +170,7 @@ impl Card {
     }
 
     /// Takes a retrieved file. With the memory comes the harvest state.
-    pub(crate) fn take(&mut self, number: u8, what: What, file: OwnedFd, token: u64) -> Result<()> {
+    pub(crate) fn take(&mut self, number: u8, what: What, file: OwnedFd) -> Result<()> {
         match what {
             What::Memory => {
                 let file = Memfd::from(file);
@@ -186,7 +183,6 @@ impl Card {
                 );
                 self.memory = Some(Memory {
                     file,
-                    token,
                     mapping,
                     ring: Arc::new(Mutex::new(ring)),
                 });
@@ -254,7 +250,7 @@ impl Card {
             iova: with(&memory.ring, |ring| ring.state().iova),
             length: memory.mapping.length(),
             offset: 0,
-            memory_token: memory.token,
+            memory_token: 0,
             readable: true,
             writeable: true,
         };
@@ -285,11 +281,6 @@ impl Card {
         let device = device.context("the card is not bound to its iommufd")?;
         let ioas = iommufd.ioas_alloc()?;
         for mapping in mappings {
-            ensure!(
-                mapping.memory_token == memory.token,
-                "{mapping:x?} is not of the card's memory, whose token is {}",
-                memory.token
-            );
             iommufd.map_file_as(ioas, &memory.file, mapping)?;
         }
         let hwpt = iommufd.hwpt_alloc(device, ioas)?;

@@ -63,10 +63,11 @@ fn send(port: &mut File, report: &Report) -> Result<()> {
 fn failure(error: &anyhow::Error) -> Failure {
     let errno = error.chain().find_map(|cause| {
         let of_call = cause.downcast_ref::<hitless_uapi::Error>();
-        let errno = of_call.map(|error| error.errno);
-        let errno = errno.or_else(|| cause.downcast_ref::<Errno>().copied());
-        let of_file = || cause.downcast_ref::<std::io::Error>()?.raw_os_error();
-        errno.map(Errno::raw_os_error).or_else(of_file)
+        let errno = of_call.map(|error| &error.errno).or(cause.downcast_ref());
+        match errno {
+            Some(errno) => Some(Errno::raw_os_error(*errno)),
+            None => cause.downcast_ref::<std::io::Error>()?.raw_os_error(),
+        }
     });
     Failure {
         what: format!("{error:#}"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What PID 1 does before anything else: file systems, console, panics.
+//! What PID 1 does before anything else: file systems and panics. The kernel has opened the archive's `/dev/console`.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,7 +21,6 @@ pub(crate) fn run() -> Result<()> {
     for (kind, path) in MOUNTS {
         mount(kind, path)?;
     }
-    open_console()?;
     // The lab sees the machine end, and shows these words: they are among the console's last.
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("guest: {panic}");
@@ -40,17 +39,6 @@ fn mount(kind: &str, path: &str) -> Result<()> {
         Err(_) if kind == "debugfs" => Ok(()),
         Err(errno) => Err(errno).with_context(|| format!("mounting {kind} on {path}")),
     }
-}
-
-/// The kernel opens `/dev/console` for PID 1 only when the archive has such a node: open it where devtmpfs has it.
-fn open_console() -> Result<()> {
-    let mut options = OpenOptions::new();
-    let console = options.read(true).write(true).open("/dev/console");
-    let console = console.context("opening /dev/console")?;
-    rustix::stdio::dup2_stdin(&console)
-        .and_then(|()| rustix::stdio::dup2_stdout(&console))
-        .and_then(|()| rustix::stdio::dup2_stderr(&console))
-        .context("making the console standard input and output")
 }
 
 /// Switches the machine off.

@@ -185,7 +185,7 @@ impl Machine {
         let file = self.session(session)?.retrieve_fd(token);
         let file = file.with_context(|| format!("retrieving the {what:?} of card {number}"))?;
         let card = self.cards.entry(number).or_default();
-        card.take(number, what, file, token)
+        card.take(number, what, file)
     }
 
     /// Jumps. The harvesters stop before, so that no ring is half-way through something; the cards go on.

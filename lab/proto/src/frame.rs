@@ -99,9 +99,8 @@ pub fn build(
     buffer[24..32].copy_from_slice(&sequence.to_le_bytes());
     buffer[32..40].copy_from_slice(&sent_ns.to_le_bytes());
     let (content, checksum) = buffer.split_at_mut(length - CRC);
-    let mut words = Words::new(card, sequence);
-    for chunk in content[PAYLOAD..].chunks_mut(8) {
-        chunk.copy_from_slice(&words.next().to_le_bytes()[..chunk.len()]);
+    for (chunk, word) in content[PAYLOAD..].chunks_mut(8).zip(words(card, sequence)) {
+        chunk.copy_from_slice(&word[..chunk.len()]);
     }
     checksum.copy_from_slice(&crc32fast::hash(content).to_le_bytes());
     Ok(())
@@ -129,40 +128,28 @@ pub fn check(bytes: &[u8]) -> Result<Header, Error> {
     if found != computed {
         return Err(Error::Checksum(found, computed));
     }
-    let card = content[18];
-    let sequence = word(&content[24..32]);
-    let mut words = Words::new(card, sequence);
-    for chunk in content[PAYLOAD..].chunks(8) {
-        if *chunk != words.next().to_le_bytes()[..chunk.len()] {
-            return Err(Error::Payload(card, sequence));
-        }
+    let word = |at: usize| content[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
+    let (card, sequence, sent_ns) = (content[18], word(24), word(32));
+    let mut payload = content[PAYLOAD..].chunks(8).zip(words(card, sequence));
+    if payload.any(|(chunk, word)| *chunk != word[..chunk.len()]) {
+        return Err(Error::Payload(card, sequence));
     }
     Ok(Header {
         card,
         sequence,
-        sent_ns: word(&content[32..40]),
+        sent_ns,
     })
 }
 
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(bytes);
-    u64::from_le_bytes(word)
-}
-
 /// The payload's words: a counter through a mixing function, so that neighbours share nothing.
-struct Words(u64);
-
-impl Words {
-    fn new(card: u8, sequence: u64) -> Self {
-        Self(sequence.rotate_left(8) ^ u64::from(card).wrapping_mul(0xd6e8_feb8_6659_fd93))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        mixed ^ (mixed >> 29)
-    }
+fn words(card: u8, sequence: u64) -> impl Iterator<Item = [u8; 8]> {
+    const MIX: u64 = 0xd6e8_feb8_6659_fd93;
+    let mut word = sequence.rotate_left(8) ^ u64::from(card).wrapping_mul(MIX);
+    std::iter::repeat_with(move || {
+        word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (word ^ (word >> 32)).wrapping_mul(MIX);
+        (mixed ^ (mixed >> 29)).to_le_bytes()
+    })
 }
 
 #[cfg(test)]

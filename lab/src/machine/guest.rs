@@ -20,7 +20,7 @@ use crate::machine::clock::{as_ms, Clock, Ns};
 use crate::machine::console::{create, Console};
 use crate::machine::pace::Pace;
 use crate::machine::priority::hurry;
-use crate::machine::process::{death, Process};
+use crate::machine::process::Process;
 use crate::trouble::Trouble;
 
 /// How often a wait looks whether the kernel has panicked.
@@ -60,13 +60,6 @@ impl OrderError {
 enum Heard {
     Hello(String),
     Result(Result<Answer, Failure>),
-}
-
-/// An answered order.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// The answer.
-    pub answer: Answer,
 }
 
 /// A guest's first words after a boot.
@@ -159,11 +152,11 @@ impl Guest {
     /// # Errors
     ///
     /// [`OrderError`].
-    pub fn order(&mut self, command: Command) -> Result<Reply, OrderError> {
+    pub fn order(&mut self, command: Command) -> Result<Answer, OrderError> {
         let limit = command.limit();
         let (id, _, command) = self.send(command)?;
         match self.listen(&command, id, limit)?.1 {
-            Heard::Result(Ok(answer)) => Ok(Reply { answer }),
+            Heard::Result(Ok(answer)) => Ok(answer),
             Heard::Result(Err(failure)) => Err(OrderError::Refused { command, failure }),
             Heard::Hello(kernel) => Err(OrderError::Machine(anyhow!(
                 "the machine started anew ({kernel}) during {command}: see its console"
@@ -193,7 +186,7 @@ impl Guest {
     ///
     /// [`OrderError`].
     pub fn count(&mut self, card: u8) -> Result<Tally, OrderError> {
-        match self.order(Command::Frames { card })?.answer {
+        match self.order(Command::Frames { card })? {
             Answer::Frames { tally } => Ok(tally),
             other => Err(OrderError::Machine(anyhow!(
                 "the guest answers {other:?} to Frames: lab and guest are of different builds"
@@ -263,18 +256,17 @@ impl Guest {
     /// own end is.
     fn ended(&mut self, what: &str, how: &str) -> anyhow::Error {
         let start = Instant::now();
-        let status = || self.process.as_ref().and_then(Process::ended);
-        while start.elapsed() < LAST_WORDS && !(self.console.has_ended() && status().is_some()) {
+        let death = || self.process.as_ref().and_then(Process::death);
+        while start.elapsed() < LAST_WORDS && !(self.console.has_ended() && death().is_some()) {
             std::thread::sleep(LOOK);
         }
-        let why = match (self.console.hang(), status()) {
-            (Some(hang), _) => kernel_says(&hang),
-            (None, Some(status)) => death(status),
-            (None, None) => Trouble::new(
+        let hang = self.console.hang().map(|hang| kernel_says(&hang));
+        let why = hang.or_else(death).unwrap_or_else(|| {
+            Trouble::new(
                 format!("the machine says nothing more ({how})"),
                 "console.log and qemu-stderr.log among the logs tell how far it came",
-            ),
-        };
+            )
+        });
         self.gone(what, why)
     }
 
@@ -336,8 +328,8 @@ mod tests {
         let (mut guest, _) = guest(&[
             "login: \u{0}\n{\"done\":{\"id\":1,\"result\":{\"Ok\":{\"is\":\"ok\"}},\"took_ns\":5}}",
         ]);
-        let reply = guest.order(Command::FreeMemory).expect("an answer");
-        assert_eq!(reply.answer, Answer::Ok);
+        let answer = guest.order(Command::FreeMemory).expect("an answer");
+        assert_eq!(answer, Answer::Ok);
     }
 
     #[test]

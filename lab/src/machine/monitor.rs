@@ -122,12 +122,8 @@ mod tests {
 
     #[test]
     fn words_are_read() {
-        assert_eq!(
-            parse_words(
-                "00000000fed90220: 0x00000001 0x00000000\r\n00000000fed90230: 0xc0000102\r\n"
-            ),
-            Some(vec![1, 0, 0xc000_0102])
-        );
+        let said = "0000fed90220: 0x00000001 0x00000000\r\n0000fed90230: 0xc0000102\r\n";
+        assert_eq!(parse_words(said), Some(vec![1, 0, 0xc000_0102]));
         assert_eq!(parse_words("Cannot access memory"), None);
     }
 }

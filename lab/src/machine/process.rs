@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use command_fds::{CommandFdExt, FdMapping};
 
-use crate::machine::priority::Hurried;
+use crate::machine::priority::hurried;
 use crate::machine::qemu::FIRST_SOCKET;
 use crate::trouble::Trouble;
 
@@ -74,8 +73,12 @@ impl Process {
         command
             .fd_mappings(inherited.collect())
             .context("QEMU can not inherit its sockets")?;
-        let _hurried = Hurried::begin();
-        let child = command.spawn().map_err(|error| unstartable(&error))?;
+        let child = hurried(|| command.spawn()).map_err(|error| {
+            Trouble::new(
+                format!("{HOLDER}, which starts QEMU, can not be started: {error}"),
+                "see that Debian's package util-linux is there, and that processes and memory are free",
+            )
+        })?;
         let child = Arc::new(Mutex::new(Running(child)));
         Ok(Self { child, stderr })
     }
@@ -93,10 +96,7 @@ impl Process {
     pub(super) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         // Its sockets are closed a moment before it has ended.
         std::thread::sleep(Duration::from_millis(100));
-        match self.ended() {
-            Some(status) => at_once(&status.to_string(), &self.said()).into(),
-            None => error,
-        }
+        self.death().map_or(error, anyhow::Error::from)
     }
 
     /// The machine's memory, which is a file without a name that QEMU has open.
@@ -120,6 +120,16 @@ impl Process {
         self.lock().0.try_wait().ok().flatten()
     }
 
+    /// How it ended, if it has, and what to do about it.
+    pub(super) fn death(&self) -> Option<Trouble> {
+        Some(death(self.ended()?, &self.said()))
+    }
+
+    /// What it said of a crash, which is not the guest's doing.
+    pub(super) fn crash(&self) -> Option<Trouble> {
+        self.ended()?.signal().and_then(|_| self.death())
+    }
+
     /// Ends it.
     pub(super) fn kill(&self) {
         let mut running = self.lock();
@@ -129,49 +139,25 @@ impl Process {
     }
 }
 
-fn unstartable(error: &std::io::Error) -> Trouble {
-    let remedy = match error.kind() {
-        ErrorKind::NotFound => "install it: it is in Debian's package util-linux",
-        _ => "make it executable, or free processes and memory",
-    };
-    Trouble::new(
-        format!("{HOLDER}, which starts QEMU, can not be started: {error}"),
-        remedy,
-    )
-}
-
-/// How QEMU ended by itself, and what to do about it.
-pub fn death(status: ExitStatus) -> Trouble {
-    let logs = "console.log and qemu-stderr.log among the logs tell how far it came";
-    match (status.signal(), status.code()) {
-        (Some(9), _) => Trouble::new(
-            "QEMU was killed (signal 9)",
-            "if nobody did, the host had no memory left: `dmesg` says so; free some, or use a profile with less memory_mib",
-        ),
-        (Some(signal), _) => Trouble::new(
-            format!("QEMU crashed (signal {signal})"),
-            format!("run again, with another QEMU if it happens again; {logs}"),
-        ),
-        (None, Some(0)) => Trouble::new(
-            "the machine switched itself off, or its kernel was reset",
-            logs,
-        ),
-        (None, _) => Trouble::new(format!("QEMU ended with {status}"), format!("{logs}, and why")),
-    }
-}
-
-/// How QEMU ended before it was complete, with its own words.
-fn at_once(status: &str, said: &str) -> Trouble {
+fn death(status: ExitStatus, said: &str) -> Trouble {
     let said = match said.trim() {
         "" => "it said nothing",
         said => said,
     };
-    let remedy = if said.contains("memory") {
-        "free memory on the host, or use a profile with less memory_mib"
-    } else {
-        "`cargo lab setup` checks QEMU and names what it lacks; a profile of your own may ask for what it does not know"
+    let cause = match (status.signal(), status.code()) {
+        (Some(9), _) => "QEMU was killed (signal 9)".to_owned(),
+        (Some(signal), _) => format!("QEMU crashed (signal {signal}): {said}"),
+        (None, Some(0)) => "the machine switched itself off, or its kernel was reset".to_owned(),
+        (None, _) => format!("QEMU ended ({status}): {said}"),
     };
-    Trouble::new(format!("QEMU ended at once ({status}): {said}"), remedy)
+    let remedy = match (status.signal(), status.code()) {
+        (Some(9), _) => "if nobody did, the host had no memory left: `dmesg` says so; free some, or use a profile with less memory_mib",
+        (Some(_), _) => "run again, with another QEMU if it happens again",
+        (None, Some(0)) => "console.log among the logs tells how far it came",
+        (None, _) if said.contains("memory") => "free memory on the host, or use a profile with less memory_mib",
+        (None, _) => "`cargo lab setup` checks QEMU and names what it lacks; a profile of your own may ask for what it does not know",
+    };
+    Trouble::new(cause, remedy)
 }
 
 #[cfg(test)]
@@ -180,41 +166,27 @@ mod tests {
 
     #[test]
     fn each_end_of_qemu_is_told_with_what_to_do() {
-        let of = |raw| death(ExitStatus::from_raw(raw)).to_string();
-        let missing = unstartable(&ErrorKind::NotFound.into()).to_string();
-        for (told, words) in [
-            (of(9), ["signal 9", "dmesg"]),
-            (of(11), ["crashed (signal 11)", "run again"]),
-            (of(0), ["switched itself off", "console.log"]),
-            (of(1 << 8), ["exit status: 1", "and why"]),
+        for (raw, said, words) in [
+            (9, "", ["signal 9", "dmesg"]),
             (
-                at_once("exit status: 1", "").to_string(),
-                ["said nothing", "cargo lab setup"],
+                6,
+                "Assertion `x' failed",
+                ["signal 6): Assertion", "run again"],
+            ),
+            (0, "", ["switched itself off", "console.log"]),
+            (
+                1 << 8,
+                "",
+                ["exit status: 1): it said nothing", "cargo lab setup"],
             ),
             (
-                at_once("x", "can not set up guest memory").to_string(),
-                ["guest memory", "memory_mib"],
+                1 << 8,
+                "cannot set up guest memory 'ram'",
+                ["'ram'", "memory_mib"],
             ),
-            (missing, ["setpriv", "util-linux"]),
         ] {
+            let told = death(ExitStatus::from_raw(raw), said).to_string();
             assert!(words.iter().all(|word| told.contains(word)), "{told}");
         }
-    }
-
-    #[test]
-    fn a_qemu_that_is_missing_is_named_by_its_holder() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let stderr = folder.path().join("stderr");
-        let qemu = Path::new("/no/such/qemu");
-        let process = Process::start(qemu, &[], Vec::new(), stderr).expect("a holder");
-        let status = loop {
-            if let Some(status) = process.ended() {
-                break status;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        assert!(!status.success());
-        let said = process.said();
-        assert!(said.contains("/no/such/qemu"), "{said}");
     }
 }

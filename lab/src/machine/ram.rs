@@ -51,10 +51,7 @@ impl Ram {
 
     /// Reads a piece of the file for a search; returns fewer bytes only at the end.
     pub fn piece(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let count = left.min(bytes.len());
-        self.file.read_exact_at(&mut bytes[..count], offset)?;
-        Ok(count)
+        self.file.read_at(bytes, offset)
     }
 }
 

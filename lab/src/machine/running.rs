@@ -23,7 +23,7 @@ use crate::machine::profile::Profile;
 use crate::machine::qemu::{self, missing_events};
 use crate::machine::ram::Ram;
 use crate::machine::room;
-use crate::trouble::{trouble, Trouble};
+use crate::trouble::trouble;
 
 /// File: QEMU's standard error.
 const STDERR: &str = "qemu-stderr.log";
@@ -37,12 +37,11 @@ const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=serial,ttyS0,115200 liveup
 
 /// The command line of a kernel on a machine of this profile, with `extra` words.
 pub fn command_line(profile: &Profile, extra: &str) -> String {
-    let iommu = profile.iommu.kind.names().command_line;
-    [COMMAND_LINE, iommu, &profile.command_line, extra]
-        .into_iter()
-        .filter(|words| !words.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let (iommu, own) = (
+        profile.iommu.kind.names().command_line,
+        &profile.command_line,
+    );
+    format!("{COMMAND_LINE} {iommu} {own} {extra}")
 }
 
 /// A running machine.
@@ -156,17 +155,7 @@ impl Machine {
 
     /// What QEMU itself had to say of its own end, where it did not end by the lab's will: it is not the guest's doing.
     pub fn crash(&self) -> Option<String> {
-        let said = self.process.said();
-        let line = said.lines().find(|line| {
-            ["Assertion", "assertion", "Segmentation", "Aborted"]
-                .iter()
-                .any(|word| line.contains(word))
-        })?;
-        let crashed = Trouble::new(
-            format!("QEMU crashed: {line}"),
-            "run again, with another QEMU if it happens again: it is not the guest's doing",
-        );
-        Some(crashed.to_string())
+        self.process.crash().map(|crash| crash.to_string())
     }
 
     /// Ends QEMU and keeps only the logs.

@@ -17,7 +17,7 @@ use crate::evidence::registers::Registers;
 use crate::evidence::stray::{Search, Stray};
 use crate::evidence::witness::{Seen, Watcher, Witness};
 use crate::machine::clock::{as_ms, nanoseconds, Ns, MS};
-use crate::machine::guest::{OrderError, Reply};
+use crate::machine::guest::OrderError;
 use crate::machine::pace::{Choice, Rate, TooSlow};
 use crate::machine::parts::Parts;
 use crate::machine::profile::Profile;
@@ -151,7 +151,7 @@ impl Scene {
     }
 
     /// Gives an order that has to succeed.
-    pub fn order(&mut self, command: Command) -> Result<Reply> {
+    pub fn order(&mut self, command: Command) -> Result<Answer> {
         Ok(self.machine.guest.order(command)?)
     }
 
@@ -183,13 +183,13 @@ impl Scene {
         self.order(Command::BindDriver {
             bdf: card.bdf.clone(),
         })?;
-        let reply = self.order(Command::Start {
+        let answer = self.order(Command::Start {
             card: card.number,
             bdf: card.bdf.clone(),
             ring,
             iova: IOVAS[usize::from(!first)],
         })?;
-        let Answer::Started { mac, index_pages } = reply.answer else {
+        let Answer::Started { mac, index_pages } = answer else {
             bail!("the guest does not say where the card's memory is");
         };
         ensure!(

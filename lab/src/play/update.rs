@@ -187,10 +187,10 @@ impl Scene {
             rounds: COMPACTIONS,
         })?;
         self.step(Name::Compaction, from);
-        let reply = self.order(Command::PagesMoved {
+        let answer = self.order(Command::PagesMoved {
             card: self.first.number,
         })?;
-        match reply.answer {
+        match answer {
             Answer::Moved { pages, moved: 0 } if pages > 0 => Ok(()),
             Answer::Moved { pages, moved } => {
                 bail!("{moved} of the {pages} pages of the card's memory moved under the device")
@@ -232,12 +232,12 @@ impl Scene {
 
     /// Swaps back and forth; returns the longest, nanoseconds.
     pub fn swaps(&mut self, count: u32, pause_us: u64) -> Result<Ns> {
-        let reply = self.order(Command::Swaps {
+        let answer = self.order(Command::Swaps {
             card: self.first.number,
             count,
             pause_us,
         })?;
-        match reply.answer {
+        match answer {
             Answer::Swaps {
                 count: done,
                 max_ns,
