@@ -41,7 +41,6 @@ impl Machine {
             Command::Kexec => self.jump()?,
             Command::FillMemory { keep_mib } => self.hoard.push(host::fill(keep_mib)?),
             Command::FreeMemory => self.hoard.clear(),
-            Command::Compact { rounds } => host::compact(rounds)?,
             Command::ReadFile { path } => return host::read(&path),
             Command::WriteFile { path, text } => host::write(&path, &text)?,
             // Sessions.

@@ -159,8 +159,6 @@ pub enum Command {
     FillMemory { keep_mib: u64 },
     /// Give the memory of `FillMemory` back.
     FreeMemory,
-    /// Write 1 to /proc/sys/vm/compact_memory so many times.
-    Compact { rounds: u32 },
     /// LIVEUPDATE_IOCTL_RETRIEVE_SESSION.
     SessionRetrieve { session: String },
     /// LIVEUPDATE_SESSION_RETRIEVE_FD; the guest keeps the descriptor as that part of the card. After `Memory` the
@@ -224,7 +222,6 @@ impl Command {
             | Self::Start { .. }
             | Self::Crowd { .. }
             | Self::Kexec => 2 * ordinary,
-            Self::Compact { rounds } => ordinary * rounds.saturating_add(1),
             Self::Swaps {
                 count, pause_us, ..
             } => {
@@ -307,7 +304,5 @@ mod tests {
         assert!(swaps(200).limit() > swaps(40).limit());
         assert!(swaps(40).limit() > Command::FreeMemory.limit());
         assert!(swaps(u32::MAX).limit() > Duration::from_secs(1 << 28));
-        let compact = Command::Compact { rounds: u32::MAX };
-        assert!(compact.limit() > Duration::from_secs(1 << 30));
     }
 }

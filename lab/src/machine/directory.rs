@@ -26,23 +26,20 @@ impl Directory {
     /// Makes the directory. It is kept until [`Directory::discard`].
     pub fn create(name: &str) -> Result<Self> {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let runs = crate::paths::output()?.join("runs");
         let plain = name.replace(|letter: char| !letter.is_alphanumeric(), "-");
+        let prefix = format!("{}-{plain}-", time.replace(':', ""));
+        let runs = crate::paths::output()?.join("runs");
         // What this lab keeps is its own affair: a test of everything keeps more.
         static PRUNED: Once = Once::new();
         PRUNED.call_once(|| prune(&runs, KEPT));
-        let folder = std::fs::create_dir_all(&runs).and_then(|()| {
-            tempfile::Builder::new()
-                .prefix(&format!("{}-{plain}-", time.replace(':', "")))
-                .disable_cleanup(true)
-                .tempdir_in(&runs)
-        });
-        let folder = folder.with_context(|| {
-            format!(
-                "no folder can be made in {}: check space and rights",
-                runs.display()
-            )
-        })?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).disable_cleanup(true);
+        let folder = std::fs::create_dir_all(&runs)
+            .and_then(|()| builder.tempdir_in(&runs))
+            .with_context(|| {
+                let runs = runs.display();
+                format!("no folder can be made in {runs}: check space and rights")
+            })?;
         let _lock = lock(folder.path());
         Ok(Self { folder, _lock })
     }

@@ -56,12 +56,6 @@ impl OrderError {
     }
 }
 
-/// What the guest says.
-enum Heard {
-    Hello(String),
-    Result(Result<Answer, Failure>),
-}
-
 /// A guest's first words after a boot.
 #[derive(Clone, Debug)]
 pub struct Hello {
@@ -141,7 +135,7 @@ impl Guest {
     /// Waits for the guest program of a kernel that is booting.
     pub fn wait_hello(&mut self) -> Result<Hello> {
         loop {
-            if let (at, Heard::Hello(kernel)) = self.listen("the guest's hello", 0, BOOT_LIMIT)? {
+            if let (at, Report::Hello(kernel)) = self.listen("the guest's hello", 0, BOOT_LIMIT)? {
                 return Ok(Hello { at, kernel });
             }
         }
@@ -156,9 +150,10 @@ impl Guest {
         let limit = command.limit();
         let (id, _, command) = self.send(command)?;
         match self.listen(&command, id, limit)?.1 {
-            Heard::Result(Ok(answer)) => Ok(answer),
-            Heard::Result(Err(failure)) => Err(OrderError::Refused { command, failure }),
-            Heard::Hello(kernel) => Err(OrderError::Machine(anyhow!(
+            Report::Done { result, .. } => {
+                result.map_err(|failure| OrderError::Refused { command, failure })
+            }
+            Report::Hello(kernel) => Err(OrderError::Machine(anyhow!(
                 "the machine started anew ({kernel}) during {command}: see its console"
             ))),
         }
@@ -172,11 +167,11 @@ impl Guest {
     pub fn kexec(&mut self) -> Result<(Ns, Hello), OrderError> {
         let (id, sent, command) = self.send(Command::Kexec)?;
         match self.listen(&command, id, BOOT_LIMIT)? {
-            (at, Heard::Hello(kernel)) => Ok((sent, Hello { at, kernel })),
-            (_, Heard::Result(Err(failure))) => Err(OrderError::Refused { command, failure }),
-            (_, Heard::Result(Ok(answer))) => Err(OrderError::Machine(anyhow!(
-                "the guest answers {answer:?} to {command} and has not jumped"
-            ))),
+            (at, Report::Hello(kernel)) => Ok((sent, Hello { at, kernel })),
+            (_, Report::Done { result, .. }) => Err(match result {
+                Err(failure) => OrderError::Refused { command, failure },
+                Ok(_) => anyhow!("the guest has not jumped").into(),
+            }),
         }
     }
 
@@ -215,7 +210,7 @@ impl Guest {
     }
 
     /// What comes of the order of this number, or a hello.
-    fn listen(&mut self, what: &str, order: u64, limit: Duration) -> Result<(Ns, Heard)> {
+    fn listen(&mut self, what: &str, order: u64, limit: Duration) -> Result<(Ns, Report)> {
         let limit = self.pace.map_or(limit, |pace| pace.patience(limit));
         let limit = limit.min(self.patience);
         let start = Instant::now();
@@ -223,12 +218,8 @@ impl Guest {
             match self.reports.recv_timeout(LOOK) {
                 Ok((at, report)) => {
                     self.note(at, &format!("{report:?}"));
-                    match report {
-                        Report::Hello(kernel) => return Ok((at, Heard::Hello(kernel))),
-                        Report::Done { id, result, .. } if id == order => {
-                            return Ok((at, Heard::Result(result)))
-                        }
-                        Report::Done { .. } => {}
+                    if !matches!(report, Report::Done { id, .. } if id != order) {
+                        return Ok((at, report));
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{bail, Context, Result};
 use serde_json::{json, Value};
 
 /// A connection to QEMU's monitor. Clones use the same one, one after the other.
@@ -51,7 +51,7 @@ impl Monitor {
         let answer = self.human(&command_line)?;
         let words = parse_words(&answer).unwrap_or_default();
         if words.len() != count {
-            return Err(anyhow!("QEMU answers {answer} to `{command_line}`"));
+            bail!("QEMU answers {answer} to `{command_line}`");
         }
         Ok(words)
     }

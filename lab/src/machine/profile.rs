@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{anyhow, ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use serde::Deserialize;
 
 use crate::machine::ram::MOST_MIB;
@@ -130,18 +130,13 @@ impl Profile {
         }
         let path = Path::new(name);
         if path.extension().is_none_or(|ending| ending != "toml") {
-            let known: Vec<_> = Self::names().collect();
-            return Err(anyhow!(
-                "there is no profile `{name}`: use one of {} or the path of a .toml file like those in lab/profiles",
-                known.join(", ")
-            ));
+            let known = Self::names().collect::<Vec<_>>().join(", ");
+            bail!("there is no profile `{name}`: use one of {known} or the path of a .toml file like those in lab/profiles");
         }
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("the profile {name} can not be read"))?;
-        let stem = path
-            .file_stem()
-            .map_or_else(|| name.into(), |stem| stem.to_string_lossy());
-        Self::parse(&stem, &text)
+        let stem = path.file_stem().unwrap_or_default();
+        Self::parse(&stem.to_string_lossy(), &text)
     }
 
     fn parse(name: &str, text: &str) -> Result<Self> {

@@ -41,22 +41,19 @@ impl Program {
     ///
     /// As [`Program::for_profile`].
     pub fn for_all() -> Result<Self> {
-        let mut names = Profile::names();
-        let first = names.next().unwrap_or_default();
-        let program = Self::for_profile(&Profile::load(first)?)?;
-        for name in names {
-            program.check(&Profile::load(name)?)?;
-        }
+        let profiles = Profile::names().map(Profile::load);
+        let profiles = profiles.collect::<Result<Vec<_>>>()?;
+        let program = Self::for_profile(&profiles[0])?;
+        profiles.iter().try_for_each(|one| program.check(one))?;
         Ok(program)
     }
 
     /// What this QEMU calls a property of the IOMMU.
     pub fn spelling<'a>(&self, property: &'a str) -> Option<&'a str> {
-        let mut names = OLDER_NAMES.iter();
-        let older = names.find(|(newest, _)| *newest == property);
-        [Some(property), older.map(|(_, older)| *older)]
-            .into_iter()
-            .flatten()
+        let all = OLDER_NAMES.iter();
+        let older = all.filter(|(newest, _)| *newest == property);
+        std::iter::once(property)
+            .chain(older.map(|(_, older)| *older))
             .find(|name| self.properties.contains(*name))
     }
 
@@ -138,10 +135,8 @@ mod tests {
         let profile = Profile::load("scalable-first-stage").unwrap();
         let qemu = program(&OLD.replace("x-flts", "x-other"));
         let error = qemu.check(&profile).unwrap_err().to_string();
-        assert!(
-            error.contains("no property `fsts`") && error.contains("Debian's"),
-            "{error}"
-        );
-        assert!(error.contains("help` lists"), "{error}");
+        for words in ["no property `fsts`", "Debian's", "help` lists"] {
+            assert!(error.contains(words), "{error}");
+        }
     }
 }

@@ -228,34 +228,23 @@ mod tests {
 
     #[test]
     fn what_can_not_be_is_refused() {
-        let port =
-            |name, on| format!("{{ name = '{name}', kind = 'pcie-root-port', on = '{on}' }}");
-        let card = |name, on| format!("{{ name = '{name}', kind = 'igb', on = '{on}' }}");
-        let a = card("a", "p");
+        let devices = |kind: &str, all: &str| {
+            let all = all.split(' ').filter_map(|one| one.split_once('='));
+            all.map(|(name, on)| format!("{{name='{name}',on='{on}',kind='{kind}'}},"))
+                .collect::<String>()
+        };
         for (bridges, functions, words) in [
-            (
-                [port("p", "pcie.0"), port("q", "p")],
-                [a.clone(), a.clone()],
-                "are called a",
-            ),
-            (
-                [port("p", "pcie.0"), port("p", "pcie.0")],
-                [a.clone(), card("b", "p")],
-                "are called p",
-            ),
-            (
-                [port("q", "p"), port("p", "pcie.0")],
-                [a.clone(), card("b", "p")],
-                "q is on `p`",
-            ),
-            (
-                [port("p", "pcie.0"), port("q", "p")],
-                [a.clone(), card("b", "a")],
-                "is no bridge",
-            ),
+            ("p=pcie.0 q=p", "a=p a=p", "are called a"),
+            ("p=pcie.0 p=pcie.0", "a=p b=p", "are called p"),
+            ("q=p p=pcie.0", "a=p b=p", "q is on `p`"),
+            ("p=pcie.0 q=p", "a=p b=a", "is no bridge"),
         ] {
-            let error = cards(&bridges.join(","), &functions.join(",")).expect_err(words);
-            assert!(error.to_string().contains(words), "{error}");
+            let all = cards(
+                &devices("pcie-root-port", bridges),
+                &devices("igb", functions),
+            );
+            let error = all.expect_err(words).to_string();
+            assert!(error.contains(words), "{error}");
         }
     }
 }

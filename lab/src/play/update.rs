@@ -27,7 +27,8 @@ const KEEP_MIB: u64 = 192;
 const CATCH_UP: Duration = Duration::from_millis(50);
 /// How long it may be behind.
 const CAUGHT_UP: Duration = Duration::from_secs(10);
-/// Rounds of forced compaction.
+/// What forces the kernel to compact memory (CONFIG_COMPACTION), and how often.
+const COMPACT: &str = "/proc/sys/vm/compact_memory";
 const COMPACTIONS: u32 = 2;
 /// The swap is over in a few milliseconds, so it is followed by a run of further ones back and forth between two HWPTs,
 /// long enough for frames to land meanwhile at any rate of 10 per second or more: how many, and the pause after each in
@@ -183,9 +184,12 @@ impl Scene {
     /// Compaction is forced while the restored domain is in use: what was not pinned moves away under the device.
     pub fn compact(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
-        self.order(Command::Compact {
-            rounds: COMPACTIONS,
-        })?;
+        for _ in 0..COMPACTIONS {
+            self.order(Command::WriteFile {
+                path: COMPACT.to_owned(),
+                text: "1".to_owned(),
+            })?;
+        }
         self.step(Name::Compaction, from);
         let answer = self.order(Command::PagesMoved {
             card: self.first.number,

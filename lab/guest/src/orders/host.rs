@@ -90,14 +90,6 @@ pub(super) fn fill(keep_mib: u64) -> Result<File> {
     }
 }
 
-/// Compacts memory.
-pub(super) fn compact(rounds: u32) -> Result<()> {
-    for _ in 0..rounds {
-        write("/proc/sys/vm/compact_memory", "1").context("needs CONFIG_COMPACTION")?;
-    }
-    Ok(())
-}
-
 /// A file's content.
 pub(super) fn read(path: &str) -> Result<Answer> {
     let mut bytes = Vec::new();
