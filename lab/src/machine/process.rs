@@ -155,7 +155,7 @@ fn death(status: ExitStatus, said: &str) -> Trouble {
         (Some(_), _) => "run again, with another QEMU if it happens again",
         (None, Some(0)) => "console.log among the logs tells how far it came",
         (None, _) if said.contains("memory") => "free memory on the host, or use a profile with less memory_mib",
-        (None, _) => "`cargo lab setup` checks QEMU and names what it lacks; a profile of your own may ask for what it does not know",
+        (None, _) => "use the QEMU that `cargo lab setup` installs; a profile of your own may ask for what it does not know",
     };
     Trouble::new(cause, remedy)
 }
