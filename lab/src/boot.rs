@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo lab boot`: a machine with its console on this terminal, for looking around.
 
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,7 +14,7 @@ use crate::machine::parts::Parts;
 use crate::machine::process::with_parent_death;
 use crate::machine::profile::Profile;
 use crate::machine::program::Program;
-use crate::machine::qemu::{self, names};
+use crate::machine::qemu;
 use crate::machine::room;
 use crate::machine::running::command_line;
 
@@ -37,7 +36,7 @@ pub struct Args {
     /// Words for the kernel's command line, such as "hitless=off".
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     append: String,
-    /// Show QEMU's command line, with names for the folders that a run makes, and stop.
+    /// Show QEMU's command line, with LOGS for the folder of a run's logs, and stop.
     #[arg(long)]
     dry_run: bool,
 }
@@ -53,30 +52,25 @@ pub fn main(args: Args) -> Result<ExitCode> {
     if args.generation == 2 {
         parts.kernel = images(args.config)?.gen2;
     }
-    let line = command_line(&profile, format!("{MENU} {}", args.append).trim());
+    let line = command_line(&profile, &format!("{MENU} {}", args.append));
     if args.dry_run {
-        show(&profile, &parts, &line);
+        print!("{}", parts.qemu.path.display());
+        for flag in qemu::flags(&profile, &parts, &line, Path::new("LOGS"), true) {
+            print!(" '{}'", flag.to_string_lossy());
+        }
+        println!();
         return Ok(ExitCode::SUCCESS);
     }
-    let sockets = room::sockets(profile.machine.memory_mib)?;
-    // QEMU refuses to start when nobody listens; nobody reads either, which is fine for a look around.
-    let _listeners = listen(&profile, sockets.path())?;
+    room::need(profile.machine.memory_mib)?;
     let directory = Directory::create("boot")?;
-    let flags = qemu::flags(
-        &profile,
-        &parts,
-        &line,
-        sockets.path(),
-        directory.path(),
-        true,
-    );
+    let flags = qemu::flags(&profile, &parts, &line, directory.path(), true);
     eprintln!(
         "{} ({}), kernel {}, generation {}",
         profile.name, profile.about, args.config, args.generation
     );
     eprintln!(
         "the menu's `p` powers off; QEMU's trace goes to {}",
-        directory.path().join(names::TRACE).display()
+        directory.path().join(qemu::TRACE).display()
     );
     let status = with_parent_death(&parts.qemu.path)
         .args(&flags)
@@ -92,37 +86,4 @@ pub fn main(args: Args) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// Shows QEMU's command line. Its folders are there only while a machine runs, so they have names to be filled in.
-fn show(profile: &Profile, parts: &Parts, line: &str) {
-    let (sockets, logs) = (Path::new("SOCKETS"), Path::new("LOGS"));
-    print!("{}", parts.qemu.path.display());
-    for flag in qemu::flags(profile, parts, line, sockets, logs, true) {
-        print!(" '{}'", flag.to_string_lossy());
-    }
-    println!();
-    eprintln!(
-        "SOCKETS stands for a folder in which somebody has to listen on the sockets {}, and LOGS for \
-         one for QEMU's trace. Without --dry-run both are made for the time that the machine runs.",
-        socket_names(profile).join(", ")
-    );
-}
-
-/// The sockets that QEMU connects to: the monitor, the control port and the cards' wires.
-fn socket_names(profile: &Profile) -> Vec<String> {
-    let mut all = vec![names::CONTROL.to_owned(), names::MONITOR.to_owned()];
-    all.extend(profile.cards.iter().map(|card| names::net(card.number)));
-    all
-}
-
-/// Listens where QEMU connects to.
-fn listen(profile: &Profile, folder: &Path) -> Result<Vec<UnixListener>> {
-    socket_names(profile)
-        .iter()
-        .map(|name| {
-            let path = folder.join(name);
-            UnixListener::bind(&path).with_context(|| format!("no socket at {}", path.display()))
-        })
-        .collect()
 }

@@ -7,7 +7,7 @@
 //! | [`program`], [`qemu`] | which QEMU there is; the only place that knows its flags |
 //! | [`vtd`] | what one kind of IOMMU is called |
 //! | [`parts`] | the files a machine is made of |
-//! | [`running`], [`starting`], [`process`], [`room`] | a running machine: started, watched, never left behind |
+//! | [`running`], [`process`], [`room`] | a running machine: started, watched, never left behind |
 //! | [`pace`], [`priority`] | what this host can take; who goes first on a busy one |
 //! | [`console`], [`monitor`], [`ram`] | the kernel's lines with host times; QEMU's monitor; the memory seen from outside |
 //! | [`guest`] | orders to the guest program and its reports |
@@ -28,6 +28,5 @@ pub mod qemu;
 pub mod ram;
 pub mod room;
 pub mod running;
-pub mod starting;
 pub mod topology;
 pub mod vtd;

@@ -318,10 +318,10 @@ fn clean(scene: &mut Scene, after: &str) -> Result<()> {
 }
 
 fn read(scene: &mut Scene, path: &str) -> Result<String> {
-    let reply = scene.order(Order::ReadFile {
+    let answer = scene.order(Order::ReadFile {
         path: path.to_owned(),
     })?;
-    match reply.answer {
+    match answer {
         Answer::Text { text } => Ok(text),
         other => bail!("the guest answers {other:?} to ReadFile"),
     }

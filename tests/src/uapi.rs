@@ -275,9 +275,9 @@ fn map_pieces(scene: &mut Scene) -> Result<()> {
 /// The kernel's list is what was mapped.
 fn compare(scene: &mut Scene) -> Result<()> {
     let card = scene.first.number;
-    let reply = scene.order(Command::Mappings { card })?;
-    let Answer::Mappings { pieces: listed } = reply.answer else {
-        bail!("the guest answers {:?} to Mappings", reply.answer);
+    let answer = scene.order(Command::Mappings { card })?;
+    let Answer::Mappings { pieces: listed } = answer else {
+        bail!("the guest answers {:?} to Mappings", answer);
     };
     let mapped = expected(scene.memory());
     let wrong = listed
@@ -495,7 +495,7 @@ fn finish() -> Command {
 /// The id of the HWPT that the card is attached to.
 fn hwpt(scene: &mut Scene) -> Result<u32> {
     let card = scene.first.number;
-    match scene.order(Command::HwptOf { card })?.answer {
+    match scene.order(Command::HwptOf { card })? {
         Answer::Hwpt { id } => Ok(id),
         other => bail!("the guest answers {other:?} to HwptOf"),
     }
@@ -503,7 +503,7 @@ fn hwpt(scene: &mut Scene) -> Result<u32> {
 
 /// Makes a call field by field; returns what it leaves in its structure.
 fn raw(scene: &mut Scene, call: Call, fields: &[u32]) -> Result<Vec<u32>> {
-    match scene.order(command(scene, call, fields))?.answer {
+    match scene.order(command(scene, call, fields))? {
         Answer::Words { words } => Ok(words),
         other => bail!("the guest answers {other:?} to {call:?}"),
     }
@@ -529,7 +529,7 @@ fn features(name: &'static str, about: &'static str, words: &'static str, on: bo
         let line = command_line(&profile, words);
         let mut machine = Machine::start(name, &profile, &bench.parts, &line)?;
         machine.wait_hello()?;
-        let said = machine.guest.order(Command::Features)?.answer;
+        let said = machine.guest.order(Command::Features)?;
         let mut directory = machine.into_directory();
         let expected = Answer::Features {
             preserve: on,

@@ -34,17 +34,8 @@ struct Table {
 #[derive(Debug)]
 struct Memory {
     file: Memfd,
-    /// Its token in the session that it came from, or 0.
-    token: u64,
     mapping: Arc<Mapping>,
     ring: SharedRing,
-}
-
-/// A bound device.
-#[derive(Debug)]
-struct Bound {
-    id: DeviceId,
-    igb: Option<Igb>,
 }
 
 /// What there is of a card; before `Start` and after a jump, parts may be missing.
@@ -53,7 +44,10 @@ struct Bound {
 #[derive(Debug, Default)]
 pub(crate) struct Card {
     harvester: Option<Harvester>,
-    bound: Option<Bound>,
+    /// Its registers, as soon as it is served.
+    igb: Option<Igb>,
+    /// Its id in the iommufd that it is bound to.
+    bound: Option<DeviceId>,
     device: Option<VfioDevice>,
     /// What the device is attached to.
     attached: Option<Table>,
@@ -67,19 +61,14 @@ pub(crate) struct Card {
 
 impl Card {
     /// The old kernel's whole set-up.
-    pub(crate) fn start(
-        number: u8,
-        bdf: Bdf,
-        descriptors: u32,
-        iova: u64,
-    ) -> Result<(Self, Answer)> {
+    pub(crate) fn start(number: u8, bdf: Bdf, ring: u32, iova: u64) -> Result<(Self, Answer)> {
         ensure!(
-            layout::ring_is_valid(descriptors),
-            "a ring has {} to {} descriptors, a multiple of 8, not {descriptors}",
+            layout::ring_is_valid(ring),
+            "a ring has {} to {} descriptors, a multiple of 8, not {ring}",
             layout::MIN_RING,
             layout::MAX_RING
         );
-        let file = Memfd::create(&format!("card-{number}"), layout::memory_size(descriptors))?;
+        let file = Memfd::create(&format!("card-{number}"), layout::memory_size(ring))?;
         // The kernel asks whether the size was fixed when the mapping was made, so the seals come first.
         file.seal()?;
         let mapping = Arc::new(file.map()?);
@@ -94,27 +83,24 @@ impl Card {
         device.attach_pt(hwpt)?;
 
         // Pinned by the mapping, the pages stay where they are.
-        let physical = pages::physical(&mapping)?;
+        let mut physical = pages::physical(&mapping)?;
         for (page, address) in (0_u64..).zip(&physical) {
             mapping.write_u64(layout::INDEX + 8 * page, *address);
         }
-        let ring = Ring::create(Arc::clone(&mapping), number, bdf, descriptors, iova);
-        let ring_iova = ring.iova();
-        let ring = Arc::new(Mutex::new(ring));
+        physical.truncate(usize::try_from(layout::index_pages(ring))?);
 
         let command = device.config_read_u16(COMMAND)?;
         device.config_write_u16(COMMAND, command | COMMAND_MEMORY_AND_MASTER)?;
         let igb = Igb::new(device.map_bar(0)?);
-        igb.start(ring_iova, descriptors)?;
-        let harvester = Harvester::start(Arc::clone(&ring), igb.clone())?;
-        let header = usize::try_from(layout::index_pages(descriptors))?;
+        let memory = Ring::create(Arc::clone(&mapping), number, bdf, ring, iova);
+        igb.start(memory.iova(), ring)?;
         let answer = Answer::Started {
             mac: igb.mac(),
-            index_pages: physical[..header].to_vec(),
+            index_pages: physical,
         };
-        let card = Self {
-            harvester: Some(harvester),
-            bound: Some(Bound { id, igb: Some(igb) }),
+        let mut card = Self {
+            igb: Some(igb),
+            bound: Some(id),
             device: Some(device),
             attached: Some(Table {
                 hwpt,
@@ -123,20 +109,19 @@ impl Card {
             iommufd: Some(iommufd),
             memory: Some(Memory {
                 file,
-                token: 0,
                 mapping,
-                ring,
+                ring: Arc::new(Mutex::new(memory)),
             }),
             ..Self::default()
         };
+        card.harvest()?;
         Ok((card, answer))
     }
 
     /// Marks the page table that the card is attached to.
     pub(crate) fn mark(&self, token: u64) -> Result<()> {
-        Ok(self
-            .iommufd()?
-            .hwpt_liveupdate_mark_preserve(self.attached()?.hwpt, token)?)
+        let hwpt = self.attached()?.hwpt;
+        Ok(self.iommufd()?.hwpt_liveupdate_mark_preserve(hwpt, token)?)
     }
 
     /// Maps more of the memory where the card is attached.
@@ -184,19 +169,8 @@ impl Card {
         })
     }
 
-    /// Refuses a part that is there already.
-    pub(crate) fn expect_missing(&self, what: What) -> Result<()> {
-        let there = match what {
-            What::Memory => self.memory.is_some(),
-            What::Iommufd => self.iommufd.is_some(),
-            What::Device => self.device.is_some(),
-        };
-        ensure!(!there, "the card has its {what:?} already");
-        Ok(())
-    }
-
     /// Takes a retrieved file. With the memory comes the harvest state.
-    pub(crate) fn take(&mut self, number: u8, what: What, file: OwnedFd, token: u64) -> Result<()> {
+    pub(crate) fn take(&mut self, number: u8, what: What, file: OwnedFd) -> Result<()> {
         match what {
             What::Memory => {
                 let file = Memfd::from(file);
@@ -209,7 +183,6 @@ impl Card {
                 );
                 self.memory = Some(Memory {
                     file,
-                    token,
                     mapping,
                     ring: Arc::new(Mutex::new(ring)),
                 });
@@ -222,10 +195,6 @@ impl Card {
 
     /// Restores the page table; from the bind on the device counts as attached to it.
     pub(crate) fn restore_hwpt(&mut self, token: u64) -> Result<()> {
-        ensure!(
-            self.attached.is_none(),
-            "the card has its page table already"
-        );
         let hwpt = self.iommufd()?.hwpt_liveupdate_restore(token)?;
         self.attached = Some(Table { hwpt, ioas: None });
         Ok(())
@@ -233,8 +202,7 @@ impl Card {
 
     /// Binds the retrieved device to the retrieved iommufd.
     pub(crate) fn bind(&mut self) -> Result<()> {
-        let id = self.device()?.bind_iommufd(self.iommufd()?)?;
-        self.bound = Some(Bound { id, igb: None });
+        self.bound = Some(self.device()?.bind_iommufd(self.iommufd()?)?);
         Ok(())
     }
 
@@ -255,53 +223,45 @@ impl Card {
 
     /// Takes the running card up again: nothing is written to it but its tail register, later.
     pub(crate) fn resume(&mut self) -> Result<()> {
-        ensure!(
-            self.harvester.is_none(),
-            "the card is being harvested already"
-        );
         let igb = Igb::new(self.device()?.map_bar(0)?);
         with(&self.memory()?.ring, |ring| ring.resume(&igb))?;
-        self.bound
-            .as_mut()
-            .context("the card is not bound to its iommufd")?
-            .igb = Some(igb);
+        self.igb = Some(igb);
         self.harvest()
     }
 
     /// Lets the harvester run, where there is a card to be harvested.
     pub(crate) fn harvest(&mut self) -> Result<()> {
-        let igb = self.bound.as_ref().and_then(|bound| bound.igb.clone());
-        if let (None, Some(igb), Some(memory)) = (&self.harvester, igb, &self.memory) {
-            self.harvester = Some(Harvester::start(Arc::clone(&memory.ring), igb)?);
+        if let (None, Some(igb), Some(memory)) = (&self.harvester, &self.igb, &self.memory) {
+            let ring = Arc::clone(&memory.ring);
+            self.harvester = Some(Harvester::start(ring, igb.clone())?);
         }
         Ok(())
     }
 
-    /// Stops the harvester, so that nothing is half-written at the jump. Says whether there was one.
-    pub(crate) fn pause(&mut self) -> bool {
-        self.harvester.take().is_some()
+    /// Stops the harvester, so that nothing is half-written at the jump. Tells the card where there was one.
+    pub(crate) fn pause(&mut self) -> Option<&mut Self> {
+        self.harvester.take().is_some().then_some(self)
     }
 
     /// Makes a page table with the same mappings as the first.
     pub(crate) fn rebuild(&mut self) -> Result<()> {
-        ensure!(
-            self.pending.is_none(),
-            "a page table waits for its swap already: swap first"
-        );
-        self.pending = Some(self.build()?);
-        Ok(())
+        let memory = self.memory()?;
+        let whole = FileMapping {
+            iova: with(&memory.ring, |ring| ring.state().iova),
+            length: memory.mapping.length(),
+            offset: 0,
+            memory_token: 0,
+            readable: true,
+            writeable: true,
+        };
+        self.build(&[whole])
     }
 
     /// Makes a page table with the mappings that the kernel lists for the restored one, but for one.
     pub(crate) fn rebuild_from_list(&mut self, without: Option<u64>) -> Result<()> {
-        ensure!(
-            self.pending.is_none(),
-            "a page table waits for its swap already: swap first"
-        );
         let mut mappings = self.list()?;
         mappings.retain(|mapping| Some(mapping.iova) != without);
-        self.pending = Some(self.build_of(&mappings)?);
-        Ok(())
+        self.build(&mappings)
     }
 
     /// What the kernel lists for the restored page table.
@@ -315,50 +275,18 @@ impl Card {
         Ok(self.iommufd()?.hwpt_liveupdate_mappings(restored)?)
     }
 
-    fn build(&self) -> Result<Table> {
-        let memory = self.memory()?;
-        self.build_of(&[FileMapping {
-            iova: with(&memory.ring, |ring| ring.state().iova),
-            length: memory.mapping.length(),
-            offset: 0,
-            memory_token: memory.token,
-            readable: true,
-            writeable: true,
-        }])
-    }
-
-    fn build_of(&self, mappings: &[FileMapping]) -> Result<Table> {
-        let memory = self.memory()?;
-        let stranger = mappings
-            .iter()
-            .find(|mapping| mapping.memory_token != memory.token);
-        ensure!(
-            stranger.is_none(),
-            "{stranger:x?} is not of the card's memory, whose token is {}",
-            memory.token
-        );
-        let iommufd = self.iommufd()?;
-        let device = self
-            .bound
-            .as_ref()
-            .context("the card is not bound to its iommufd")?
-            .id;
+    fn build(&mut self, mappings: &[FileMapping]) -> Result<()> {
+        let (memory, iommufd) = (self.memory()?, self.iommufd()?);
+        let device = self.bound;
+        let device = device.context("the card is not bound to its iommufd")?;
         let ioas = iommufd.ioas_alloc()?;
-        let made = mappings
-            .iter()
-            .try_for_each(|mapping| iommufd.map_file_as(ioas, &memory.file, mapping))
-            .and_then(|()| iommufd.hwpt_alloc(device, ioas));
-        match made {
-            Ok(hwpt) => Ok(Table {
-                hwpt,
-                ioas: Some(ioas),
-            }),
-            Err(error) => {
-                // The error that led here tells more than one of the clean-up.
-                let _ = iommufd.destroy(ioas);
-                Err(error.into())
-            }
+        for mapping in mappings {
+            iommufd.map_file_as(ioas, &memory.file, mapping)?;
         }
+        let hwpt = iommufd.hwpt_alloc(device, ioas)?;
+        let ioas = Some(ioas);
+        self.pending = Some(Table { hwpt, ioas });
+        Ok(())
     }
 
     /// Attaches the card to the page table of the last rebuild.
@@ -367,9 +295,8 @@ impl Card {
             self.replaced.is_none(),
             "the page table before the last swap is still there: destroy it first"
         );
-        let pending = self
-            .pending
-            .context("there is no page table to swap to: rebuild first")?;
+        let pending = self.pending;
+        let pending = pending.context("there is no page table to swap to: rebuild first")?;
         self.device()?.attach_pt(pending.hwpt)?;
         self.pending = None;
         self.replaced = self.attached.replace(pending);
@@ -378,41 +305,27 @@ impl Card {
 
     /// Attaches back and forth between two page tables.
     pub(crate) fn swaps(&mut self, count: u32, pause: Duration) -> Result<Answer> {
-        let first = self.attached()?;
-        ensure!(
-            first.ioas.is_some(),
-            "a restored page table can not be attached again: rebuild and swap first"
-        );
         if self.pending.is_none() {
-            self.pending = Some(self.build()?);
+            self.rebuild()?;
         }
-        let (mut sum, mut longest) = (Duration::ZERO, Duration::ZERO);
+        let mut longest = Duration::ZERO;
         for round in 0..count {
             let next = self.pending.context("a page table to swap to")?;
             let began = Instant::now();
             self.device()?
                 .attach_pt(next.hwpt)
                 .with_context(|| format!("swap {round} of {count}"))?;
-            let took = began.elapsed();
+            longest = longest.max(began.elapsed());
             self.pending = self.attached.replace(next);
-            sum += took;
-            longest = longest.max(took);
-            if !pause.is_zero() {
-                std::thread::sleep(pause);
-            }
+            std::thread::sleep(pause);
         }
-        Ok(Answer::Swaps {
-            count,
-            mean_ns: u64::try_from(sum.as_nanos() / u128::from(count.max(1)))?,
-            max_ns: u64::try_from(longest.as_nanos())?,
-        })
+        let max_ns = u64::try_from(longest.as_nanos())?;
+        Ok(Answer::Swaps { count, max_ns })
     }
 
     /// Destroys what the last swap has replaced.
     pub(crate) fn destroy_old(&mut self) -> Result<()> {
-        let old = self
-            .replaced
-            .context("no swap has left a page table behind")?;
+        let old = self.replaced()?;
         let iommufd = self.iommufd()?;
         iommufd
             .destroy(old.hwpt)
@@ -429,23 +342,17 @@ impl Card {
     /// Attaches the card back to what the last swap has replaced. What the card is attached to in these books stays:
     /// the order is for a page table that can only be left.
     pub(crate) fn swap_back(&self) -> Result<()> {
-        let old = self
-            .replaced
-            .context("no swap has left a page table behind")?;
-        self.device()?.attach_pt(old.hwpt)?;
-        Ok(())
+        Ok(self.device()?.attach_pt(self.replaced()?.hwpt)?)
     }
 
     /// Sets an interrupt up, or takes all down.
     pub(crate) fn interrupts(&self, on: bool) -> Result<()> {
-        if !on {
-            self.device()?.set_irqs(Irq::Msix, &[])?;
-            return Ok(());
-        }
         // The kernel keeps its own reference.
         let signal = eventfd(0, EventfdFlags::CLOEXEC).context("eventfd")?;
-        self.device()?.set_irqs(Irq::Msix, &[signal.as_fd()])?;
-        Ok(())
+        let all = [signal.as_fd()];
+        Ok(self
+            .device()?
+            .set_irqs(Irq::Msix, &all[..usize::from(on)])?)
     }
 
     /// How the frames stand. Without a harvester what has landed is taken here.
@@ -486,22 +393,24 @@ impl Card {
             .context("the card is attached to no page table")
     }
 
+    fn replaced(&self) -> Result<Table> {
+        self.replaced
+            .context("no swap has left a page table behind")
+    }
+
     fn memory(&self) -> Result<&Memory> {
-        self.memory
-            .as_ref()
-            .context("the card has no memory: start the card or retrieve it")
+        let memory = self.memory.as_ref();
+        memory.context("the card has no memory: start the card or retrieve it")
     }
 
     fn iommufd(&self) -> Result<&Iommufd> {
-        self.iommufd
-            .as_ref()
-            .context("the card has no iommufd: start the card or retrieve it")
+        let iommufd = self.iommufd.as_ref();
+        iommufd.context("the card has no iommufd: start the card or retrieve it")
     }
 
     fn device(&self) -> Result<&VfioDevice> {
-        self.device
-            .as_ref()
-            .context("the card has no device file: start the card or retrieve it")
+        let device = self.device.as_ref();
+        device.context("the card has no device file: start the card or retrieve it")
     }
 }
 

@@ -2,6 +2,8 @@
 //! Many functions that share an iommufd, taken through an update as one. They do nothing: what counts is how many
 //! entries they need in the records.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use anyhow::{ensure, Context, Result};
 use hitless_proto::layout::PAGE;
 use hitless_proto::Crowd as Plan;
@@ -19,14 +21,14 @@ struct Member {
     id: DeviceId,
     /// What it is attached to.
     attached: HwptId,
-    /// What it will be attached to by the swap.
-    pending: Option<HwptId>,
 }
 
 /// Functions, their iommufd and their memory.
 #[derive(Debug)]
 pub(crate) struct Crowd {
     members: Vec<Member>,
+    /// What they will be attached to by the swap, in the same order.
+    pending: Vec<HwptId>,
     iommufd: Iommufd,
     memories: Vec<Memfd>,
 }
@@ -56,11 +58,11 @@ impl Crowd {
                 device,
                 id,
                 attached,
-                pending: None,
             });
         }
         Ok(Self {
             members,
+            pending: Vec::new(),
             iommufd,
             memories,
         })
@@ -68,18 +70,13 @@ impl Crowd {
 
     /// Everything into the session, in the order that LUO wants.
     pub(crate) fn preserve(&self, plan: &Plan, session: &Session) -> Result<()> {
-        for (memory, token) in self.memories.iter().zip(plan.token..) {
+        let memories = self.memories.iter().map(AsFd::as_fd);
+        let devices = self.members.iter().map(|member| member.device.as_fd());
+        let files = memories.chain([self.iommufd.as_fd()]).chain(devices);
+        for (file, token) in files.zip(plan.token..) {
             session
-                .preserve_fd(memory, token)
-                .context("preserving a memfd")?;
-        }
-        session
-            .preserve_fd(&self.iommufd, iommufd_token(plan))
-            .context("preserving the iommufd")?;
-        for (member, token) in self.members.iter().zip(iommufd_token(plan) + 1..) {
-            session
-                .preserve_fd(&member.device, token)
-                .context("preserving a device")?;
+                .preserve_fd(file, token)
+                .with_context(|| format!("preserving the file with token {token}"))?;
         }
         Ok(())
     }
@@ -87,9 +84,15 @@ impl Crowd {
     /// Everything out of the session; all devices are bound before the first HWPT is restored.
     pub(crate) fn retrieve(plan: &Plan, session: &Session) -> Result<Self> {
         let mut memories = Vec::new();
-        for (index, token) in (0..plan.memories).zip(plan.token..) {
-            let memory = session.retrieve_fd(token).context("retrieving a memfd")?;
-            let memory = Memfd::from(memory);
+        let mut tokens = plan.token..;
+        let mut next = || -> Result<OwnedFd> {
+            let token = tokens.next().context("a token")?;
+            session
+                .retrieve_fd(token)
+                .with_context(|| format!("retrieving the file with token {token}"))
+        };
+        for index in 0..plan.memories {
+            let memory = Memfd::from(next()?);
             let found = memory.map()?.read_u64(0);
             ensure!(
                 found == content(plan, index),
@@ -98,16 +101,10 @@ impl Crowd {
             );
             memories.push(memory);
         }
-        let iommufd = session
-            .retrieve_fd(iommufd_token(plan))
-            .context("retrieving the iommufd")?;
-        let iommufd = Iommufd::from(iommufd);
+        let iommufd = Iommufd::from(next()?);
         let mut bound = Vec::new();
-        for (function, token) in plan.functions.iter().zip(iommufd_token(plan) + 1..) {
-            let device = session
-                .retrieve_fd(token)
-                .with_context(|| format!("retrieving the device {function}"))?;
-            let device = VfioDevice::from(device);
+        for _ in &plan.functions {
+            let device = VfioDevice::from(next()?);
             let id = device.bind_iommufd(&iommufd)?;
             bound.push((device, id));
         }
@@ -124,11 +121,11 @@ impl Crowd {
                 device,
                 id,
                 attached,
-                pending: None,
             });
         }
         Ok(Self {
             members,
+            pending: Vec::new(),
             iommufd,
             memories,
         })
@@ -137,19 +134,20 @@ impl Crowd {
     /// The same mappings in an IOAS of this kernel, and a HWPT of it for each device.
     pub(crate) fn rebuild(&mut self, plan: &Plan) -> Result<()> {
         let ioas = map(plan, &self.iommufd, &self.memories)?;
-        for member in &mut self.members {
-            member.pending = Some(self.iommufd.hwpt_alloc(member.id, ioas)?);
+        for member in &self.members {
+            self.pending.push(self.iommufd.hwpt_alloc(member.id, ioas)?);
         }
         Ok(())
     }
 
     /// Each device from its restored HWPT to the one that was made for it.
     pub(crate) fn swap(&mut self) -> Result<()> {
-        for (member, token) in self.members.iter_mut().zip(0..) {
-            let pending = member
-                .pending
-                .take()
-                .context("there is no page table to swap to: rebuild first")?;
+        let pending = std::mem::take(&mut self.pending);
+        ensure!(
+            pending.len() == self.members.len(),
+            "there are no page tables to swap to: rebuild first"
+        );
+        for ((member, pending), token) in self.members.iter_mut().zip(pending).zip(0..) {
             member.device.attach_pt(pending)?;
             let restored = std::mem::replace(&mut member.attached, pending);
             self.iommufd.destroy(restored)?;
@@ -157,10 +155,6 @@ impl Crowd {
         }
         Ok(())
     }
-}
-
-fn iommufd_token(plan: &Plan) -> u64 {
-    plan.token + u64::from(plan.memories)
 }
 
 /// What a memfd begins with.

@@ -1,24 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What PID 1 does before anything else: file systems, console, panics.
+//! What PID 1 does before anything else: file systems and panics. The kernel has opened the archive's `/dev/console`.
 
-use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::mount::MountFlags;
 use rustix::system::RebootCommand;
-
-use crate::control;
-
-/// Who drives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// The lab, over the second serial port.
-    Lab,
-    /// A person at the console: `lab=menu` on the kernel's command line.
-    Menu,
-}
 
 const MOUNTS: [(&str, &str); 5] = [
     ("proc", "/proc"),
@@ -29,25 +17,16 @@ const MOUNTS: [(&str, &str); 5] = [
 ];
 
 /// Sets the machine up.
-pub(crate) fn run() -> Result<Mode> {
+pub(crate) fn run() -> Result<()> {
     for (kind, path) in MOUNTS {
         mount(kind, path)?;
     }
-    open_console()?;
+    // The lab sees the machine end, and shows these words: they are among the console's last.
     std::panic::set_hook(Box::new(|panic| {
-        control::report_panic(&panic.to_string());
+        eprintln!("guest: {panic}");
         power_off();
     }));
-    let cmdline = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
-    Ok(mode(&cmdline))
-}
-
-fn mode(cmdline: &str) -> Mode {
-    if cmdline.split_whitespace().any(|word| word == "lab=menu") {
-        Mode::Menu
-    } else {
-        Mode::Lab
-    }
+    Ok(())
 }
 
 fn mount(kind: &str, path: &str) -> Result<()> {
@@ -62,20 +41,6 @@ fn mount(kind: &str, path: &str) -> Result<()> {
     }
 }
 
-/// The kernel opens `/dev/console` for PID 1 only when the archive has such a node: open it where devtmpfs has it.
-fn open_console() -> Result<()> {
-    let path = Path::new("/dev/console");
-    let console = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .context("opening /dev/console")?;
-    rustix::stdio::dup2_stdin(&console).context("making the console standard input")?;
-    rustix::stdio::dup2_stdout(&console).context("making the console standard output")?;
-    rustix::stdio::dup2_stderr(&console).context("making the console standard error")?;
-    Ok(())
-}
-
 /// Switches the machine off.
 pub(crate) fn power_off() -> ! {
     // The consoles' buffers empty by interrupt, and nobody waits for them at power-off.
@@ -85,16 +50,5 @@ pub(crate) fn power_off() -> ! {
     // PID 1 must not end: that would be a kernel panic, which tells less than this line.
     loop {
         std::thread::park();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_menu_is_a_word_of_the_command_line() {
-        assert_eq!(mode("console=ttyS0 lab=menu\n"), Mode::Menu);
-        assert_eq!(mode("console=ttyS0 slab=menu lab=menus"), Mode::Lab);
     }
 }

@@ -8,14 +8,13 @@
 //! | module | what |
 //! |---|---|
 //! | `init` | what PID 1 does before anything else |
-//! | `control` | the serial port, the orders' time limits |
+//! | `control` | the serial port: orders in, reports out |
 //! | `orders` | one order after the other |
 //! | `card` | a card with its memory, iommufd and device file |
 //! | `crowd` | many functions that share an iommufd, as one |
 //! | `igb` | the card's registers |
 //! | `ring`, `harvester` | what the card wrote: taken, checked, counted, posted again |
 //! | `pages` | where memory is physically |
-//! | `initramfs` | the running root file system as the next kernel's |
 //! | `menu` | for a person at the console, instead of the lab |
 //!
 //! Nothing in here makes an ioctl or a mapping itself: that is `hitless_uapi`'s.
@@ -27,7 +26,6 @@ mod crowd;
 mod harvester;
 mod igb;
 mod init;
-mod initramfs;
 mod menu;
 mod orders;
 mod pages;
@@ -41,12 +39,11 @@ fn main() {
         );
         std::process::exit(2);
     }
-    let error = match init::run() {
-        Ok(init::Mode::Lab) => control::serve().err(),
-        Ok(init::Mode::Menu) => menu::run().err(),
-        Err(error) => Some(error),
-    };
-    if let Some(error) = error {
+    let ended = init::run().and_then(|()| match menu::is_wanted() {
+        true => menu::run(),
+        false => control::serve(),
+    });
+    if let Err(error) = ended {
         eprintln!("guest: {error:#}");
     }
     init::power_off();

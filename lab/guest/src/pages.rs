@@ -31,9 +31,7 @@ pub(crate) fn physical(memory: &Mapping) -> Result<Vec<u64>> {
 }
 
 fn address(page: usize, entry: &[u8]) -> Result<u64> {
-    let mut word = [0; 8];
-    word.copy_from_slice(entry);
-    let word = u64::from_le_bytes(word);
+    let word = u64::from_le_bytes(entry.try_into()?);
     ensure!(
         word & PRESENT != 0,
         "page {page} is not present, though it was read just before"
@@ -46,18 +44,10 @@ fn address(page: usize, entry: &[u8]) -> Result<u64> {
     Ok(frame * PAGE)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_are_read_by_their_bits() {
-        let entry = |word: u64| address(0, &word.to_le_bytes());
-        assert_eq!(
-            entry(PRESENT | 1 << 55 | 0x1234).expect("present"),
-            0x123_4000
-        );
-        assert!(entry(0x1234).is_err());
-        assert!(entry(PRESENT).is_err());
-    }
+#[test]
+fn entries_are_read_by_their_bits() {
+    let entry = |word: u64| address(0, &word.to_le_bytes());
+    let present = entry(PRESENT | 1 << 55 | 0x1234).expect("present");
+    assert_eq!(present, 0x123_4000);
+    assert!(entry(0x1234).is_err() && entry(PRESENT).is_err());
 }

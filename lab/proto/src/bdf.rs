@@ -31,39 +31,23 @@ impl FromStr for Bdf {
     type Err = BadBdf;
 
     fn from_str(text: &str) -> Result<Self, BadBdf> {
-        let parse = || {
-            let (domain, rest) = text.split_once(':')?;
-            let (bus, rest) = rest.split_once(':')?;
-            let (device, function) = rest.split_once('.')?;
-            let part = |part: &str, digits: usize, below: u32| {
-                let hex = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-                let number = u32::from_str_radix(part, 16)
-                    .ok()
-                    .filter(|number| hex && *number < below)?;
-                Some(number)
-            };
-            Some(
-                part(domain, 4, 1 << 16)? << 16
-                    | part(bus, 2, 1 << 8)? << 8
-                    | part(device, 2, 1 << 5)? << 3
-                    | part(function, 1, 1 << 3)?,
-            )
-        };
-        parse().map(Self).ok_or_else(|| BadBdf(text.to_owned()))
+        let mut parts = text
+            .split([':', '.'])
+            .map(|part| u16::from_str_radix(part, 16).ok().map(u32::from));
+        let mut next = || parts.next().flatten();
+        let mut number = || Some(next()? << 16 | next()? << 8 | next()? << 3 | next()?);
+        // Only what is written as it is shown is one: with so many digits, and no part larger than it may be.
+        number()
+            .map(Self)
+            .filter(|bdf| bdf.to_string() == text)
+            .ok_or_else(|| BadBdf(text.to_owned()))
     }
 }
 
 impl fmt::Display for Bdf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = self.0;
-        write!(
-            f,
-            "{:04x}:{:02x}:{:02x}.{:x}",
-            number >> 16,
-            number >> 8 & 0xff,
-            number >> 3 & 0x1f,
-            number & 7
-        )
+        let [domain, bus, device] = [self.0 >> 16, self.0 >> 8 & 0xff, self.0 >> 3 & 0x1f];
+        write!(f, "{domain:04x}:{bus:02x}:{device:02x}.{:x}", self.0 & 7)
     }
 }
 

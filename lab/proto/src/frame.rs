@@ -46,8 +46,6 @@ pub struct Header {
     pub sequence: u64,
     /// When it was sent, nanoseconds of the sender's clock.
     pub sent_ns: u64,
-    /// Length of the whole frame, bytes.
-    pub length: usize,
 }
 
 /// Why bytes are not a frame as it was sent.
@@ -62,31 +60,14 @@ pub enum Error {
     #[error("not one of the lab's frames (ethertype or magic differs): something else sent it, or nothing landed")]
     NotOurs,
     /// The length in the frame does not fit what landed.
-    #[error("the frame says it has {said} bytes and {landed} landed")]
-    Length {
-        /// Bytes the frame says it has.
-        said: usize,
-        /// Bytes there are.
-        landed: usize,
-    },
-    /// The checksum does not fit the content.
-    #[error(
-        "checksum {found:#010x} where the content gives {computed:#010x}: the content is damaged"
-    )]
-    Checksum {
-        /// The checksum in the frame.
-        found: u32,
-        /// The checksum of the content.
-        computed: u32,
-    },
+    #[error("the frame says it has {0} bytes and {1} landed")]
+    Length(usize, usize),
+    /// The checksum in the frame does not fit the content.
+    #[error("checksum {0:#010x} where the content gives {1:#010x}: the content is damaged")]
+    Checksum(u32, u32),
     /// The checksum fits, the payload is not that of this card and sequence number.
-    #[error("the payload is not that of card {card}, frame {sequence}")]
-    Payload {
-        /// The card's number in the frame.
-        card: u8,
-        /// The sequence number in the frame.
-        sequence: u64,
-    },
+    #[error("the payload is not that of card {0}, frame {1}")]
+    Payload(u8, u64),
 }
 
 /// Writes a frame that fills `buffer`.
@@ -118,9 +99,8 @@ pub fn build(
     buffer[24..32].copy_from_slice(&sequence.to_le_bytes());
     buffer[32..40].copy_from_slice(&sent_ns.to_le_bytes());
     let (content, checksum) = buffer.split_at_mut(length - CRC);
-    let mut words = Words::new(card, sequence);
-    for chunk in content[PAYLOAD..].chunks_mut(8) {
-        chunk.copy_from_slice(&words.next().to_le_bytes()[..chunk.len()]);
+    for (chunk, word) in content[PAYLOAD..].chunks_mut(8).zip(words(card, sequence)) {
+        chunk.copy_from_slice(&word[..chunk.len()]);
     }
     checksum.copy_from_slice(&crc32fast::hash(content).to_le_bytes());
     Ok(())
@@ -140,52 +120,36 @@ pub fn check(bytes: &[u8]) -> Result<Header, Error> {
     }
     let length = usize::from(u16::from_le_bytes([bytes[20], bytes[21]]));
     if !(MIN_LENGTH..=MAX_LENGTH).contains(&length) || length > bytes.len() {
-        return Err(Error::Length {
-            said: length,
-            landed: bytes.len(),
-        });
+        return Err(Error::Length(length, bytes.len()));
     }
     let (content, checksum) = bytes[..length].split_at(length - CRC);
     let found = u32::from_le_bytes([checksum[0], checksum[1], checksum[2], checksum[3]]);
     let computed = crc32fast::hash(content);
     if found != computed {
-        return Err(Error::Checksum { found, computed });
+        return Err(Error::Checksum(found, computed));
     }
-    let card = content[18];
-    let sequence = word(&content[24..32]);
-    let mut words = Words::new(card, sequence);
-    for chunk in content[PAYLOAD..].chunks(8) {
-        if *chunk != words.next().to_le_bytes()[..chunk.len()] {
-            return Err(Error::Payload { card, sequence });
-        }
+    let word = |at: usize| content[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
+    let (card, sequence, sent_ns) = (content[18], word(24), word(32));
+    let mut payload = content[PAYLOAD..].chunks(8).zip(words(card, sequence));
+    if payload.any(|(chunk, word)| *chunk != word[..chunk.len()]) {
+        return Err(Error::Payload(card, sequence));
     }
     Ok(Header {
         card,
         sequence,
-        sent_ns: word(&content[32..40]),
-        length,
+        sent_ns,
     })
 }
 
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(bytes);
-    u64::from_le_bytes(word)
-}
-
 /// The payload's words: a counter through a mixing function, so that neighbours share nothing.
-struct Words(u64);
-
-impl Words {
-    fn new(card: u8, sequence: u64) -> Self {
-        Self(sequence.rotate_left(8) ^ u64::from(card).wrapping_mul(0xd6e8_feb8_6659_fd93))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        mixed ^ (mixed >> 29)
-    }
+fn words(card: u8, sequence: u64) -> impl Iterator<Item = [u8; 8]> {
+    const MIX: u64 = 0xd6e8_feb8_6659_fd93;
+    let mut word = sequence.rotate_left(8) ^ u64::from(card).wrapping_mul(MIX);
+    std::iter::repeat_with(move || {
+        word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (word ^ (word >> 32)).wrapping_mul(MIX);
+        (mixed ^ (mixed >> 29)).to_le_bytes()
+    })
 }
 
 #[cfg(test)]
@@ -203,17 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn lengths_out_of_range_are_refused() {
+    fn what_is_no_frame_is_refused() {
         for length in [0, MIN_LENGTH - 1, MAX_LENGTH + 1] {
-            assert_eq!(
-                build(&mut vec![0; length], TO, FROM, 1, 0, 0),
-                Err(Error::Size(length))
-            );
+            let built = build(&mut vec![0; length], TO, FROM, 1, 0, 0);
+            assert_eq!(built, Err(Error::Size(length)));
         }
-    }
-
-    #[test]
-    fn an_empty_buffer_is_not_ours() {
         assert_eq!(check(&[0; DEFAULT_LENGTH]), Err(Error::NotOurs));
     }
 
@@ -224,13 +182,7 @@ mod tests {
         let end = bytes.len() - CRC;
         let checksum = crc32fast::hash(&bytes[..end]);
         bytes[end..].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(
-            check(&bytes),
-            Err(Error::Payload {
-                card: 1,
-                sequence: 8
-            })
-        );
+        assert_eq!(check(&bytes), Err(Error::Payload(1, 8)));
     }
 
     proptest! {
@@ -240,7 +192,7 @@ mod tests {
         ) {
             let mut bytes = frame(length, card, sequence, sent_ns);
             bytes.extend(std::iter::repeat_n(0x5a, behind));
-            prop_assert_eq!(check(&bytes), Ok(Header { card, sequence, sent_ns, length }));
+            prop_assert_eq!(check(&bytes), Ok(Header { card, sequence, sent_ns }));
         }
 
         #[test]

@@ -14,4 +14,19 @@ pub mod state;
 pub mod tally;
 
 pub use bdf::Bdf;
-pub use message::{Act, Answer, Call, Command, Crowd, Failure, Order, Piece, Report, What, MARGIN};
+pub use message::{Act, Answer, Call, Command, Crowd, Failure, Order, Piece, Report, What};
+
+/// MiB of memory that can be had, by the content of /proc/meminfo: the guest fills its own, and the lab looks at the host's.
+pub fn available_mib(meminfo: &str) -> Option<u64> {
+    let mut lines = meminfo.lines();
+    let figure = lines.find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = figure.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib >> 10)
+}
+
+#[test]
+fn free_memory_is_read_in_mib() {
+    let meminfo = "MemTotal: 9 kB\nMemAvailable:    2048000 kB\n";
+    assert_eq!(available_mib(meminfo), Some(2000));
+    assert_eq!(available_mib("MemTotal: 9 kB\n"), None);
+}

@@ -10,15 +10,15 @@ use thiserror::Error;
 use crate::layout;
 use crate::tally::Tally;
 
-/// The version of the slot's fields. A reader refuses another one.
-pub const VERSION: u32 = 1;
 /// Bytes of one slot.
 pub const SLOT: usize = 256;
-/// The first bytes of a slot.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"HITLESS\0");
+/// The first bytes of a slot, and the version of what follows.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"HITLESS\x01");
 
-/// Words of a slot that are used; the last 8 bytes hold the checksum of them all.
-const WORDS: usize = SLOT / 8 - 1;
+/// Words that are used.
+const USED: usize = 15;
+/// Where the checksum of all words before it is.
+const CHECKSUM: usize = SLOT - 8;
 
 /// What is in a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,46 +47,38 @@ pub enum Error {
     /// Neither slot has the magic and a good checksum.
     #[error("no harvest state in the memory's first page: it is not a card's memory, or it was overwritten")]
     None,
-    /// A whole slot of another version.
-    #[error("the harvest state has version {0} and this program knows {VERSION}: use images of one build")]
-    Version(u32),
-    /// A field that no guest program would have stored.
-    #[error("the harvest state says {what} is {value}: it was not written by the guest program")]
-    Field {
-        /// The field.
-        what: &'static str,
-        /// What stands there.
-        value: u64,
-    },
+    /// A whole slot with words that no guest program would have stored.
+    #[error("the harvest state was not written by the guest program: its words are {0:x?}")]
+    Foreign([u64; USED]),
 }
 
 impl State {
     /// The slot's bytes, and where in the page they go.
     pub fn encode(&self) -> (usize, [u8; SLOT]) {
-        let words = [
+        let tally = &self.tally;
+        let words: [u64; USED] = [
             MAGIC,
-            u64::from(VERSION),
             self.generation,
-            u64::from(self.card),
-            u64::from(self.bdf),
-            u64::from(self.ring),
+            self.card.into(),
+            self.bdf.into(),
+            self.ring.into(),
             self.iova,
-            u64::from(self.next),
-            u64::from(self.tail),
-            self.tally.received,
-            self.tally.lost,
-            self.tally.duplicated,
-            self.tally.reordered,
-            self.tally.corrupt,
-            self.tally.next,
-            self.tally.recent,
+            self.next.into(),
+            self.tail.into(),
+            tally.received,
+            tally.lost,
+            tally.duplicated,
+            tally.reordered,
+            tally.corrupt,
+            tally.next,
+            tally.recent,
         ];
         let mut slot = [0; SLOT];
         for (bytes, word) in slot.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
-        let checksum = u64::from(crc32fast::hash(&slot[..WORDS * 8]));
-        slot[WORDS * 8..].copy_from_slice(&checksum.to_le_bytes());
+        let checksum = crc32fast::hash(&slot[..CHECKSUM]);
+        slot[CHECKSUM..].copy_from_slice(&u64::from(checksum).to_le_bytes());
         let offset = if self.generation % 2 == 0 { 0 } else { SLOT };
         (offset, slot)
     }
@@ -97,75 +89,50 @@ impl State {
     ///
     /// Any of [`enum@Error`].
     pub fn decode(page: &[u8]) -> Result<Self, Error> {
-        let mut best: Option<Self> = None;
-        let mut refused = Error::None;
-        for slot in page.chunks_exact(SLOT).take(2) {
-            match Self::decode_slot(slot) {
-                Ok(state) if best.is_none_or(|best| best.generation < state.generation) => {
-                    best = Some(state)
-                }
-                Ok(_) | Err(Error::None) => {}
-                Err(error) => refused = error,
-            }
-        }
-        best.ok_or(refused)
+        let newest = page
+            .chunks_exact(SLOT)
+            .take(2)
+            .filter_map(whole)
+            .max_by_key(|words| words[1])
+            .ok_or(Error::None)?;
+        Self::of_words(newest).ok_or(Error::Foreign(newest))
     }
 
-    fn decode_slot(slot: &[u8]) -> Result<Self, Error> {
-        let mut words = [0; WORDS + 1];
-        for (word, bytes) in words.iter_mut().zip(slot.chunks_exact(8)) {
-            let mut number = [0; 8];
-            number.copy_from_slice(bytes);
-            *word = u64::from_le_bytes(number);
-        }
-        if words[0] != MAGIC || words[WORDS] != u64::from(crc32fast::hash(&slot[..WORDS * 8])) {
-            return Err(Error::None);
-        }
-        let version = narrow::<u32>("its version", words[1])?;
-        if version != VERSION {
-            return Err(Error::Version(version));
-        }
+    fn of_words(words: [u64; USED]) -> Option<Self> {
+        let [_, generation, card, bdf, ring, iova, next, tail, rest @ ..] = words;
+        let [received, lost, duplicated, reordered, corrupt, expected, recent] = rest;
         let state = Self {
-            generation: words[2],
-            card: narrow("the card", words[3])?,
-            bdf: narrow("the device address", words[4])?,
-            ring: narrow("the ring", words[5])?,
-            iova: words[6],
-            next: narrow("the next descriptor", words[7])?,
-            tail: narrow("the tail descriptor", words[8])?,
+            generation,
+            card: card.try_into().ok()?,
+            bdf: bdf.try_into().ok()?,
+            ring: ring.try_into().ok()?,
+            iova,
+            next: next.try_into().ok()?,
+            tail: tail.try_into().ok()?,
             tally: Tally {
-                received: words[9],
-                lost: words[10],
-                duplicated: words[11],
-                reordered: words[12],
-                corrupt: words[13],
-                next: words[14],
-                recent: words[15],
+                received,
+                lost,
+                duplicated,
+                reordered,
+                corrupt,
+                next: expected,
+                recent,
             },
         };
-        if !layout::ring_is_valid(state.ring) {
-            return Err(Error::Field {
-                what: "the ring",
-                value: u64::from(state.ring),
-            });
-        }
-        for (what, index) in [
-            ("the next descriptor", state.next),
-            ("the tail descriptor", state.tail),
-        ] {
-            if index >= state.ring {
-                return Err(Error::Field {
-                    what,
-                    value: u64::from(index),
-                });
-            }
-        }
-        Ok(state)
+        let good = layout::ring_is_valid(state.ring) && state.next.max(state.tail) < state.ring;
+        good.then_some(state)
     }
 }
 
-fn narrow<T: TryFrom<u64>>(what: &'static str, value: u64) -> Result<T, Error> {
-    T::try_from(value).map_err(|_| Error::Field { what, value })
+/// The words of a slot that was stored whole.
+fn whole(slot: &[u8]) -> Option<[u64; USED]> {
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+    let mut words = [0; USED];
+    for (word_of, bytes) in words.iter_mut().zip(slot.chunks_exact(8)) {
+        *word_of = word(bytes);
+    }
+    let checksum = u64::from(crc32fast::hash(&slot[..CHECKSUM]));
+    (words[0] == MAGIC && word(&slot[CHECKSUM..]) == checksum).then_some(words)
 }
 
 #[cfg(test)]
@@ -191,14 +158,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_page_holds_none() {
-        assert_eq!(State::decode(&[0; 4096]), Err(Error::None));
-        assert_eq!(State::decode(&[]), Err(Error::None));
-    }
-
-    #[test]
     fn the_newest_slot_wins() {
         let mut page = [0; 4096];
+        assert_eq!(State::decode(&page), Err(Error::None));
         for generation in 1..6 {
             store(&mut page, &state(generation));
             assert_eq!(State::decode(&page), Ok(state(generation)));
@@ -206,32 +168,24 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_no_card_has_is_refused() {
-        let mut page = [0; 4096];
-        store(
-            &mut page,
-            &State {
-                ring: 12,
-                next: 0,
-                tail: 0,
-                ..state(1)
-            },
-        );
-        assert_eq!(
-            State::decode(&page),
-            Err(Error::Field {
-                what: "the ring",
-                value: 12
-            })
-        );
-        store(
-            &mut page,
-            &State {
-                next: 4096,
-                ..state(1)
-            },
-        );
-        assert!(matches!(State::decode(&page), Err(Error::Field { .. })));
+    fn what_no_card_has_is_refused() {
+        for wrong in [(12, 0, 0), (4096, 4096, 0), (4096, 0, 4096)] {
+            let (ring, next, tail) = wrong;
+            let mut page = [0; 4096];
+            store(
+                &mut page,
+                &State {
+                    ring,
+                    next,
+                    tail,
+                    ..state(1)
+                },
+            );
+            assert!(
+                matches!(State::decode(&page), Err(Error::Foreign(_))),
+                "{wrong:?}"
+            );
+        }
     }
 
     proptest! {

@@ -92,35 +92,27 @@ mod tests {
     }
 
     #[test]
-    fn in_order_is_clean_wherever_it_starts() {
-        let all = tally(&[5, 6, 7]);
-        assert!(all.is_clean());
-        assert_eq!((all.received, all.next), (3, 8));
-    }
-
-    #[test]
-    fn a_hole_is_lost_until_it_is_filled_late() {
-        assert_eq!(tally(&[0, 1, 4]).lost, 2);
-        let late = tally(&[0, 1, 4, 2]);
-        assert_eq!((late.lost, late.reordered, late.duplicated), (1, 1, 0));
-    }
-
-    #[test]
-    fn the_same_again_is_duplicated() {
-        let twice = tally(&[0, 1, 1, 0]);
-        assert_eq!((twice.lost, twice.reordered, twice.duplicated), (0, 0, 2));
+    fn each_number_is_in_order_or_missing_or_twice_or_late() {
+        let counts = |sequences: &[u64]| {
+            let all = tally(sequences);
+            [all.lost, all.duplicated, all.reordered]
+        };
+        assert!(tally(&[5, 6, 7]).is_clean());
+        assert_eq!(counts(&[0, 1, 4]), [2, 0, 0]);
+        assert_eq!(counts(&[0, 1, 4, 2]), [1, 0, 1]);
+        assert_eq!(counts(&[0, 1, 1, 0]), [0, 2, 0]);
     }
 
     #[test]
     fn another_cards_frame_is_corrupt() {
         let mut tally = Tally::default();
+        let (card, sequence, sent_ns) = (2, 0, 0);
         tally.count(
             1,
             &Ok(Header {
-                card: 2,
-                sequence: 0,
-                sent_ns: 0,
-                length: 256,
+                card,
+                sequence,
+                sent_ns,
             }),
         );
         tally.count(1, &Err(frame::Error::NotOurs));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What QEMU traces, and whether it is something that a preserved device may not meet.
 
-use crate::machine::topology::Card;
+use crate::machine::topology::{Card, DEVICE_CONTROL, POWER_CONTROL};
 
 /// Command register, and its bus master bit.
 const COMMAND: u32 = 0x04;
@@ -95,12 +95,8 @@ impl Harm {
 pub(super) fn harm(event: Event, card: &Card) -> Option<Harm> {
     let to_card = |offset, value| match offset {
         COMMAND if value & BUS_MASTER == 0 => Some(Harm::BusMasterOff),
-        _ if offset == card.kind.device_control() && value & FUNCTION_LEVEL_RESET != 0 => {
-            Some(Harm::FunctionReset)
-        }
-        _ if offset == card.kind.power_control() && value & POWER_STATE != 0 => {
-            Some(Harm::PowerState)
-        }
+        DEVICE_CONTROL if value & FUNCTION_LEVEL_RESET != 0 => Some(Harm::FunctionReset),
+        POWER_CONTROL if value & POWER_STATE != 0 => Some(Harm::PowerState),
         _ => None,
     };
     match event {

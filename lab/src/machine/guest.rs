@@ -4,22 +4,23 @@
 //! The socket lives as long as QEMU does, so it goes through the jump: the next kernel's guest program says hello on
 //! the same one.
 
-use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Context, Result};
 use hitless_proto::tally::Tally;
-use hitless_proto::{Answer, Command, Failure, Order, Report, MARGIN};
+use hitless_proto::{Answer, Command, Failure, Order, Report};
 use thiserror::Error;
 
 use crate::machine::clock::{as_ms, Clock, Ns};
-use crate::machine::console::Console;
+use crate::machine::console::{create, Console};
 use crate::machine::pace::Pace;
 use crate::machine::priority::hurry;
-use crate::machine::process::{death, Process};
+use crate::machine::process::Process;
 use crate::trouble::Trouble;
 
 /// How often a wait looks whether the kernel has panicked.
@@ -41,8 +42,8 @@ pub enum OrderError {
         failure: Failure,
     },
     /// The machine can not answer any more.
-    #[error("{0}")]
-    Machine(anyhow::Error),
+    #[error(transparent)]
+    Machine(#[from] anyhow::Error),
 }
 
 impl OrderError {
@@ -55,19 +56,12 @@ impl OrderError {
     }
 }
 
-/// An answered order.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// The answer.
-    pub answer: Answer,
-}
-
 /// A guest's first words after a boot.
 #[derive(Clone, Debug)]
 pub struct Hello {
     /// When they were heard.
     pub at: Ns,
-    /// `uname -r` and `uname -v`.
+    /// Its release and version, as `uname -rv` has them.
     pub kernel: String,
 }
 
@@ -81,19 +75,20 @@ pub struct Guest {
     process: Option<Process>,
     clock: Clock,
     next: u64,
-    log: String,
+    log: File,
     patience: Duration,
     /// What this host does of it.
     pace: Option<Pace>,
 }
 
 impl Guest {
-    /// Talks over `socket`.
+    /// Talks over `socket`, and writes everything that is said to `log`.
     pub fn new(
         socket: UnixStream,
         console: Console,
         clock: Clock,
         process: Option<Process>,
+        log: &Path,
     ) -> Result<Self> {
         let reader = socket
             .try_clone()
@@ -121,7 +116,7 @@ impl Guest {
             process,
             clock,
             next: 1,
-            log: String::new(),
+            log: create(log)?,
             patience: Duration::MAX,
             pace: None,
         })
@@ -139,20 +134,9 @@ impl Guest {
 
     /// Waits for the guest program of a kernel that is booting.
     pub fn wait_hello(&mut self) -> Result<Hello> {
-        let start = Instant::now();
         loop {
-            match self.receive("the guest's hello", start, BOOT_LIMIT)? {
-                (
-                    at,
-                    Report::Hello {
-                        release, version, ..
-                    },
-                ) => {
-                    let kernel = format!("{release} {version}");
-                    self.note(at, &format!("hello from {kernel}"));
-                    return Ok(Hello { at, kernel });
-                }
-                (at, other) => self.note(at, &format!("unexpected: {other:?}")),
+            if let (at, Report::Hello(kernel)) = self.listen("the guest's hello", 0, BOOT_LIMIT)? {
+                return Ok(Hello { at, kernel });
             }
         }
     }
@@ -162,42 +146,16 @@ impl Guest {
     /// # Errors
     ///
     /// [`OrderError`].
-    pub fn order(&mut self, command: Command) -> Result<Reply, OrderError> {
-        let limit = command.limit() + MARGIN;
-        let (id, _, name) = self.send(command).map_err(OrderError::Machine)?;
-        let start = Instant::now();
-        loop {
-            let (done, report) = self
-                .receive(&name, start, limit)
-                .map_err(OrderError::Machine)?;
-            match report {
-                Report::Done {
-                    id: of,
-                    answer,
-                    took_ns,
-                } if of == id => {
-                    self.note(
-                        done,
-                        &format!("done in {:.3} ms: {answer:?}", as_ms(took_ns)),
-                    );
-                    return Ok(Reply { answer });
-                }
-                Report::Failed {
-                    id: of, failure, ..
-                } if of == id => {
-                    self.note(done, &format!("failed: {failure:?}"));
-                    return Err(OrderError::Refused {
-                        command: name,
-                        failure,
-                    });
-                }
-                Report::Hello { version, .. } => {
-                    return Err(OrderError::Machine(anyhow!(
-                        "the machine started anew ({version}) during {name}: see its console"
-                    )))
-                }
-                other => self.note(done, &format!("unexpected: {other:?}")),
+    pub fn order(&mut self, command: Command) -> Result<Answer, OrderError> {
+        let limit = command.limit();
+        let (id, _, command) = self.send(command)?;
+        match self.listen(&command, id, limit)?.1 {
+            Report::Done { result, .. } => {
+                result.map_err(|failure| OrderError::Refused { command, failure })
             }
+            Report::Hello(kernel) => Err(OrderError::Machine(anyhow!(
+                "the machine started anew ({kernel}) during {command}: see its console"
+            ))),
         }
     }
 
@@ -207,31 +165,13 @@ impl Guest {
     ///
     /// [`OrderError::Refused`] when the old kernel refused it and goes on.
     pub fn kexec(&mut self) -> Result<(Ns, Hello), OrderError> {
-        let (id, sent, name) = self.send(Command::Kexec).map_err(OrderError::Machine)?;
-        let start = Instant::now();
-        loop {
-            let (at, report) = self
-                .receive(&name, start, BOOT_LIMIT)
-                .map_err(OrderError::Machine)?;
-            match report {
-                Report::Hello {
-                    release, version, ..
-                } => {
-                    let kernel = format!("{release} {version}");
-                    self.note(at, &format!("hello from {kernel}"));
-                    return Ok((sent, Hello { at, kernel }));
-                }
-                Report::Failed {
-                    id: of, failure, ..
-                } if of == id => {
-                    self.note(at, &format!("failed: {failure:?}"));
-                    return Err(OrderError::Refused {
-                        command: name,
-                        failure,
-                    });
-                }
-                other => self.note(at, &format!("unexpected: {other:?}")),
-            }
+        let (id, sent, command) = self.send(Command::Kexec)?;
+        match self.listen(&command, id, BOOT_LIMIT)? {
+            (at, Report::Hello(kernel)) => Ok((sent, Hello { at, kernel })),
+            (_, Report::Done { result, .. }) => Err(match result {
+                Err(failure) => OrderError::Refused { command, failure },
+                Ok(_) => anyhow!("the guest has not jumped").into(),
+            }),
         }
     }
 
@@ -241,7 +181,7 @@ impl Guest {
     ///
     /// [`OrderError`].
     pub fn count(&mut self, card: u8) -> Result<Tally, OrderError> {
-        match self.order(Command::Frames { card })?.answer {
+        match self.order(Command::Frames { card })? {
             Answer::Frames { tally } => Ok(tally),
             other => Err(OrderError::Machine(anyhow!(
                 "the guest answers {other:?} to Frames: lab and guest are of different builds"
@@ -249,13 +189,8 @@ impl Guest {
         }
     }
 
-    /// Everything said so far, with times.
-    pub fn log(&self) -> &str {
-        &self.log
-    }
-
     fn note(&mut self, at: Ns, text: &str) {
-        // Writing to a string does not fail.
+        // A full disk shows elsewhere too; the run goes on.
         let _ = writeln!(self.log, "[{:10.3} ms] {text}", as_ms(at));
     }
 
@@ -274,12 +209,19 @@ impl Guest {
         Ok((id, sent, name))
     }
 
-    fn receive(&mut self, what: &str, start: Instant, limit: Duration) -> Result<(Ns, Report)> {
+    /// What comes of the order of this number, or a hello.
+    fn listen(&mut self, what: &str, order: u64, limit: Duration) -> Result<(Ns, Report)> {
         let limit = self.pace.map_or(limit, |pace| pace.patience(limit));
         let limit = limit.min(self.patience);
+        let start = Instant::now();
         loop {
             match self.reports.recv_timeout(LOOK) {
-                Ok(report) => return Ok(report),
+                Ok((at, report)) => {
+                    self.note(at, &format!("{report:?}"));
+                    if !matches!(report, Report::Done { id, .. } if id != order) {
+                        return Ok((at, report));
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(self.ended(what, "the port is closed"))
                 }
@@ -305,18 +247,17 @@ impl Guest {
     /// own end is.
     fn ended(&mut self, what: &str, how: &str) -> anyhow::Error {
         let start = Instant::now();
-        let status = || self.process.as_ref().and_then(Process::ended);
-        while start.elapsed() < LAST_WORDS && !(self.console.has_ended() && status().is_some()) {
+        let death = || self.process.as_ref().and_then(Process::death);
+        while start.elapsed() < LAST_WORDS && !(self.console.has_ended() && death().is_some()) {
             std::thread::sleep(LOOK);
         }
-        let why = match (self.console.hang(), status()) {
-            (Some(hang), _) => kernel_says(&hang),
-            (None, Some(status)) => death(status),
-            (None, None) => Trouble::new(
+        let hang = self.console.hang().map(|hang| kernel_says(&hang));
+        let why = hang.or_else(death).unwrap_or_else(|| {
+            Trouble::new(
                 format!("the machine says nothing more ({how})"),
                 "console.log and qemu-stderr.log among the logs tell how far it came",
-            ),
-        };
+            )
+        });
         self.gone(what, why)
     }
 
@@ -355,8 +296,9 @@ mod tests {
     use super::*;
 
     /// A guest that says the lines, one after each order.
-    fn guest(lines: &'static [&'static str]) -> (Guest, Console) {
+    fn guest(lines: &[&str]) -> (Guest, Console) {
         let (ours, theirs) = UnixStream::pair().expect("sockets");
+        let lines: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
         std::thread::spawn(move || {
             let mut writer = theirs.try_clone().expect("duplicate");
             let mut orders = BufReader::new(theirs).lines();
@@ -367,76 +309,54 @@ mod tests {
             orders.next();
         });
         let console = Console::default();
-        let guest = Guest::new(ours, console.clone(), Clock::start(), None).expect("a guest");
-        (guest, console)
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let guest = Guest::new(ours, console.clone(), Clock::start(), None, log.path());
+        (guest.expect("a guest"), console)
     }
 
     #[test]
     fn noise_before_a_report_is_skipped() {
         let (mut guest, _) = guest(&[
-            "login: \u{0}\n{\"report\":\"done\",\"id\":1,\"answer\":{\"is\":\"ok\"},\"took_ns\":5}\n",
+            "login: \u{0}\n{\"done\":{\"id\":1,\"result\":{\"Ok\":{\"is\":\"ok\"}},\"took_ns\":5}}",
         ]);
-        let reply = guest.order(Command::FreeMemory).expect("an answer");
-        assert_eq!(reply.answer, Answer::Ok);
+        let answer = guest.order(Command::FreeMemory).expect("an answer");
+        assert_eq!(answer, Answer::Ok);
     }
 
     #[test]
-    fn a_refusal_keeps_its_errno() {
+    fn a_refusal_keeps_its_errno_and_a_jump_ends_with_the_next_hello() {
         let (mut guest, _) = guest(&[
-            "{\"report\":\"failed\",\"id\":1,\"failure\":{\"what\":\"finish: busy\",\"errno\":16},\"took_ns\":5}\n",
+            "{\"done\":{\"id\":1,\"result\":{\"Err\":{\"what\":\"finish: busy\",\"errno\":16}},\"took_ns\":5}}",
+            "{\"hello\":\"7.3.4 #2 SMP\"}",
         ]);
-        let error = guest
-            .order(Command::Finish {
-                session: "s".to_owned(),
-            })
-            .expect_err("refused");
+        let error = guest.order(Command::FreeMemory).expect_err("refused");
         assert_eq!(error.errno(), Some(16));
         assert!(error.to_string().contains("busy"), "{error}");
-    }
-
-    #[test]
-    fn a_panic_ends_the_wait() {
-        let (mut guest, console) = guest(&["", ""]);
-        console.add(0, "Kernel panic - not syncing: test".to_owned());
-        let error = guest.order(Command::FreeMemory).expect_err("a panic");
-        assert!(error.to_string().contains("not syncing"), "{error}");
-        assert_eq!(error.errno(), None);
-    }
-
-    #[test]
-    fn a_machine_that_ends_by_a_panic_is_told_with_it() {
-        let (mut guest, console) = guest(&[]);
-        // The first report of the end finds no panic on the console yet.
-        let late = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(60));
-            console.add(0, "Kernel panic - not syncing: late".to_owned());
-        });
-        let error = guest.order(Command::FreeMemory).expect_err("a panic");
-        assert!(error.to_string().contains("not syncing: late"), "{error}");
-        late.join().expect("the console");
-    }
-
-    #[test]
-    fn a_silent_machine_is_waited_for_no_longer_than_asked() {
-        let (mut guest, _) = guest(&["", ""]);
-        guest.wait_at_most(Duration::from_secs(1));
-        let error = guest.order(Command::FreeMemory).expect_err("silence");
-        assert!(error.to_string().contains("heard for 1 s"), "{error}");
-    }
-
-    #[test]
-    fn a_machine_that_ends_is_told() {
-        let (mut guest, _) = guest(&[]);
-        let error = guest.order(Command::FreeMemory).expect_err("gone");
-        assert!(matches!(error, OrderError::Machine(_)));
-        assert!(error.to_string().contains("what to do: "), "{error}");
-    }
-
-    #[test]
-    fn a_jump_ends_with_the_next_hello() {
-        let (mut guest, _) =
-            guest(&["{\"report\":\"hello\",\"release\":\"7.3.4\",\"version\":\"#2 SMP\"}\n"]);
         let (_, hello) = guest.kexec().expect("a hello");
         assert_eq!(hello.kernel, "7.3.4 #2 SMP");
+    }
+
+    #[test]
+    fn a_machine_that_is_gone_is_told_with_the_reason() {
+        // The end may be seen before the panic that led to it.
+        for (lines, panic_after, words) in [
+            (&["", ""][..], Some(0), "Kernel panic - not syncing"),
+            (&[], Some(60), "Kernel panic - not syncing"),
+            (&["", ""], None, "nothing was heard for 1 s"),
+            (&[], None, "what to do: "),
+        ] {
+            let (mut guest, console) = guest(lines);
+            guest.wait_at_most(Duration::from_secs(1));
+            let kernel = std::thread::spawn(move || {
+                if let Some(after) = panic_after {
+                    std::thread::sleep(Duration::from_millis(after));
+                    console.add(0, "Kernel panic - not syncing: test".to_owned());
+                }
+            });
+            let error = guest.order(Command::FreeMemory).expect_err(words);
+            assert!(matches!(error, OrderError::Machine(_)));
+            assert!(error.to_string().contains(words), "{error}");
+            kernel.join().expect("no panic");
+        }
     }
 }

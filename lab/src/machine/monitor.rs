@@ -6,19 +6,16 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{bail, Context, Result};
 use serde_json::{json, Value};
 
 /// A connection to QEMU's monitor. Clones use the same one, one after the other.
 #[derive(Clone, Debug)]
-pub struct Monitor {
-    connection: Arc<Mutex<Connection>>,
-}
+pub struct Monitor(Arc<Mutex<Connection>>);
 
 #[derive(Debug)]
 struct Connection {
-    reader: BufReader<UnixStream>,
-    writer: UnixStream,
+    socket: BufReader<UnixStream>,
     /// The number of the last command: an answer that came too late is not taken for that of the next command.
     number: u64,
 }
@@ -29,27 +26,18 @@ impl Monitor {
         socket
             .set_read_timeout(Some(Duration::from_secs(60)))
             .context("the monitor's socket takes no time limit")?;
-        let writer = socket
-            .try_clone()
-            .context("the monitor's socket can not be duplicated")?;
         let mut connection = Connection {
-            reader: BufReader::new(socket),
-            writer,
+            socket: BufReader::new(socket),
             number: 0,
         };
         connection.line().context("QEMU's monitor does not greet")?;
         connection.execute(json!({"execute": "qmp_capabilities"}))?;
-        Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
-        })
+        Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
     /// What QEMU's human monitor answers to a command.
     pub fn human(&self, command_line: &str) -> Result<String> {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = connection.execute(json!({
             "execute": "human-monitor-command",
             "arguments": {"command-line": command_line},
@@ -63,7 +51,7 @@ impl Monitor {
         let answer = self.human(&command_line)?;
         let words = parse_words(&answer).unwrap_or_default();
         if words.len() != count {
-            return Err(anyhow!("QEMU answers {answer} to `{command_line}`"));
+            bail!("QEMU answers {answer} to `{command_line}`");
         }
         Ok(words)
     }
@@ -72,11 +60,8 @@ impl Monitor {
 impl Connection {
     fn line(&mut self) -> Result<Value> {
         let mut line = String::new();
-        let count = self
-            .reader
-            .read_line(&mut line)
-            .context("QEMU's monitor says nothing")?;
-        if count == 0 {
+        let count = self.socket.read_line(&mut line);
+        if count.context("QEMU's monitor says nothing")? == 0 {
             bail!("QEMU has ended");
         }
         serde_json::from_str(&line).with_context(|| format!("QEMU's monitor says `{line}`"))
@@ -85,11 +70,7 @@ impl Connection {
     fn execute(&mut self, mut command: Value) -> Result<Value> {
         self.number += 1;
         command["id"] = json!(self.number);
-        let mut text = command.to_string();
-        text.push('\n');
-        self.writer
-            .write_all(text.as_bytes())
-            .context("QEMU's monitor takes no commands")?;
+        writeln!(self.socket.get_mut(), "{command}").context("QEMU's monitor takes no commands")?;
         loop {
             let mut line = self.line()?;
             if line.get("id") != command.get("id") {
@@ -108,14 +89,11 @@ impl Connection {
 
 /// Reads lines such as `00000000fed90034: 0x00000000 0x00000001`.
 fn parse_words(text: &str) -> Option<Vec<u32>> {
-    let mut words = Vec::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let (_, values) = line.split_once(':')?;
-        for value in values.split_whitespace() {
-            words.push(u32::from_str_radix(value.strip_prefix("0x")?, 16).ok()?);
-        }
-    }
-    Some(words)
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let values = lines.map(|line| Some(line.split_once(':')?.1.split_whitespace()));
+    let values: Option<Vec<_>> = values.collect();
+    let word = |value: &str| u32::from_str_radix(value.strip_prefix("0x")?, 16).ok();
+    values?.into_iter().flatten().map(word).collect()
 }
 
 #[cfg(test)]
@@ -144,12 +122,8 @@ mod tests {
 
     #[test]
     fn words_are_read() {
-        assert_eq!(
-            parse_words(
-                "00000000fed90220: 0x00000001 0x00000000\r\n00000000fed90230: 0xc0000102\r\n"
-            ),
-            Some(vec![1, 0, 0xc000_0102])
-        );
+        let said = "0000fed90220: 0x00000001 0x00000000\r\n0000fed90230: 0xc0000102\r\n";
+        assert_eq!(parse_words(said), Some(vec![1, 0, 0xc000_0102]));
         assert_eq!(parse_words("Cannot access memory"), None);
     }
 }

@@ -12,43 +12,24 @@ pub fn hurry() {
     let _ = setpriority_process(None, PRIORITY);
 }
 
-/// Puts the calling thread first as long as this lives: what it starts meanwhile inherits that and keeps it.
-#[derive(Debug)]
-pub struct Hurried(Option<i32>);
-
-impl Hurried {
-    /// Begins.
-    pub fn begin() -> Self {
-        let before = getpriority_process(None).ok();
-        hurry();
-        Self(before)
+/// Puts the calling thread first while it does this: what it starts meanwhile inherits that and keeps it.
+pub fn hurried<T>(act: impl FnOnce() -> T) -> T {
+    let before = getpriority_process(None);
+    hurry();
+    let result = act();
+    if let Ok(before) = before {
+        // To go back is always allowed.
+        let _ = setpriority_process(None, before);
     }
+    result
 }
 
-impl Drop for Hurried {
-    fn drop(&mut self) {
-        if let Some(before) = self.0 {
-            // To go back is always allowed.
-            let _ = setpriority_process(None, before);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_started_meanwhile_keeps_the_priority() {
-        let own = || getpriority_process(None).expect("a nice value");
-        let before = own();
-        let hurried = Hurried::begin();
-        let meanwhile = own();
-        let started = std::thread::spawn(own).join().expect("no panic");
-        drop(hurried);
-        assert_eq!(started, meanwhile);
-        assert_eq!(own(), before);
-        let later = std::thread::spawn(own).join().expect("no panic");
-        assert_eq!(later, before);
-    }
+#[test]
+fn only_what_is_started_meanwhile_keeps_the_priority() {
+    let own = || getpriority_process(None).expect("a nice value");
+    let before = own();
+    let start = || std::thread::spawn(own).join().expect("no panic");
+    let (meanwhile, started) = hurried(|| (own(), start()));
+    assert_eq!(started, meanwhile);
+    assert_eq!((own(), start()), (before, before));
 }

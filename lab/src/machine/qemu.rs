@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From a profile to QEMU's flags: the only file that knows them.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
 use crate::machine::parts::Parts;
 use crate::machine::profile::Profile;
 use crate::machine::program::Program;
-use crate::machine::topology::{Bridge, ROOT};
+use crate::machine::topology::Device;
 
 /// Trace events that the judge reads, and one that helps to understand a failure, beside those of the IOMMU.
 const TRACE_EVENTS: [&str; 4] = [
@@ -18,119 +17,95 @@ const TRACE_EVENTS: [&str; 4] = [
     "e1000e_core_ctrl_phy_reset",
 ];
 
+/// QEMU's trace, among the logs.
+pub const TRACE: &str = "qemu-trace.log";
+
+/// The descriptor that is the console's socket in QEMU. After it come the control port's, the monitor's, and one for the
+/// wire of each card.
+pub const FIRST_SOCKET: i32 = 10;
+/// How many of them there are before the first card's.
+pub const PORTS: usize = 3;
+
 /// Events that this QEMU does not have, by what it says on its standard error: without them the judge would see nothing
 /// and find nothing wrong.
 pub fn missing_events(stderr: &str) -> Vec<&str> {
-    stderr
+    let events = stderr
         .lines()
-        .filter_map(|line| line.split_once("trace event '")?.1.split_once('\''))
+        .filter_map(|line| line.split_once("trace event '")?.1.split_once('\''));
+    events
         .filter(|(_, rest)| rest.contains("does not exist") || rest.contains("is not traceable"))
         .map(|(name, _)| name)
         .collect()
 }
 
-/// Names of the sockets and files of a machine, below the directories given to [`flags`].
-pub mod names {
-    /// Socket: the kernel's console.
-    pub const CONSOLE: &str = "console";
-    /// Socket: orders and reports.
-    pub const CONTROL: &str = "control";
-    /// Socket: QEMU's machine protocol.
-    pub const MONITOR: &str = "monitor";
-    /// File: QEMU's trace.
-    pub const TRACE: &str = "qemu-trace.log";
-
-    /// Socket: what a card's wire is connected to.
-    pub fn net(card: u8) -> String {
-        format!("net{card}")
-    }
-}
-
-/// The flags of a machine. `sockets` holds sockets on which the lab listens already; `logs` gets
-/// QEMU's trace. With `terminal` the console is QEMU's own standard input and output.
+/// The flags of a machine; `logs` gets QEMU's trace. With `terminal` the console is QEMU's own standard input and output,
+/// and nothing else is connected; otherwise QEMU inherits the sockets that begin with [`FIRST_SOCKET`].
 pub fn flags(
     profile: &Profile,
     parts: &Parts,
     command_line: &str,
-    sockets: &Path,
     logs: &Path,
     terminal: bool,
 ) -> Vec<OsString> {
-    let mut flags: Vec<OsString> = Vec::new();
-    let mut add = |flag: &str, value: OsString| {
-        flags.push(flag.into());
-        if !value.is_empty() {
-            flags.push(value);
-        }
-    };
-    let with_path = |prefix: &str, path: &Path| {
-        let mut text = OsString::from(prefix);
-        text.push(path);
-        text
-    };
     let memory = profile.machine.memory_mib;
-
-    for alone in ["-nodefaults", "-no-user-config", "-no-reboot"] {
-        add(alone, OsString::new());
+    let mut flags: Vec<OsString> = Vec::new();
+    flags.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
+    let mut add = |flag: &str, value: OsString| flags.extend([flag.into(), value]);
+    for (flag, value) in [
+        ("-display", "none".into()),
+        (
+            "-machine",
+            "q35,kernel-irqchip=split,memory-backend=ram".into(),
+        ),
+        // With a thread per processor QEMU 10 now and then dies or hangs while the memory map changes: a processor's
+        // translation cache is flushed by a thread that does not own it. One thread is no slower on two host cores.
+        ("-accel", "tcg,thread=single".into()),
+        // Without a fast byte-wise copy the kernel moves words, of which the emulation needs an eighth as many.
+        ("-cpu", "max,-erms,-fsrm".into()),
+        ("-smp", profile.machine.processors.to_string()),
+        ("-m", format!("{memory}M")),
+        (
+            "-object",
+            format!("memory-backend-memfd,id=ram,size={memory}M,share=on"),
+        ),
+        ("-append", command_line.to_owned()),
+        ("-msg", "timestamp=on".into()),
+    ] {
+        add(flag, value.into());
     }
-    add("-display", "none".into());
-    add(
-        "-machine",
-        "q35,kernel-irqchip=split,memory-backend=ram".into(),
-    );
-    // With a thread per processor QEMU 10 now and then dies or hangs while the memory map changes: a processor's
-    // translation cache is flushed by a thread that does not own it. One thread is no slower on two host cores.
-    add("-accel", "tcg,thread=single".into());
-    // Without a fast byte-wise copy the kernel moves words, of which the emulation needs an eighth as many.
-    add("-cpu", "max,-erms,-fsrm".into());
-    add("-smp", profile.machine.processors.to_string().into());
-    add("-m", format!("{memory}M").into());
-    add(
-        "-object",
-        format!("memory-backend-memfd,id=ram,size={memory}M,share=on").into(),
-    );
     add("-kernel", parts.kernel.clone().into());
     add("-initrd", parts.initramfs.clone().into());
-    add("-append", command_line.into());
+    add("-D", logs.join(TRACE).into());
 
-    if terminal {
-        add("-chardev", "stdio,id=console,signal=off".into());
+    let mut sockets = FIRST_SOCKET..;
+    let mut socket = || sockets.next().unwrap_or_default();
+    for name in ["console", "control", "monitor"] {
+        let other_end = match (name, terminal) {
+            (_, false) => format!("socket,id={name},fd={}", socket()),
+            ("console", true) => format!("stdio,id={name},signal=off"),
+            (_, true) => format!("null,id={name}"),
+        };
+        add("-chardev", other_end.into());
     }
-    for name in [names::CONSOLE, names::CONTROL, names::MONITOR] {
-        if !(terminal && name == names::CONSOLE) {
-            add(
-                "-chardev",
-                with_path(&format!("socket,id={name},path="), &sockets.join(name)),
-            );
-        }
+    add("-serial", "chardev:console".into());
+    add("-serial", "chardev:control".into());
+    add("-mon", "chardev=monitor,mode=control".into());
+    for card in &profile.cards {
+        let number = card.number;
+        let other_end = match terminal {
+            true => format!("hubport,id=net{number},hubid={number}"),
+            false => format!("stream,id=net{number},addr.type=fd,addr.str={}", socket()),
+        };
+        add("-netdev", other_end.into());
     }
-    add("-serial", format!("chardev:{}", names::CONSOLE).into());
-    add("-serial", format!("chardev:{}", names::CONTROL).into());
-    add(
-        "-mon",
-        format!("chardev={},mode=control", names::MONITOR).into(),
-    );
-
     for device in devices(profile, &parts.qemu) {
         add("-device", device.into());
     }
-    for card in &profile.cards {
-        let number = card.number;
-        add(
-            "-netdev",
-            with_path(
-                &format!("stream,id=net{number},server=off,addr.type=unix,addr.path="),
-                &sockets.join(names::net(number)),
-            ),
-        );
-    }
-
-    add("-D", logs.join(names::TRACE).into());
-    add("-msg", "timestamp=on".into());
     for event in profile
         .iommu
         .kind
-        .trace_events()
+        .names()
+        .trace_events
         .iter()
         .chain(&TRACE_EVENTS)
     {
@@ -139,81 +114,42 @@ pub fn flags(
     flags
 }
 
-/// The values of `-device`: the IOMMU, then bridges, each after the one that it is on, then cards.
+/// The values of `-device`: the IOMMU, then bridges, then cards and the members of a crowd.
 fn devices(profile: &Profile, qemu: &Program) -> Vec<String> {
-    let mut iommu = profile.iommu.kind.device().to_owned();
+    let mut iommu = profile.iommu.kind.names().device.to_owned();
     for (property, value) in &profile.iommu.properties {
         let name = qemu.spelling(property).unwrap_or(property);
         iommu.push_str(&format!(",{name}={value}"));
     }
-    let mut devices = vec![iommu];
-    let several = |on: &str, slot: u8| {
-        let bridges = profile
-            .bridges
-            .iter()
-            .map(|one| (&one.on, one.slot, one.function));
-        let cards = profile
-            .functions
-            .iter()
-            .map(|one| (&one.on, one.slot, one.function));
-        bridges
-            .chain(cards)
-            .any(|(other, at, function)| other == on && at == slot && function > 0)
-    };
-    let place = |on: &str, slot: u8, function: u8| {
-        let more = match function == 0 && several(on, slot) {
-            true => ",multifunction=on",
-            false => "",
-        };
-        format!(",bus={on},addr={slot:#x}.{function}{more}")
-    };
-    let options = |options: &BTreeMap<String, String>| -> String {
-        let pairs = options.iter();
-        pairs
-            .map(|(name, value)| format!(",{name}={value}"))
-            .collect()
-    };
-    for bridge in in_order(&profile.bridges) {
-        let Bridge { name, kind, .. } = bridge;
-        let mut text = format!("{},id={name}", kind.device());
-        text.push_str(&place(&bridge.on, bridge.slot, bridge.function));
-        if let Some(chassis) = bridge.chassis {
+    let all = || profile.bridges.iter().chain(&profile.functions);
+    let text = |device: &Device| {
+        let Device {
+            name,
+            kind,
+            on,
+            slot,
+            function,
+            ..
+        } = device;
+        let mut text = format!("{kind},id={name},bus={on},addr={slot:#x}.{function}");
+        let shares_slot =
+            |other: &Device| (&other.on, other.slot) == (on, *slot) && other.function > 0;
+        if *function == 0 && all().any(shares_slot) {
+            text.push_str(",multifunction=on");
+        }
+        if let Some(chassis) = device.chassis {
             text.push_str(&format!(",chassis={chassis}"));
         }
-        if let Some(number) = bridge.bus_nr {
-            text.push_str(&format!(",bus_nr={number}"));
+        if let Some(card) = profile.cards.iter().find(|card| card.name == *name) {
+            let (number, mac) = (card.number, card.mac());
+            text.push_str(&format!(",netdev=net{number},mac={mac},romfile="));
         }
-        devices.push(text + &options(&bridge.options));
-    }
-    for (card, function) in profile.cards.iter().zip(&profile.functions) {
-        devices.push(format!(
-            "{},id={}{},netdev=net{},mac={},romfile={}",
-            card.kind.device(),
-            card.name,
-            place(&function.on, function.slot, function.function),
-            card.number,
-            card.mac(),
-            options(&function.options)
-        ));
-    }
-    if let Some(crowd) = &profile.crowd {
-        let (kind, options) = (crowd.kind.device(), options(&crowd.options));
-        let ports = crowd.ports();
-        devices.extend(ports.map(|port| format!("{kind},bus={}{options}", port.name)));
-    }
-    devices
-}
-
-/// Bridges in such an order that what one is on comes before it.
-fn in_order(bridges: &[Bridge]) -> Vec<&Bridge> {
-    let mut sorted: Vec<&Bridge> = Vec::new();
-    while let Some(next) = bridges.iter().find(|bridge| {
-        let there = |name: &str| sorted.iter().any(|done| done.name == name);
-        !there(&bridge.name) && (bridge.on == ROOT || there(&bridge.on))
-    }) {
-        sorted.push(next);
-    }
-    sorted
+        for (name, value) in &device.options {
+            text.push_str(&format!(",{name}={value}"));
+        }
+        text
+    };
+    [iommu].into_iter().chain(all().map(text)).collect()
 }
 
 #[cfg(test)]
@@ -222,57 +158,38 @@ mod tests {
     use crate::build::kernel::config::Config;
     use crate::machine::program::recorded::{program, NEW, OLD};
 
-    fn text(profile: &Profile, list: &str) -> Vec<String> {
-        let parts = Parts {
-            qemu: program(list),
-            kernel: "k".into(),
-            initramfs: "i".into(),
-            config: Config::Hitless,
+    #[test]
+    fn a_profile_decides_the_iommu_the_size_and_the_devices() {
+        let flags = |name: &str, list| {
+            let parts = Parts {
+                qemu: program(list),
+                kernel: "k".into(),
+                initramfs: "i".into(),
+                config: Config::Hitless,
+            };
+            let profile = Profile::load(name).expect("built in");
+            flags(&profile, &parts, "console=ttyS0", Path::new("/l"), false)
         };
-        let (sockets, logs) = (Path::new("/s"), Path::new("/l"));
-        flags(profile, &parts, "console=ttyS0", sockets, logs, false)
-            .iter()
-            .map(|flag| flag.to_string_lossy().into_owned())
-            .collect()
-    }
-
-    #[test]
-    fn a_profile_decides_the_iommu_and_the_size() {
-        let mut profile = Profile::load("scalable-first-stage").expect("built in");
-        profile.machine.memory_mib = 1234;
-        for (list, iommu) in [
-            (OLD, "intel-iommu,x-flts=on,intremap=on,x-scalable-mode=on"),
-            (NEW, "intel-iommu,fsts=on,intremap=on,scalable-mode=on"),
+        let all = [
+            flags("scalable-first-stage", OLD),
+            flags("scalable-first-stage", NEW),
+            flags("legacy-functions", NEW),
+            flags("crowd", NEW),
+        ]
+        .concat();
+        for flag in [
+            "intel-iommu,x-flts=on,intremap=on,x-scalable-mode=on",
+            "intel-iommu,fsts=on,intremap=on,scalable-mode=on",
+            "memory-backend-memfd,id=ram,size=768M,share=on",
+            "socket,id=control,fd=11",
+            "stream,id=net2,addr.type=fd,addr.str=14",
+            "pcie-root-port,id=port1,bus=pcie.0,addr=0x2.0,chassis=1",
+            "pcie-root-port,id=port1,bus=pcie.0,addr=0x4.0,multifunction=on,chassis=1",
+            "igb,id=second,bus=port2,addr=0x0.0,netdev=net2,mac=52:54:00:48:4c:02,romfile=",
+            "virtio-rng-pci,id=member32,bus=crowd32,addr=0x0.0,vectors=0",
         ] {
-            let text = text(&profile, list);
-            for flag in [
-                iommu,
-                "memory-backend-memfd,id=ram,size=1234M,share=on",
-                "socket,id=console,path=/s/console",
-                "pcie-root-port,id=port1,bus=pcie.0,addr=0x2.0,chassis=1",
-                "igb,id=second,bus=port2,addr=0x0.0,netdev=net2,mac=52:54:00:48:4c:02,romfile=",
-            ] {
-                assert!(text.iter().any(|other| other == flag), "{flag}: {text:#?}");
-            }
+            assert!(all.iter().any(|other| other == flag), "{flag}: {all:#?}");
         }
-    }
-
-    #[test]
-    fn bridges_come_after_what_they_are_on_and_functions_are_told() {
-        let profile = Profile::load("legacy-functions").expect("built in");
-        let text = devices(&profile, &program(OLD)).join("\n");
-        assert!(
-            text.contains("addr=0x4.0,multifunction=on,chassis=1"),
-            "{text}"
-        );
-        assert!(text.contains("addr=0x4.3,chassis=2"), "{text}");
-        let mut profile = Profile::load("legacy-switch").expect("built in");
-        profile.bridges.reverse();
-        let names: Vec<_> = in_order(&profile.bridges)
-            .iter()
-            .map(|bridge| bridge.name.as_str())
-            .collect();
-        assert_eq!(names, ["port2", "switch", "down2", "down1", "port1"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A running machine. It ends when it is dropped, whatever happened.
+//!
+//! QEMU inherits one end of each socket, and the lab has the other: nothing of it is in the file system.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -18,29 +20,28 @@ use crate::machine::pace::Pace;
 use crate::machine::parts::Parts;
 use crate::machine::process::Process;
 use crate::machine::profile::Profile;
-use crate::machine::qemu::{self, names};
+use crate::machine::qemu::{self, missing_events};
 use crate::machine::ram::Ram;
-use crate::machine::room::sockets;
-use crate::machine::starting::{Listeners, Starting};
-use crate::trouble::Trouble;
+use crate::machine::room;
+use crate::trouble::trouble;
 
 /// File: QEMU's standard error.
 const STDERR: &str = "qemu-stderr.log";
 
 /// What every kernel is told. `no_timer_check`: on a busy host the emulated timer ticks too late for the kernel's test
 /// of it, which then panics. `tsc=unstable`: on a busy host the processor's clock is now and then measured wrongly by a
-/// factor, and every wait in the guest is too short; the emulated HPET is right always.
+/// factor, and every wait in the guest is too short; the emulated HPET is right always. `retain_initrd`: the guest gives the
+/// next kernel the same initramfs.
 const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=serial,ttyS0,115200 liveupdate=on kho=on \
-                            no_timer_check tsc=unstable panic=-1";
+                            no_timer_check tsc=unstable panic=-1 retain_initrd";
 
 /// The command line of a kernel on a machine of this profile, with `extra` words.
 pub fn command_line(profile: &Profile, extra: &str) -> String {
-    let iommu = profile.iommu.kind.command_line();
-    [COMMAND_LINE, iommu, &profile.command_line, extra]
-        .into_iter()
-        .filter(|words| !words.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let (iommu, own) = (
+        profile.iommu.kind.names().command_line,
+        &profile.command_line,
+    );
+    format!("{COMMAND_LINE} {iommu} {own} {extra}")
 }
 
 /// A running machine.
@@ -67,52 +68,39 @@ pub struct Machine {
 impl Machine {
     /// Starts a machine and returns as soon as QEMU is complete; the kernel boots then.
     pub fn start(name: &str, profile: &Profile, parts: &Parts, command_line: &str) -> Result<Self> {
-        let sockets = sockets(profile.machine.memory_mib)?;
+        room::need(profile.machine.memory_mib)?;
         let directory = Directory::create(name)?;
-        let listeners = Listeners::bind(profile, sockets.path())?;
-        let clock = Clock::start();
-        let flags = qemu::flags(
-            profile,
-            parts,
-            command_line,
-            sockets.path(),
-            directory.path(),
-            false,
-        );
+        let path = directory.path();
+        let flags = qemu::flags(profile, parts, command_line, path, false);
         directory.write("command-line", &format!("{flags:#?}\n"));
-        let stderr = directory.path().join(STDERR);
-        let process = Process::start(&parts.qemu.path, &flags, &stderr)?;
-        // From here on QEMU ends when an error returns.
-        let starting = Starting::new(process.clone(), stderr);
-        let console = Console::follow(
-            starting.accept(&listeners.console, "console")?,
-            &directory.path().join("console.log"),
-            clock,
-        )?;
-        let control = starting.accept(&listeners.control, "control")?;
-        let guest = Guest::new(control, console.clone(), clock, Some(process.clone()))?;
-        let monitor = starting.accept(&listeners.monitor, "monitor")?;
-        let nets = listeners.nets.iter();
-        let wires = nets
-            .map(|net| starting.accept(net, "network").map(Some))
-            .collect::<Result<_>>()?;
-        let monitor = Monitor::new(monitor).map_err(|error| starting.explain(error))?;
-        let ram = process.ram()?;
-        // Everybody has what they need open: nothing is left behind even if the lab is killed.
-        sockets
-            .close()
-            .context("the machine's sockets can not be removed")?;
-        starting.done()?;
+        let pairs = (0..qemu::PORTS + profile.cards.len()).map(|_| UnixStream::pair());
+        let pairs: Vec<_> = pairs.collect::<Result<_, _>>().context("no sockets")?;
+        let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let clock = Clock::start();
+        let process = Process::start(&parts.qemu.path, &flags, theirs, path.join(STDERR))?;
+        let mut ours = ours.into_iter();
+        let mut next = || ours.next().context("QEMU has too few sockets");
+        let console = Console::follow(next()?, &path.join("console.log"), clock)?;
+        let log = path.join("control.log");
+        let guest = Guest::new(next()?, console.clone(), clock, Some(process.clone()), &log)?;
+        let monitor = Monitor::new(next()?).map_err(|error| process.explain(error))?;
+        let missing = missing_events(&process.said()).join(", ");
+        if !missing.is_empty() {
+            return trouble(
+                format!("this QEMU can not trace {missing}: nothing would tell what is done to the device"),
+                "use the QEMU that `cargo lab setup` installs, or one that was built with the log trace backend",
+            );
+        }
         Ok(Self {
             clock,
             console,
             guest,
-            ram: Ram::new(ram, profile.machine.memory_mib << 20),
+            ram: Ram::new(process.ram()?, profile.machine.memory_mib << 20),
             directory,
             pace: Pace::of_boot(Duration::ZERO, parts.config),
             config: parts.config,
             monitor,
-            wires,
+            wires: ours.map(Some).collect(),
             process,
         })
     }
@@ -124,16 +112,11 @@ impl Machine {
     /// As [`Guest::wait_hello`].
     pub fn wait_hello(&mut self) -> Result<Hello> {
         let hello = self.guest.wait_hello();
-        match &hello {
-            Ok(hello) => {
-                self.pace = Pace::of_boot(Duration::from_nanos(hello.at), self.config);
-                self.guest.keep_pace(self.pace);
-            }
-            Err(_) => {
-                if let Ok(state) = self.monitor.human("info registers -a") {
-                    self.directory.write("processors", &state);
-                }
-            }
+        if let Ok(hello) = &hello {
+            self.pace = Pace::of_boot(Duration::from_nanos(hello.at), self.config);
+            self.guest.keep_pace(self.pace);
+        } else if let Ok(state) = self.monitor.human("info registers -a") {
+            self.directory.write("processors", &state);
         }
         hello.with_context(|| format!("the logs are in {}", self.directory.path().display()))
     }
@@ -164,8 +147,7 @@ impl Machine {
     /// Ends QEMU, so that its trace is complete, and opens that.
     pub fn end(&mut self) -> Result<BufReader<File>> {
         self.process.kill();
-        self.directory.write("control.log", self.guest.log());
-        let path = self.directory.path().join(names::TRACE);
+        let path = self.directory.path().join(qemu::TRACE);
         let trace = File::open(&path);
         let trace = trace.with_context(|| format!("{} can not be read", path.display()))?;
         Ok(BufReader::new(trace))
@@ -173,30 +155,12 @@ impl Machine {
 
     /// What QEMU itself had to say of its own end, where it did not end by the lab's will: it is not the guest's doing.
     pub fn crash(&self) -> Option<String> {
-        let said = std::fs::read_to_string(self.directory.path().join(STDERR)).ok()?;
-        let line = said.lines().find(|line| {
-            ["Assertion", "assertion", "Segmentation", "Aborted"]
-                .iter()
-                .any(|word| line.contains(word))
-        })?;
-        let crashed = Trouble::new(
-            format!("QEMU crashed: {line}"),
-            "run again, with another QEMU if it happens again: it is not the guest's doing",
-        );
-        Some(crashed.to_string())
+        self.process.crash().map(|crash| crash.to_string())
     }
 
     /// Ends QEMU and keeps only the logs.
-    pub fn into_directory(mut self) -> Directory {
+    pub fn into_directory(self) -> Directory {
         self.process.kill();
-        self.directory.write("control.log", self.guest.log());
-        self.directory.take()
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.process.kill();
-        self.directory.write("control.log", self.guest.log());
+        self.directory
     }
 }

@@ -19,7 +19,7 @@ use crate::evidence::registers::{self, Registers};
 use crate::evidence::stray::{Search, Stray};
 use crate::evidence::witness::{self, Watcher, Witness};
 use crate::machine::clock::{as_ms, nanoseconds, Ns, MS};
-use crate::machine::guest::{OrderError, Reply};
+use crate::machine::guest::OrderError;
 use crate::machine::pace::{Rate, TooSlow};
 use crate::machine::parts::Parts;
 use crate::machine::profile::Profile;
@@ -150,7 +150,7 @@ impl Scene {
     }
 
     /// Gives an order that has to succeed.
-    pub fn order(&mut self, command: Command) -> Result<Reply> {
+    pub fn order(&mut self, command: Command) -> Result<Answer> {
         Ok(self.machine.guest.order(command)?)
     }
 
@@ -214,7 +214,7 @@ impl Scene {
             ring,
             iova,
         };
-        Ok(self.order(start)?.answer)
+        self.order(start)
     }
 
     /// Sets a card up in a kernel that knows nothing of it. Its frames never stopped coming.

@@ -29,7 +29,8 @@ const KEEP_MIB: u64 = 192;
 const CATCH_UP: Duration = Duration::from_millis(50);
 /// How long it may be behind.
 const CAUGHT_UP: Duration = Duration::from_secs(10);
-/// Rounds of forced compaction.
+/// What forces the kernel to compact memory (CONFIG_COMPACTION), and how often.
+const COMPACT: &str = "/proc/sys/vm/compact_memory";
 const COMPACTIONS: u32 = 2;
 /// The swap is over in a few milliseconds, so it is followed by a run of further ones back and forth between two HWPTs,
 /// long enough for frames to land meanwhile at any rate of 10 per second or more: how many, and the pause after each in
@@ -173,10 +174,13 @@ impl Scene {
 
     /// Compaction is forced while the restored domain is in use: what was not pinned moves away under the device.
     pub fn compact(&mut self) -> Result<()> {
-        let rounds = COMPACTIONS;
-        self.phase("compaction", [Command::Compact { rounds }])?;
+        let compact = Command::WriteFile {
+            path: COMPACT.to_owned(),
+            text: "1".to_owned(),
+        };
+        self.phase("compaction", vec![compact; COMPACTIONS as usize])?;
         let card = self.first.number;
-        match self.order(Command::PagesMoved { card })?.answer {
+        match self.order(Command::PagesMoved { card })? {
             Answer::Moved { pages, moved: 0 } if pages > 0 => Ok(()),
             Answer::Moved { pages, moved } => {
                 bail!("{moved} of the {pages} pages of the card's memory moved under the device")
@@ -206,12 +210,12 @@ impl Scene {
 
     /// Swaps back and forth; returns the longest, nanoseconds.
     pub fn swaps(&mut self, count: u32, pause_us: u64) -> Result<Ns> {
-        let reply = self.order(Command::Swaps {
+        let answer = self.order(Command::Swaps {
             card: self.first.number,
             count,
             pause_us,
         })?;
-        match reply.answer {
+        match answer {
             Answer::Swaps {
                 count: done,
                 max_ns,

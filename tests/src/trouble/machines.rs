@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Machines that panic, fall silent, or lose the lab that watches them.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
-use hitless_lab::machine::qemu::names;
-use hitless_lab::machine::room::PREFIX;
+use hitless_lab::machine::qemu::TRACE;
 use hitless_lab::play::scene::{Scene, SETTLE};
 use hitless_proto::Command as Order;
 
@@ -92,7 +90,6 @@ fn in_a_run(
     words: &str,
     bad: impl Fn(&mut Scene) -> Result<()>,
 ) -> Result<String> {
-    let before = folders();
     let mut scene = bench.boot(plan(name, "legacy", words)?)?;
     let logs = scene.machine.directory.path().to_owned();
     scene.receive_both()?;
@@ -108,12 +105,11 @@ fn in_a_run(
     };
     let said = format!("{error:#}");
     says(&said, &[&format!("the logs are in {}", logs.display())])?;
-    nothing_left(bench, &before, &logs)?;
+    nothing_left(bench, &logs)?;
     Ok(said)
 }
 
 fn lab_is_killed(bench: &Bench) -> Result<()> {
-    let before = folders();
     let said = tempfile::NamedTempFile::new()?;
     let program = format!("/proc/{}/exe", std::process::id());
     let mut lab = Command::new("setpriv")
@@ -147,7 +143,7 @@ fn lab_is_killed(bench: &Bench) -> Result<()> {
     lab.kill()?;
     lab.wait()?;
     let logs = logs.context("the lab has started no QEMU whose command line names logs")?;
-    nothing_left(bench, &before, &logs)
+    nothing_left(bench, &logs)
 }
 
 /// Where the logs of a QEMU are.
@@ -155,7 +151,7 @@ fn logs_of(qemu: u32) -> Option<PathBuf> {
     let words = fs::read_to_string(format!("/proc/{qemu}/cmdline")).ok()?;
     let logs = words
         .split('\0')
-        .find_map(|word| word.strip_suffix(names::TRACE))?;
+        .find_map(|word| word.strip_suffix(TRACE))?;
     Some(logs.into())
 }
 
@@ -175,34 +171,19 @@ fn parent(id: u32) -> Option<u32> {
         .ok()
 }
 
-/// The folders of machines' sockets.
-fn folders() -> BTreeSet<PathBuf> {
-    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten();
-    entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
-        })
-        .collect()
-}
-
-/// Nothing may be left of the machine but its logs: no process that names them, no folder of sockets.
-fn nothing_left(bench: &Bench, before: &BTreeSet<PathBuf>, logs: &Path) -> Result<()> {
+/// Nothing may be left of the machine but its logs: no process that names them. Its sockets and its memory have no names.
+fn nothing_left(bench: &Bench, logs: &Path) -> Result<()> {
     let start = Instant::now();
     loop {
         let processes: Vec<u32> = all_processes()
             .filter(|id| logs_of(*id).is_some_and(|of| of == logs))
             .collect();
-        let now = folders();
-        let added: Vec<&PathBuf> = now.difference(before).collect();
-        if processes.is_empty() && added.is_empty() {
+        if processes.is_empty() {
             break;
         }
         ensure!(
             start.elapsed() < LEAVING,
-            "left behind: processes {processes:?}, folders {added:?}"
+            "left behind: processes {processes:?}"
         );
         std::thread::sleep(Duration::from_millis(50));
     }
