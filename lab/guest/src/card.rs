@@ -345,6 +345,11 @@ impl Card {
         Ok(self.device()?.attach_pt(self.replaced()?.hwpt)?)
     }
 
+    /// VFIO_DEVICE_RESET.
+    pub(crate) fn reset(&self) -> Result<()> {
+        Ok(self.device()?.reset()?)
+    }
+
     /// Sets an interrupt up, or takes all down.
     pub(crate) fn interrupts(&self, on: bool) -> Result<()> {
         // The kernel keeps its own reference.

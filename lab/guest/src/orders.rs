@@ -49,6 +49,7 @@ impl Machine {
             Command::FreeMemory => self.hoard.clear(),
             Command::ReadFile { path } => return host::read(&path),
             Command::WriteFile { path, text } => host::write(&path, &text)?,
+            Command::WriteAfter { words, writes } => host::write_after(words, writes)?,
             // Sessions.
             Command::SessionCreate { session } => self.add(session, LiveUpdate::create_session)?,
             Command::SessionRetrieve { session } => {
@@ -115,6 +116,7 @@ impl Machine {
             Command::Frames { card } => return self.look(card)?.frames(),
             Command::PunchHole { card } => self.look(card)?.punch_hole()?,
             Command::Interrupts { card, on } => self.look(card)?.interrupts(on)?,
+            Command::ResetDevice { card } => self.look(card)?.reset()?,
             Command::PagesMoved { card } => return self.look(card)?.pages_moved(),
         }
         Ok(Answer::Ok)

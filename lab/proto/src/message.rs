@@ -102,6 +102,17 @@ pub enum Act {
     Swap,
 }
 
+/// Bytes for a place in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// The file.
+    pub path: String,
+    /// Where in it.
+    pub at: u64,
+    /// What is written there.
+    pub bytes: Vec<u8>,
+}
+
 /// Everything the guest can be told to do.
 ///
 /// `card` is the one-byte number the card has in its frames (1, 2, ...), `bdf` a PCI function as in `0000:01:00.0`, `session`
@@ -217,6 +228,11 @@ pub enum Command {
     ReadFile { path: String },
     /// Write a string to a file.
     WriteFile { path: String, text: String },
+    /// As soon as the kernel says `words`, write all these again and again for as long as this kernel runs, whatever comes of
+    /// it.
+    WriteAfter { words: String, writes: Vec<Write> },
+    /// VFIO_DEVICE_RESET.
+    ResetDevice { card: u8 },
 }
 
 impl Command {

@@ -129,6 +129,13 @@ impl Incoming {
         self.records.keeps(address)
     }
 
+    /// Whether a function must not be reset: a device on its restored domain, or a bridge above one that came.
+    pub(crate) fn runs(&self, address: DeviceAddress) -> bool {
+        let function = self.keeps(address);
+        function.is_some_and(|function| function.kind == Kind::Bridge)
+            || matches!(self.device(address), Verdict::Kept(_))
+    }
+
     /// How does a device go on that is probed?
     pub(crate) fn arrival(&self, address: DeviceAddress, facts: ArrivalFacts) -> Arrival {
         let keeps = self.keeps(address);

@@ -28,6 +28,51 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static RENEWAL: Mutex<()> = ();
 }
 
+kernel::sync::global_lock! {
+    // SAFETY: `hitless_init()` initializes it before anything else here runs.
+    /// Functions of frozen devices. A bridge is there once for each device below it.
+    pub(crate) unsafe(uninit) static FROZEN: Mutex<KVec<DeviceAddress>> = KVec::new();
+}
+
+/// A device that has been frozen, and the bridges above it: until this is dropped they are neither reset nor changed by user
+/// space.
+pub(crate) struct Frozen(KVec<DeviceAddress>);
+
+impl Frozen {
+    /// May sleep; no lock of hitless may be held. What user space was doing to the functions is over afterwards.
+    pub(crate) fn new(functions: impl Iterator<Item = DeviceAddress>) -> Result<Self> {
+        let mut this = Self(KVec::new());
+        for function in functions {
+            this.0.reserve(1, GFP_KERNEL)?;
+            FROZEN.lock().push(function, GFP_KERNEL)?;
+            this.0.push(function, GFP_KERNEL)?;
+            renew(function);
+            pci::settle(function);
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for function in &self.0 {
+            let mut frozen = FROZEN.lock();
+            if let Some(place) = frozen.iter().position(|other| other == function) {
+                let _ = frozen.remove(place);
+            }
+            drop(frozen);
+            renew(*function);
+        }
+    }
+}
+
+fn frozen(address: DeviceAddress) -> Keeps {
+    let frozen = FROZEN.lock().contains(&address) && !leaves_out(Part::Freeze);
+    Keeps::NONE
+        .and_if(frozen, Keeps::RESET)
+        .and_if(frozen, Keeps::CONFIG)
+}
+
 fn outgoing(function: Option<Function>) -> Keeps {
     let all = Keeps::NONE.and_if(leaves_out(Part::ClearMaster), Keeps::BUS_MASTER);
     match function.map(|function| function.kind) {
@@ -52,8 +97,12 @@ fn incoming(function: Option<Function>) -> Keeps {
 /// The bits of the function at an address.
 pub(crate) fn of(address: DeviceAddress) -> Keeps {
     let gone = outgoing(OUTGOING.lock().function(address));
-    let came = incoming(INCOMING.lock().keeps(address));
-    Keeps(gone.0 | came.0)
+    let incoming_of = INCOMING.lock();
+    let came = incoming(incoming_of.keeps(address));
+    let runs = incoming_of.runs(address) && !leaves_out(Part::Reset);
+    drop(incoming_of);
+    let came = came.and_if(runs, Keeps::RESET);
+    Keeps(gone.0 | came.0 | frozen(address).0)
 }
 
 /// What is recorded of a function has changed. May sleep; no lock of hitless may be held.

@@ -27,6 +27,8 @@ parts! {
     BridgeBusMaster = "bridge_bus_master",
     /// All other devices lose it; left out, none does.
     ClearMaster = "clear_master",
+    /// From freeze on a device is neither reset nor changed by user space.
+    Freeze = "freeze",
     /// In the new kernel what nobody recorded is stopped when it is found.
     Found = "found",
     /// Units go on translating through the jump.

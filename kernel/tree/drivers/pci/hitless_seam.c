@@ -25,6 +25,33 @@ void hitless_seam_pci_keep(u32 segment, u16 bdf, unsigned long set,
 	pci_dev_put(pdev);
 }
 
+void hitless_seam_pci_settle(u32 segment, u16 bdf)
+{
+	struct pci_dev *pdev;
+
+	pdev = pci_get_domain_bus_and_slot(segment, PCI_BUS_NUM(bdf),
+					   bdf & 0xff);
+	if (!pdev)
+		return;
+	device_lock(&pdev->dev);
+	pci_cfg_access_lock(pdev);
+	pci_cfg_access_unlock(pdev);
+	device_unlock(&pdev->dev);
+	pci_dev_put(pdev);
+}
+
+bool pci_liveupdate_refuses_bus_reset(struct pci_bus *bus)
+{
+	struct pci_dev *dev;
+
+	list_for_each_entry(dev, &bus->devices, bus_list)
+		if (pci_liveupdate_refuses_reset(dev) ||
+		    (dev->subordinate &&
+		     pci_liveupdate_refuses_bus_reset(dev->subordinate)))
+			return true;
+	return false;
+}
+
 static bool is_bus_master(struct pci_dev *dev)
 {
 	u16 command = 0;

@@ -150,12 +150,15 @@ pub trait FileHandler: Sized + Sync + 'static {
     /// Undo of [`Self::preserve`].
     fn unpreserve(file: &File, outgoing: Self::Outgoing);
 
-    /// Last check before the jump. An error calls the kexec off.
+    /// Last check before the jump. An error calls the kexec off, and has left nothing behind.
     fn freeze(
         freeze: &Freeze<'_>,
         file: &File,
-        outgoing: <Self::Outgoing as ForeignOwnable>::Borrowed<'_>,
+        outgoing: <Self::Outgoing as ForeignOwnable>::BorrowedMut<'_>,
     ) -> Result;
+
+    /// Undo of [`Self::freeze`]: another file has called the kexec off.
+    fn unfreeze(file: &File, outgoing: <Self::Outgoing as ForeignOwnable>::BorrowedMut<'_>);
 
     /// Makes the file again that the previous kernel preserved with `data`.
     fn retrieve(data: u64) -> Result<ARef<File>>;
@@ -223,7 +226,7 @@ impl<T: FileHandler> FileVtable<T> {
         preserve: Some(Self::preserve),
         unpreserve: Some(Self::unpreserve),
         freeze: Some(Self::freeze),
-        unfreeze: None,
+        unfreeze: Some(Self::unfreeze),
         retrieve: Some(Self::retrieve),
         can_finish: Some(Self::can_finish),
         finish: Some(Self::finish),
@@ -285,15 +288,29 @@ impl<T: FileHandler> FileVtable<T> {
             let args = unsafe { &*args };
             // SAFETY: LUO holds a reference that came from `fget()`.
             let file = unsafe { File::from_raw_file(args.file) };
-            // SAFETY: The pointer came from `into_foreign()` in `preserve`, and the value cannot go
-            // before this returns: LUO serializes the callbacks of a session.
-            let outgoing = unsafe { T::Outgoing::borrow(args.private_data) };
+            // SAFETY: The pointer came from `into_foreign()` in `preserve`, and the value is nobody else's
+            // until this returns: LUO holds the file's mutex in each of its callbacks.
+            let outgoing = unsafe { T::Outgoing::borrow_mut(args.private_data) };
 
             // INVARIANT: By the safety requirement a `freeze` callback is running.
             let freeze = Freeze(PhantomData);
             T::freeze(&freeze, file, outgoing)?;
             Ok(0)
         })
+    }
+
+    /// # Safety
+    ///
+    /// `args` must be those of an `unfreeze` callback for a file that `freeze` succeeded for.
+    unsafe extern "C" fn unfreeze(args: *mut bindings::liveupdate_file_op_args) {
+        // SAFETY: The caller lends the arguments for the call.
+        let args = unsafe { &*args };
+        // SAFETY: LUO holds a reference that came from `fget()`.
+        let file = unsafe { File::from_raw_file(args.file) };
+        // SAFETY: As in `freeze()`.
+        let outgoing = unsafe { T::Outgoing::borrow_mut(args.private_data) };
+
+        T::unfreeze(file, outgoing);
     }
 
     /// # Safety

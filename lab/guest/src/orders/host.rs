@@ -2,8 +2,9 @@
 //! Orders that are about the machine and not about a card: the next kernel, drivers, memory, files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -139,5 +140,33 @@ pub(super) fn write(path: &str, text: &str) -> Result<()> {
         "{path} took {count} of {} bytes",
         text.len()
     );
+    Ok(())
+}
+
+/// Writes all of `writes` again and again from the moment on at which the kernel says `words`.
+pub(super) fn write_after(words: String, writes: Vec<hitless_proto::Write>) -> Result<()> {
+    let mut log = open("/dev/kmsg")?;
+    log.seek(SeekFrom::End(0)).context("the kernel's log")?;
+    let files = writes.into_iter().map(|write| {
+        let file = OpenOptions::new().write(true).open(&write.path);
+        let file = file.with_context(|| format!("opening {}", write.path))?;
+        Ok((file, write))
+    });
+    let files = files.collect::<Result<Vec<_>>>()?;
+    std::thread::spawn(move || {
+        let mut line = [0; 8192];
+        // Each read gives one line.
+        while let Ok(count) = log.read(&mut line) {
+            if String::from_utf8_lossy(&line[..count]).contains(&words) {
+                break;
+            }
+        }
+        loop {
+            for (file, write) in &files {
+                // It is refused, or it is not: what comes of it shows elsewhere.
+                let _ = file.write_at(&write.bytes, write.at);
+            }
+        }
+    });
     Ok(())
 }

@@ -92,6 +92,8 @@ pub(crate) unsafe extern "C" fn hitless_iommu_left(segment: u32, bdf: u16, took_
         return -1;
     }
     let unused = INCOMING.lock().device_left(address);
+    // Its user may reset it again.
+    keeps::renew(address);
     unused
         .filter(|_| !took_id)
         .and_then(|id| c_int::try_from(id).ok())

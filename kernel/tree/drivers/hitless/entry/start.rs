@@ -7,7 +7,10 @@ use kernel::prelude::*;
 use kernel::str::CStr;
 
 use crate::incoming::INCOMING;
-use crate::keeps::RENEWAL;
+use crate::keeps::{
+    FROZEN,
+    RENEWAL, //
+};
 use crate::luo;
 use crate::outgoing::OUTGOING;
 use crate::part;
@@ -31,6 +34,8 @@ pub(crate) unsafe extern "C" fn hitless_init() -> c_int {
     unsafe { INCOMING.init() };
     // SAFETY: As above.
     unsafe { RENEWAL.init() };
+    // SAFETY: As above.
+    unsafe { FROZEN.init() };
     // SAFETY: As above.
     unsafe { UNITS.init() };
     // The records are fetched inside, which needs the locks only.

@@ -199,10 +199,16 @@ impl FileHandler for IommufdHandler {
         drop(outgoing);
     }
 
-    fn freeze(_freeze: &Freeze<'_>, _file: &File, _outgoing: &OutgoingIommufd) -> Result {
+    fn freeze(
+        _freeze: &Freeze<'_>,
+        _file: &File,
+        _outgoing: &mut OutgoingIommufd,
+    ) -> Result {
         // Nothing about a frozen iommufd can have changed.
         Ok(())
     }
+
+    fn unfreeze(_file: &File, _outgoing: &mut OutgoingIommufd) {}
 
     fn retrieve(data: u64) -> Result<ARef<File>> {
         if !INCOMING.lock().has_iommufd(data) {

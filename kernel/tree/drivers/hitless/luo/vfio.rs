@@ -25,7 +25,10 @@ use crate::failure::{
     Text, //
 };
 use crate::incoming::INCOMING;
-use crate::keeps;
+use crate::keeps::{
+    self,
+    Frozen, //
+};
 use crate::kinds::kind;
 use crate::lent;
 use crate::outgoing::OUTGOING;
@@ -47,6 +50,8 @@ pub(crate) struct OutgoingDevice {
     bridges: KVec<DeviceAddress>,
     /// The device is in the shared records.
     recorded: bool,
+    /// From freeze on.
+    frozen: Option<Frozen>,
 }
 
 impl OutgoingDevice {
@@ -73,6 +78,7 @@ impl OutgoingDevice {
             record: Vfio::create(lent::Outgoing::new(), &device_file)?,
             bridges: device.bridges(file)?,
             recorded: false,
+            frozen: None,
         };
         this.add(&device)?;
         Ok(this)
@@ -119,6 +125,18 @@ impl OutgoingDevice {
         self.bridges.iter().copied().for_each(keeps::renew);
     }
 
+    fn freeze(&mut self) -> Result {
+        let bridges = self.bridges.iter().copied();
+        let functions = Iterator::chain(core::iter::once(self.address()), bridges);
+        self.frozen = Some(Frozen::new(functions)?);
+        Ok(())
+    }
+
+    /// Undo of [`Self::freeze`].
+    fn unfreeze(&mut self) {
+        self.frozen = None;
+    }
+
     /// Is everything still as recorded? User space may have changed the device since.
     fn check(&self, freeze: &Freeze<'_>, file: &File) -> Outcome {
         let uses = OUTGOING.lock().iommu().map_or(0, Iommu::uses);
@@ -138,6 +156,7 @@ impl OutgoingDevice {
 
 impl Drop for OutgoingDevice {
     fn drop(&mut self) {
+        self.unfreeze();
         if self.recorded {
             OUTGOING.lock().remove_device(self.address());
             self.renew();
@@ -193,8 +212,20 @@ impl FileHandler for VfioHandler {
         drop(outgoing);
     }
 
-    fn freeze(freeze: &Freeze<'_>, file: &File, outgoing: &OutgoingDevice) -> Result {
-        outgoing.check(freeze, file).map_err(Failure::report)
+    fn freeze(freeze: &Freeze<'_>, file: &File, outgoing: &mut OutgoingDevice) -> Result {
+        // First nobody can change anything any more, then it is looked at.
+        outgoing.freeze()?;
+        let checked = outgoing.check(freeze, file);
+        if checked.is_err() {
+            outgoing.unfreeze();
+        }
+        checked.map_err(Failure::report)?;
+        pr_info!("froze device {}\n", Text(outgoing.address()));
+        Ok(())
+    }
+
+    fn unfreeze(_file: &File, outgoing: &mut OutgoingDevice) {
+        outgoing.unfreeze();
     }
 
     fn retrieve(data: u64) -> Result<ARef<File>> {

@@ -24,6 +24,8 @@ impl Keeps {
     pub(crate) const ATS: Self = Self::bit(bindings::hitless_keep_HITLESS_KEEP_ATS);
     pub(crate) const POWER: Self = Self::bit(bindings::hitless_keep_HITLESS_KEEP_POWER);
     pub(crate) const CLOSED: Self = Self::bit(bindings::hitless_keep_HITLESS_KEEP_CLOSED);
+    pub(crate) const RESET: Self = Self::bit(bindings::hitless_keep_HITLESS_KEEP_RESET);
+    pub(crate) const CONFIG: Self = Self::bit(bindings::hitless_keep_HITLESS_KEEP_CONFIG);
 
     const fn bit(bit: bindings::hitless_keep) -> Self {
         Self(1 << bit)
@@ -45,6 +47,12 @@ pub(crate) fn keep(address: DeviceAddress, keeps: Keeps) {
     unsafe {
         bindings::hitless_seam_pci_keep(address.segment, address.bdf, keeps.0, !keeps.0);
     }
+}
+
+/// Waits for what user space is doing to the function at an address, if there is one.
+pub(crate) fn settle(address: DeviceAddress) {
+    // SAFETY: The function accepts every address.
+    unsafe { bindings::hitless_seam_pci_settle(address.segment, address.bdf) };
 }
 
 /// Identity of a function that has just been found.

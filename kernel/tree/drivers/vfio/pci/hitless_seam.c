@@ -107,10 +107,12 @@ int hitless_seam_vfio_describe(struct file *file, struct hitless_vfio *out)
 		out->facts |= HITLESS_VFIO_ATS;
 	if (pci_num_vf(pdev))
 		out->facts |= HITLESS_VFIO_HAS_VFS;
-	if (pdev->current_state != PCI_D0)
-		out->facts |= HITLESS_VFIO_NOT_D0;
-	if (vdev->irq_type != VFIO_PCI_NUM_IRQS)
-		out->facts |= HITLESS_VFIO_INTERRUPTS;
+	scoped_guard(rwsem_read, &vdev->memory_lock)
+		if (pdev->current_state != PCI_D0 || vdev->pm_runtime_engaged)
+			out->facts |= HITLESS_VFIO_NOT_D0;
+	scoped_guard(mutex, &vdev->igate)
+		if (vdev->irq_type != VFIO_PCI_NUM_IRQS)
+			out->facts |= HITLESS_VFIO_INTERRUPTS;
 	return 0;
 }
 

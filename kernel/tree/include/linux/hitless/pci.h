@@ -15,6 +15,9 @@
  * @HITLESS_KEEP_ATS: incoming: the ATS control is not touched
  * @HITLESS_KEEP_POWER: incoming: no D3 while idle
  * @HITLESS_KEEP_CLOSED: incoming: only LUO opens the device
+ * @HITLESS_KEEP_RESET: no reset, by whomever: outgoing from freeze on,
+ *	incoming until the device is off its restored domain
+ * @HITLESS_KEEP_CONFIG: outgoing, from freeze on: user space changes nothing
  *
  * Bits of pci_dev.liveupdate, changed one at a time, by glue only.
  */
@@ -25,6 +28,8 @@ enum hitless_keep {
 	HITLESS_KEEP_ATS,
 	HITLESS_KEEP_POWER,
 	HITLESS_KEEP_CLOSED,
+	HITLESS_KEEP_RESET,
+	HITLESS_KEEP_CONFIG,
 };
 
 /* Facts about a function that has been found. */
@@ -86,6 +91,18 @@ void hitless_seam_pci_keep(u32 segment, u16 bdf, unsigned long set,
 			   unsigned long clear);
 
 /**
+ * hitless_seam_pci_settle() - wait for what user space is doing to a function
+ * @segment: PCI segment
+ * @bdf: bus, device and function
+ *
+ * Resets and writes of configuration space that began before bits were set are
+ * over afterwards. Nothing happens if there is no such function.
+ *
+ * Context: May sleep; takes the device's lock.
+ */
+void hitless_seam_pci_settle(u32 segment, u16 bdf);
+
+/**
  * hitless_dev_keeps() - is something to be left alone on a device?
  * @dev: any device
  * @what: what it is about
@@ -112,6 +129,15 @@ static inline bool hitless_dev_keeps(struct device *dev, enum hitless_keep what)
  */
 void pci_liveupdate_setup_device(struct pci_dev *dev);
 
+/**
+ * pci_liveupdate_refuses_bus_reset() - may a bus not be reset?
+ * @bus: the bus
+ *
+ * Context: Any in which the functions on and below the bus stay.
+ * Return: true if there is one that must not be reset.
+ */
+bool pci_liveupdate_refuses_bus_reset(struct pci_bus *bus);
+
 #else /* CONFIG_HITLESS */
 
 static inline bool hitless_dev_keeps(struct device *dev, enum hitless_keep what)
@@ -120,6 +146,11 @@ static inline bool hitless_dev_keeps(struct device *dev, enum hitless_keep what)
 }
 
 static inline void pci_liveupdate_setup_device(struct pci_dev *dev) { }
+
+static inline bool pci_liveupdate_refuses_bus_reset(struct pci_bus *bus)
+{
+	return false;
+}
 
 #endif /* CONFIG_HITLESS */
 
@@ -146,6 +177,30 @@ static inline bool pci_liveupdate_is_outgoing(struct pci_dev *dev)
 static inline bool pci_liveupdate_is_incoming(struct pci_dev *dev)
 {
 	return hitless_dev_keeps(&dev->dev, HITLESS_KEEP_STATE);
+}
+
+/**
+ * pci_liveupdate_refuses_reset() - may a function not be reset?
+ * @dev: the function
+ *
+ * Context: Any. The answer lasts as long as the device's lock is held.
+ * Return: true from freeze until the next kernel's user space has the device.
+ */
+static inline bool pci_liveupdate_refuses_reset(struct pci_dev *dev)
+{
+	return hitless_dev_keeps(&dev->dev, HITLESS_KEEP_RESET);
+}
+
+/**
+ * pci_liveupdate_is_frozen() - may user space change nothing about a function?
+ * @dev: the function
+ *
+ * Context: Any.
+ * Return: true from freeze on.
+ */
+static inline bool pci_liveupdate_is_frozen(struct pci_dev *dev)
+{
+	return hitless_dev_keeps(&dev->dev, HITLESS_KEEP_CONFIG);
 }
 
 #endif /* _LINUX_HITLESS_PCI_H */
