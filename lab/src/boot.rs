@@ -37,9 +37,6 @@ pub struct Args {
     /// Words for the kernel's command line, such as "hitless=off".
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     append: String,
-    /// Show QEMU's command line, with names for the folders that a run makes, and stop.
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// Runs `cargo lab boot`.
@@ -54,10 +51,6 @@ pub fn main(args: Args) -> Result<ExitCode> {
         parts.kernel = images(args.config)?.gen2;
     }
     let line = command_line(&profile, format!("{MENU} {}", args.append).trim());
-    if args.dry_run {
-        show(&profile, &parts, &line);
-        return Ok(ExitCode::SUCCESS);
-    }
     let sockets = room::sockets(profile.machine.memory_mib)?;
     // QEMU refuses to start when nobody listens; nobody reads either, which is fine for a look around.
     let _listeners = listen(&profile, sockets.path())?;
@@ -87,42 +80,16 @@ pub fn main(args: Args) -> Result<ExitCode> {
                 parts.qemu.path.display()
             )
         })?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(!status.success())))
 }
 
-/// Shows QEMU's command line. Its folders are there only while a machine runs, so they have names to be filled in.
-fn show(profile: &Profile, parts: &Parts, line: &str) {
-    let (sockets, logs) = (Path::new("SOCKETS"), Path::new("LOGS"));
-    print!("{}", parts.qemu.path.display());
-    for flag in qemu::flags(profile, parts, line, sockets, logs, true) {
-        print!(" '{}'", flag.to_string_lossy());
-    }
-    println!();
-    eprintln!(
-        "SOCKETS stands for a folder in which somebody has to listen on the sockets {}, and LOGS for \
-         one for QEMU's trace. Without --dry-run both are made for the time that the machine runs.",
-        socket_names(profile).join(", ")
-    );
-}
-
-/// The sockets that QEMU connects to: the monitor, the control port and the cards' wires.
-fn socket_names(profile: &Profile) -> Vec<String> {
+/// Listens where QEMU connects to: the monitor, the control port and the cards' wires.
+fn listen(profile: &Profile, folder: &Path) -> Result<Vec<UnixListener>> {
     let mut all = vec![names::CONTROL.to_owned(), names::MONITOR.to_owned()];
     all.extend(profile.cards.iter().map(|card| names::net(card.number)));
-    all
-}
-
-/// Listens where QEMU connects to.
-fn listen(profile: &Profile, folder: &Path) -> Result<Vec<UnixListener>> {
-    socket_names(profile)
-        .iter()
-        .map(|name| {
-            let path = folder.join(name);
-            UnixListener::bind(&path).with_context(|| format!("no socket at {}", path.display()))
-        })
-        .collect()
+    let listen = |name| {
+        let path = folder.join(name);
+        UnixListener::bind(&path).with_context(|| format!("no socket at {}", path.display()))
+    };
+    all.iter().map(listen).collect()
 }
