@@ -45,14 +45,12 @@ pub(crate) fn tests() -> Vec<Test> {
             lab_is_killed,
         ),
     ];
-    tests
-        .into_iter()
-        .map(|(name, about, run)| {
-            Test::new(format!("trouble::{name}"), "legacy", about, move |bench| {
-                run(bench).map(|()| End::Passed)
-            })
+    let test = |(name, about, run): Trouble| {
+        Test::new(format!("trouble::{name}"), "legacy", about, move |bench| {
+            run(bench).map(|()| End::Passed)
         })
-        .collect()
+    };
+    tests.into_iter().map(test).collect()
 }
 
 fn panic_under_traffic(bench: &Bench) -> Result<()> {
@@ -117,15 +115,8 @@ fn lab_is_killed(bench: &Bench) -> Result<()> {
     let said = tempfile::NamedTempFile::new()?;
     let program = format!("/proc/{}/exe", std::process::id());
     let mut lab = Command::new("setpriv")
-        .args([
-            "--pdeathsig",
-            "KILL",
-            "--",
-            &program,
-            "demo",
-            "--seconds",
-            "600",
-        ])
+        .args(["--pdeathsig", "KILL", "--"])
+        .args([&program, "demo", "--seconds", "600"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(said.reopen()?)
@@ -167,12 +158,8 @@ fn all_processes() -> impl Iterator<Item = u32> {
 fn parent(id: u32) -> Option<u32> {
     // The name before it is in brackets, and may hold anything.
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    words.nth(1)?.parse().ok()
 }
 
 /// The folders of machines' sockets.
@@ -180,11 +167,8 @@ fn folders() -> BTreeSet<PathBuf> {
     let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten();
     entries
         .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX))
         .map(|entry| entry.path())
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
-        })
         .collect()
 }
 

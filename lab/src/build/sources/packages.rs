@@ -102,10 +102,10 @@ pub fn install(cache: &Path, lack: &str, packages: &[&str], from: Option<&str>) 
 }
 
 fn missing(needs: &[Need]) -> Vec<&'static str> {
-    let is_there = |sign: &&str| Path::new(sign).is_file() || find(sign).is_some();
+    let is_there = |sign: &str| Path::new(sign).is_file() || find(sign).is_some();
     needs
         .iter()
-        .filter(|(_, signs)| !signs.iter().any(|sign| is_there(&sign)))
+        .filter(|(_, signs)| !signs.iter().any(|sign| is_there(sign)))
         .map(|(package, _)| *package)
         .collect()
 }
