@@ -93,10 +93,31 @@ fn assemble_in(output: &Path, repository: &Path, source: &Source) -> Result<Tree
     ));
     let partial = output.join("linux.partial");
     remove(&partial)?;
-    copy(source, &partial)?;
-    patches::apply(&patches, &partial)?;
-    for (path, target) in &links {
-        let path = partial.join(path);
+    let filled = fill(&partial, source, &patches, &links);
+    if filled.is_err() {
+        remove(&partial)?;
+    }
+    filled?;
+    if tree.path.exists() {
+        renew_dates(&partial, &tree.path)?;
+    }
+    fs::write(partial.join(STAMP), &tree.fingerprint)?;
+    remove(&tree.path)?;
+    fs::rename(&partial, &tree.path)?;
+    step.done();
+    Ok(tree)
+}
+
+fn fill(
+    tree: &Path,
+    source: &Source,
+    patches: &[PathBuf],
+    links: &[(String, PathBuf)],
+) -> Result<()> {
+    copy(source, tree)?;
+    patches::apply(patches, tree)?;
+    for (path, target) in links {
+        let path = tree.join(path);
         if path.symlink_metadata().is_ok() {
             return trouble(
                 format!("{} is not a new file: the release or a patch has one of that name", target.display()),
@@ -106,14 +127,7 @@ fn assemble_in(output: &Path, repository: &Path, source: &Source) -> Result<Tree
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
         symlink(target, &path).with_context(|| format!("cannot link {}", path.display()))?;
     }
-    if tree.path.exists() {
-        renew_dates(&partial, &tree.path)?;
-    }
-    fs::write(partial.join(STAMP), &tree.fingerprint)?;
-    remove(&tree.path)?;
-    fs::rename(&partial, &tree.path)?;
-    step.done();
-    Ok(tree)
+    Ok(())
 }
 
 /// Copies the release: by hard links from the cache where possible, which takes seconds and no space. That is safe because
@@ -284,6 +298,7 @@ mod tests {
             let error = setting.assemble().unwrap_err().to_string();
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
             assert_eq!(setting.read("out/linux/dir/a.c"), "one\nzwei\nthree\n");
+            assert_eq!(fs::read_dir(setting.path("out")).unwrap().count(), 1);
             fs::remove_file(setting.path(path)).unwrap();
         };
         let words = ["0002-y.patch does not apply", "dir/a.c", "rebase"];
