@@ -160,13 +160,7 @@ fn export(repository: &Path, release: &Path, folder: &Path) -> Result<Vec<String
     let first = list.first().map_or(Ok(String::new()), fs::read_to_string)?;
     let work = tempfile::tempdir()?;
     let git = Git::init(work.path(), &first)?;
-    for patch in &list {
-        for path in patches::touched(&fs::read_to_string(patch)?) {
-            if release.join(&path).is_file() {
-                copy(&release.join(&path), &work.path().join(&path))?;
-            }
-        }
-    }
+    patches::copy_touched(&list, release, work.path())?;
     git.commit("release")?;
     git.run(&["tag", "release"])?;
     let add = |part: &Part| -> Result<()> {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Checks that need the Linux source: do the patches apply, and what does checkpatch say?
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,10 +8,7 @@ use anyhow::{Context, Result};
 
 use super::repository::{Outcome, Repository};
 use crate::build::kernel::patches as series;
-use crate::build::kernel::tree::assemble;
 use crate::build::sources::tools::linux_source;
-use crate::lock::lock;
-use crate::paths;
 
 /// Kinds that do not apply: sums of the patches are no commits of a kernel tree.
 const IGNORED: &str = "FILE_PATH_CHANGES";
@@ -21,12 +16,9 @@ const IGNORED: &str = "FILE_PATH_CHANGES";
 pub(super) fn patches(repository: &Repository) -> Result<Outcome> {
     let source = linux_source()?;
     let list = series::list(&repository.root)?;
-    let mut touched = BTreeSet::new();
-    for patch in &list {
-        touched.extend(series::touched(&fs::read_to_string(patch)?));
-    }
-    let _lock = lock(&paths::output()?)?;
-    assemble(&source)?;
+    let staging = tempfile::tempdir()?;
+    let touched = series::copy_touched(&list, &source.path, staging.path())?;
+    series::apply(&list, staging.path())?;
     Ok(Outcome {
         notes: vec![format!(
             "{} patches, {} files, Linux {}",

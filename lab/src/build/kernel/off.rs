@@ -5,7 +5,6 @@
 //! The image is not built, which would take minutes: what no patch touches can not tell the difference.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,10 +29,7 @@ pub fn check() -> Result<()> {
     let config = Config::Off;
     let prepared = prepare(config)?;
     let _lock = lock(&paths::output()?)?;
-    let mut touched = BTreeSet::new();
-    for patch in patches::list(&paths::repository()?)? {
-        touched.extend(patches::touched(&fs::read_to_string(patch)?));
-    }
+    let touched = patches::touched(&patches::list(&paths::repository()?)?)?;
     let step = Step::begin(format!("Compiling what the patches touch ({config})"));
     // What all objects need: headers, and the crate that the Rust patches touch.
     kbuild(config, &prepared, prepared.make().arg("prepare"), |_| {})?;
@@ -109,6 +105,7 @@ fn named(symbols: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn folders_are_the_outermost_ones() {

@@ -2,10 +2,11 @@
 //! `kernel/patches`: which files they touch, and applying them.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::command;
 use crate::fingerprint::files;
@@ -19,8 +20,34 @@ pub fn list(repository: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.iter().map(|name| folder.join(name)).collect())
 }
 
-/// The paths, in the kernel tree, of the files that a patch text changes, makes or removes.
-pub fn touched(text: &str) -> BTreeSet<String> {
+/// The paths, in the kernel tree, of the files that patches change, make or remove.
+pub fn touched(patches: &[PathBuf]) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for patch in patches {
+        found.extend(named(&fs::read_to_string(patch)?));
+    }
+    Ok(found)
+}
+
+/// Copies of a release the files that patches touch; returns all that they touch.
+pub fn copy_touched(
+    patches: &[PathBuf],
+    release: &Path,
+    folder: &Path,
+) -> Result<BTreeSet<String>> {
+    let touched = touched(patches)?;
+    for path in &touched {
+        let (from, to) = (release.join(path), folder.join(path));
+        if from.is_file() {
+            fs::create_dir_all(to.parent().unwrap_or(&to))?;
+            fs::copy(&from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+    }
+    Ok(touched)
+}
+
+/// The paths that a patch's text names.
+fn named(text: &str) -> BTreeSet<String> {
     let mut previous = "";
     let mut found = BTreeSet::new();
     for line in text.lines() {
@@ -65,7 +92,7 @@ mod tests {
         let text =
             "From: x\n\n---\n a.c | 2 +-\n\n--- a/dir/a.c\n+++ b/dir/a.c\n@@ -1 +1 @@\n-x\n+y\n\
                     --- /dev/null\n+++ b/new.c\t2026\n@@ -0,0 +1 @@\n+x\n";
-        let touched: Vec<_> = touched(text).into_iter().collect();
+        let touched: Vec<_> = named(text).into_iter().collect();
         assert_eq!(touched, ["dir/a.c", "new.c"]);
     }
 }
