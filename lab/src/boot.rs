@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo lab boot`: a machine with its console on this terminal, for looking around.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -36,9 +35,6 @@ pub struct Args {
     /// Words for the kernel's command line, such as "hitless=off".
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     append: String,
-    /// Show QEMU's command line, with LOGS for the folder of a run's logs, and stop.
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// Runs `cargo lab boot`.
@@ -52,15 +48,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
     if args.generation == 2 {
         parts.kernel = images(args.config)?.gen2;
     }
-    let line = command_line(&profile, &format!("{MENU} {}", args.append));
-    if args.dry_run {
-        print!("{}", parts.qemu.path.display());
-        for flag in qemu::flags(&profile, &parts, &line, Path::new("LOGS"), true) {
-            print!(" '{}'", flag.to_string_lossy());
-        }
-        println!();
-        return Ok(ExitCode::SUCCESS);
-    }
+    let line = command_line(&profile, format!("{MENU} {}", args.append).trim());
     room::need(profile.machine.memory_mib)?;
     let directory = Directory::create("boot")?;
     let flags = qemu::flags(&profile, &parts, &line, directory.path(), true);
@@ -81,9 +69,5 @@ pub fn main(args: Args) -> Result<ExitCode> {
                 parts.qemu.path.display()
             )
         })?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(!status.success())))
 }

@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Running other programs: quietly, with the end of their output in the error when they fail.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{bail, Result};
 use rustix::pipe::{pipe_with, PipeFlags};
-use rustix::process::{kill_process, Pid, Signal};
 
 use crate::trouble::Trouble;
 
 /// How many of the last lines of a failed program's output are shown.
 const TAIL: usize = 25;
-/// How long a program may take to end that was asked to.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The path of a program found on PATH.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -38,11 +33,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     let out = String::from_utf8_lossy(&result.stdout).into_owned();
     if !result.status.success() {
         let text = format!("{out}{}", String::from_utf8_lossy(&result.stderr));
-        bail!(
-            "`{shown}` failed ({}):\n{}",
-            status_text(result.status),
-            tail(&text, TAIL)
-        );
+        bail!("`{shown}` failed ({}):\n{}", result.status, tail(&text));
     }
     Ok(out)
 }
@@ -51,34 +42,34 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// one does, however that comes.
 pub fn logged(command: &mut Command, log: &Path, mut each: impl FnMut(&str)) -> Result<()> {
     let shown = show(command);
-    let unwritten = |error: std::io::Error| {
+    let unwritten = |error: io::Error| {
         Trouble::new(
             format!("cannot write {}: {error}", log.display()),
             "see that there is room and whose file it is, then run again: what is complete is kept (target/lab in the checkout may be a link to another file system)",
         )
     };
-    let mut file = File::options()
-        .create(true)
-        .append(true)
-        .open(log)
-        .map_err(unwritten)?;
-    writeln!(file, "$ {shown}").map_err(unwritten)?;
+    let open = File::options().create(true).append(true).open(log);
+    let mut file = open.map_err(unwritten)?;
+    let mut written = writeln!(file, "$ {shown}");
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    let mut running = Running(spawn(command, writer)?);
+    let mut child = spawn(command, writer)?;
+    let mut said = String::new();
     for line in BufReader::new(File::from(reader)).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
-        writeln!(file, "{line}").map_err(unwritten)?;
+        // A program whose output can not be kept runs on, but not for long where there is no room.
+        written = written.and_then(|()| writeln!(file, "{line}"));
+        said.push_str(&line);
+        said.push('\n');
         each(&line);
     }
-    let status = running.0.wait()?;
+    let status = child.wait()?;
+    written.map_err(unwritten)?;
     if !status.success() {
-        let text = fs::read(log).unwrap_or_default();
         bail!(
-            "`{shown}` failed ({}); the end of {}:\n{}",
-            status_text(status),
+            "`{shown}` failed ({status}); the end of {}:\n{}",
             log.display(),
-            failure_tail(&String::from_utf8_lossy(&text))
+            failure_tail(&said)
         );
     }
     Ok(())
@@ -118,29 +109,9 @@ fn with_parent(command: &Command) -> Command {
     words
 }
 
-/// A program that is ended, and waited for, when nobody waits for its own end any more.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
-        // Each fails only when it has ended already.
-        if let (Some(pid), Ok(None)) = (pid, self.0.try_wait()) {
-            let _ = kill_process(pid, Signal::TERM);
-            let start = Instant::now();
-            while matches!(self.0.try_wait(), Ok(None)) && start.elapsed() < PATIENCE {
-                sleep(Duration::from_millis(10));
-            }
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-}
-
 /// Errors first when a long log has them: a parallel build buries the cause above its tail.
 fn failure_tail(text: &str) -> String {
-    let last_run = text.rsplit("\n$ ").next().unwrap_or(text);
-    let errors: Vec<&str> = last_run
+    let errors: Vec<&str> = text
         .lines()
         .filter(|line| line.contains("error:") || line.contains("error[") || line.contains("*** "))
         .take(10)
@@ -149,12 +120,12 @@ fn failure_tail(text: &str) -> String {
     if !shown.is_empty() {
         shown.push_str("\n  ...\n");
     }
-    shown + &tail(last_run, TAIL)
+    shown + &tail(text)
 }
 
-fn tail(text: &str, count: usize) -> String {
+fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..]
+    lines[lines.len().saturating_sub(TAIL)..]
         .iter()
         .map(|line| format!("    {line}\n"))
         .collect::<String>()
@@ -174,13 +145,6 @@ fn show(command: &Command) -> String {
     text
 }
 
-fn status_text(status: ExitStatus) -> String {
-    match status.code() {
-        Some(code) => format!("status {code}"),
-        None => "ended by a signal".to_owned(),
-    }
-}
-
 fn explain(command: &Command, error: &std::io::Error) -> anyhow::Error {
     let program = command.get_program().to_string_lossy();
     Trouble::new(
@@ -193,87 +157,51 @@ fn explain(command: &Command, error: &std::io::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsRawFd;
 
-    #[test]
-    fn failure_carries_status_and_words() {
-        let error = output(Command::new("sh").args(["-c", "echo why >&2; exit 3"]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("status 3") && error.contains("why"),
-            "{error}"
-        );
+    fn sh(script: &str) -> Command {
+        let mut sh = Command::new("sh");
+        sh.args(["-c", script]);
+        sh
     }
 
     #[test]
-    fn missing_program_says_what_to_do() {
-        let error = output(&mut Command::new("no-such-program-at-all"))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("what to do"), "{error}");
+    fn failure_carries_status_and_words() {
+        let error = output(&mut sh("echo why >&2; exit 3")).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("status: 3") && error.contains("why"));
+        let nothing = || Command::new("no-such-program-at-all");
+        for error in [
+            output(&mut nothing()).map(drop),
+            logged(&mut nothing(), Path::new("/dev/null"), |_| {}),
+        ] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("start no-such-program") && error.contains("what to do"));
+        }
     }
 
     #[test]
     fn log_has_everything_and_errors_come_first() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
-        let mut lines = 0;
-        let script = "echo x.c:1: error: bad; for i in $(seq 60); do echo line $i; done; exit 2";
-        let error = logged(Command::new("sh").args(["-c", script]), &log, |_| {
-            lines += 1
-        })
-        .unwrap_err()
-        .to_string();
-        assert_eq!(lines, 61);
-        assert!(
-            error.contains("error: bad") && error.contains("line 60"),
-            "{error}"
-        );
-        assert!(fs::read_to_string(&log).unwrap().contains("line 7\n"));
-    }
-
-    #[test]
-    fn a_program_ends_when_its_output_can_not_be_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let log = PathBuf::from(format!("/proc/self/fd/{}", writer.as_raw_fd()));
-        let mut reader = Some(reader);
-        let script = "echo $$; while :; do echo on; sleep 0.01; done";
-        let mut id = String::new();
-        let error = logged(
-            Command::new("sh").args(["-c", script]).current_dir(&dir),
-            &log,
-            |line| {
-                if id.is_empty() {
-                    line.clone_into(&mut id);
-                }
-                // Nobody reads it any more, though this still has it open to write.
-                drop(reader.take());
-            },
-        )
-        .unwrap_err()
-        .to_string();
-        assert!(
-            error.contains("what to do: see that there is room"),
-            "{error}"
-        );
-        assert!(!Path::new("/proc").join(&id).exists());
-    }
-
-    #[test]
-    fn a_logged_program_keeps_its_words_and_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("log");
         let mut said = Vec::new();
-        let mut sh = Command::new("sh");
-        sh.args(["-c", "echo $X ${HOME-none}; pwd; exit 3"]);
-        sh.env("X", "x").env_remove("HOME").current_dir("/");
-        let error = logged(&mut sh, &log, |line| said.push(line.to_owned()));
-        assert_eq!(said, ["x none", "/"]);
-        assert!(error.unwrap_err().to_string().starts_with("`sh -c "));
-        let missing = logged(&mut Command::new("no-such-program-at-all"), &log, |_| {});
-        let error = missing.unwrap_err().to_string();
-        assert!(error.contains("cannot start no-such-program"), "{error}");
+        let script = "echo $X ${HOME-none}; pwd; echo x.c:1: error: bad; seq 60; exit 2";
+        let mut command = sh(script);
+        command.env("X", "x").env_remove("HOME").current_dir("/");
+        let error = logged(&mut command, &log, |line| said.push(line.to_owned()));
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("`sh -c "), "{error}");
+        assert!(error.contains("error: bad") && error.contains("    60"));
+        assert_eq!(
+            (&said[..2], said.len()),
+            (&["x none", "/"].map(str::to_owned)[..], 63)
+        );
+        assert!(std::fs::read_to_string(&log).unwrap().contains("\n7\n"));
+    }
+
+    #[test]
+    fn a_log_that_can_not_be_kept_is_told() {
+        let error = logged(&mut sh("echo on"), Path::new("/dev/full"), |_| {});
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("what to do: see that there is room"));
     }
 }

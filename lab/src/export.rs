@@ -15,17 +15,13 @@ use crate::build::kernel::patches;
 use crate::build::sources::tools::linux_source;
 use crate::fingerprint::files;
 use crate::trouble::trouble;
-use crate::upstream::Upstream;
 use crate::{command, paths};
 
 /// Arguments of `cargo lab export`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The folder to write to; it is created, and must not hold anything else.
+    /// The folder to write to; it is created, and must be empty.
     folder: PathBuf,
-    /// Replace a series that was exported there before.
-    #[arg(long)]
-    replace: bool,
 }
 
 /// New files that become one patch.
@@ -71,48 +67,11 @@ const VECTORS: Part = Part {
     takes: |_| true,
 };
 
-/// Who makes the patches that are made here, and when: as the first of the others, so that they are the same each time.
-struct Author {
-    name: String,
-    mail: String,
-    date: String,
-}
-
-impl Author {
-    fn of(patch: &str) -> Self {
-        let value = |name: &str| patch.lines().find_map(|line| line.strip_prefix(name));
-        let from = value("From: ").unwrap_or("hitless <hitless@example.org>");
-        let (name, mail) = from.split_once(" <").unwrap_or((from, from));
-        Self {
-            name: name.trim_matches('"').to_owned(),
-            mail: mail.trim_end_matches('>').to_owned(),
-            date: value("Date: ").unwrap_or("1970-01-01T00:00:00Z").to_owned(),
-        }
-    }
-
-    fn signature(&self) -> String {
-        format!("Signed-off-by: {} <{}>", self.name, self.mail)
-    }
-
-    fn variables(&self) -> Vec<(String, &str)> {
-        let of = |who: &str| {
-            [
-                ("NAME", &self.name),
-                ("EMAIL", &self.mail),
-                ("DATE", &self.date),
-            ]
-            .map(|(what, value)| (format!("GIT_{who}_{what}"), value.as_str()))
-        };
-        of("AUTHOR").into_iter().chain(of("COMMITTER")).collect()
-    }
-}
-
 /// Runs `cargo lab export`.
 pub fn main(args: Args) -> Result<ExitCode> {
-    let repository = paths::repository()?;
-    let release = Upstream::read(&repository)?.release;
-    check_folder(&args.folder, args.replace)?;
-    let series = export(&repository, &linux_source()?.path, &args.folder)?;
+    let source = linux_source()?;
+    let release = &source.release;
+    let series = export(&paths::repository()?, &source.path, &args.folder)?;
     let folder = args.folder.display();
     println!(
         "{} patches against Linux {release} in {folder}",
@@ -129,38 +88,81 @@ pub fn main(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the series; returns the names of its files.
-fn export(repository: &Path, release: &Path, folder: &Path) -> Result<Vec<String>> {
-    let list = patches::list(repository)?;
-    let first = list.first().map_or(Ok(String::new()), fs::read_to_string)?;
-    let author = Author::of(&first);
-    let work = tempfile::tempdir()?;
-    let git = |arguments: &[&str]| {
+/// A git in a folder that is a repository of its own. The patches that are made here are by this author, at this date.
+struct Git<'a> {
+    folder: &'a Path,
+    name: String,
+    mail: String,
+    date: String,
+}
+
+impl<'a> Git<'a> {
+    /// Begins a repository. What is made here is from the author and the date of a patch, so that it is the same each time.
+    fn init(folder: &'a Path, patch: &str) -> Result<Self> {
+        let value = |name: &str| patch.lines().find_map(|line| line.strip_prefix(name));
+        let from = value("From: ").unwrap_or("hitless <hitless@example.org>");
+        let (name, mail) = from.split_once(" <").unwrap_or((from, from));
+        let git = Self {
+            folder,
+            name: format!("user.name={}", name.trim_matches('"')),
+            mail: format!("user.email={}", mail.trim_end_matches('>')),
+            date: value("Date: ").unwrap_or("1970-01-01T00:00:00Z").to_owned(),
+        };
+        git.run(&["init", "--quiet"])?;
+        Ok(git)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<String> {
         let mut git = Command::new("git");
-        git.args(["-c", "core.autocrlf=false", "-c", "commit.gpgsign=false"]);
+        for setting in [
+            "core.autocrlf=false",
+            "commit.gpgsign=false",
+            &self.name,
+            &self.mail,
+        ] {
+            git.args(["-c", setting]);
+        }
         // A repository that the environment names would be written to.
         for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
             git.env_remove(name);
         }
         git.args(arguments)
-            .current_dir(work.path())
-            .envs(author.variables());
+            .current_dir(self.folder)
+            .env("GIT_AUTHOR_DATE", &self.date)
+            .env("GIT_COMMITTER_DATE", &self.date);
         command::output(&mut git)
-    };
-    let commit = |message: &str| {
-        git(&["add", "--force", "."])?;
-        git(&["commit", "--quiet", "--allow-empty", "--message", message])
-    };
-    git(&["init", "--quiet"])?;
-    for patch in &list {
-        for path in patches::touched(&fs::read_to_string(patch)?) {
-            if release.join(&path).is_file() {
-                copy(&release.join(&path), &work.path().join(&path))?;
-            }
-        }
     }
-    commit("release")?;
-    git(&["tag", "release"])?;
+
+    fn commit(&self, message: &str) -> Result<()> {
+        self.run(&["add", "--force", "."])?;
+        let arguments = [
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "--signoff",
+            "--message",
+        ];
+        self.run(&[&arguments[..], &[message]].concat())?;
+        Ok(())
+    }
+}
+
+/// Writes the series; returns the names of its files.
+fn export(repository: &Path, release: &Path, folder: &Path) -> Result<Vec<String>> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    if fs::read_dir(folder)?.next().is_some() {
+        return trouble(
+            format!("{} is not empty", folder.display()),
+            "name an empty or a new folder",
+        );
+    }
+    let list = patches::list(repository)?;
+    let first = list.first().map_or(Ok(String::new()), fs::read_to_string)?;
+    let work = tempfile::tempdir()?;
+    let git = Git::init(work.path(), &first)?;
+    patches::copy_touched(&list, release, work.path())?;
+    git.commit("release")?;
+    git.run(&["tag", "release"])?;
     let add = |part: &Part| -> Result<()> {
         for path in files(&repository.join(part.from))? {
             if (part.takes)(&path) {
@@ -168,37 +170,25 @@ fn export(repository: &Path, release: &Path, folder: &Path) -> Result<Vec<String
                 copy(&repository.join(part.from).join(&path), &to)?;
             }
         }
-        let signed = author.signature();
-        commit(&format!("{}\n\n{}\n\n{signed}", part.subject, part.body)).map(|_| ())
+        git.commit(&format!("{}\n\n{}", part.subject, part.body))
     };
     PARTS.iter().try_for_each(add)?;
     for patch in &list {
-        git(&[
-            "am",
-            "--quiet",
-            "--keep-non-patch",
-            &patch.to_string_lossy(),
-        ])?;
+        let patch = patch.to_string_lossy();
+        git.run(&["am", "--quiet", "--keep-non-patch", &patch])?;
     }
     add(&VECTORS)?;
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for name in files(folder)? {
-        fs::remove_file(folder.join(name))?;
-    }
-    let folder = folder.canonicalize()?;
-    git(&[
+    let output = folder.canonicalize()?;
+    let output = output.to_string_lossy();
+    let arguments = [
         "format-patch",
         "--quiet",
         "--zero-commit",
         "--no-signature",
         "--binary",
-        "--output-directory",
-        &folder.to_string_lossy(),
-        "release",
-    ])?;
-    let series = files(&folder)?;
-    fs::write(folder.join("series"), series.join("\n") + "\n")?;
-    Ok(series)
+    ];
+    git.run(&[&arguments[..], &["--output-directory", &output, "release"]].concat())?;
+    files(folder)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -207,111 +197,86 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_folder(folder: &Path, replace: bool) -> Result<()> {
-    let names = match folder.is_dir() {
-        true => files(folder)?,
-        false if folder.exists() => {
-            return trouble(
-                format!("{} is not a folder", folder.display()),
-                "name another",
-            )
-        }
-        false => return Ok(()),
-    };
-    let is_ours = |name: &&String| name.ends_with(".patch") || *name == "series";
-    if let Some(name) = names.iter().find(|name| !is_ours(name)) {
-        return trouble(
-            format!("{} holds other things, {name} among them", folder.display()),
-            "name an empty or a new folder",
-        );
-    }
-    if !names.is_empty() && !replace {
-        return trouble(
-            format!("{} holds patches already", folder.display()),
-            "add --replace, or name another folder",
-        );
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::kernel::tree::{pretend_source, CORE};
 
     const PATCH: &str = "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001\nFrom: A B <a@b.example>\nDate: Fri, 20 Nov 2026 21:37:59 +0000\nSubject: [PATCH] dir: change a word\n\nWhy.\n\nSigned-off-by: A B <a@b.example>\n---\n\ndiff --git a/dir/a.c b/dir/a.c\n--- a/dir/a.c\n+++ b/dir/a.c\n@@ -1,3 +1,3 @@\n one\n-two\n+zwei\n three\n";
-    const VECTOR: [u8; 5] = [0, 0xff, b'\n', 0x80, 0];
-    const FILES: [(&str, &str); 3] = [
-        ("kernel/tree/drivers/hitless/main.rs", "//! glue\n"),
+    const VECTOR: &[u8] = &[0, 0xff, b'\n', 0x80, 0];
+    /// What is exported: where it is in the repository, and where in the kernel tree.
+    const FILES: [(&str, &str, &[u8]); 4] = [
+        (
+            "kernel/tree/drivers/hitless/main.rs",
+            "drivers/hitless/main.rs",
+            b"//! glue\n",
+        ),
         (
             "kernel/tree/rust/kernel/kho.rs",
-            "//! no newline at the end",
+            "rust/kernel/kho.rs",
+            b"//! no newline at the end",
         ),
-        ("core/src/lib.rs", "//! core\n\n"),
+        (
+            "core/src/lib.rs",
+            "drivers/hitless/core/src/lib.rs",
+            b"//! core\n\n",
+        ),
+        (
+            "core/testdata/abi/x.bin",
+            "drivers/hitless/core/testdata/abi/x.bin",
+            VECTOR,
+        ),
     ];
 
     #[test]
     fn the_series_is_taken_by_patch_and_by_git() {
         let dir = tempfile::tempdir().unwrap();
-        let repository = dir.path();
-        let put = |path: &str, bytes: &[u8]| {
-            let path = repository.join(path);
+        let path = |name: &str| dir.path().join(name);
+        let put = |path: PathBuf, bytes: &[u8]| {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         };
-        put("kernel/patches/0010-dir-change.patch", PATCH.as_bytes());
-        put("core/testdata/abi/x.bin", &VECTOR);
-        for (path, text) in FILES {
-            put(path, text.as_bytes());
+        let repository = path("repository");
+        put(
+            repository.join("kernel/patches/0010-dir-change.patch"),
+            PATCH.as_bytes(),
+        );
+        for (ours, _, bytes) in FILES {
+            put(repository.join(ours), bytes);
         }
-        let (plain, out) = (repository.join("plain"), repository.join("out"));
-        pretend_source(&plain);
-        let series = export(repository, &plain, &out).unwrap();
-        assert_eq!(export(repository, &plain, &out).unwrap(), series);
+        for tree in ["for-git", "for-patch"] {
+            put(path(tree).join("dir/a.c"), b"one\ntwo\nthree\n");
+        }
+        let series = export(&repository, &path("for-git"), &path("out")).unwrap();
         assert_eq!(series.len(), 5);
         assert_eq!(series[3], "0004-dir-change-a-word.patch");
-
-        let list: Vec<PathBuf> = series.iter().map(|name| out.join(name)).collect();
-        let staging = repository.join("staging");
-        patches::stage(&plain, &list[..4], &staging).unwrap();
-        let git = |arguments: &[&str]| {
-            let mut git = Command::new("git");
-            git.current_dir(&plain).args(arguments);
-            git.envs(Author::of(PATCH).variables());
-            command::output(&mut git).unwrap()
+        let again = export(&repository, &path("for-git"), &path("again")).unwrap();
+        let bytes = |name: &str| {
+            let read = |file| fs::read(path(name).join(file)).unwrap();
+            series.iter().map(read).collect::<Vec<_>>()
         };
-        git(&["init", "--quiet"]);
-        git(&["add", "."]);
-        git(&["commit", "--quiet", "-m", "release"]);
+        assert_eq!((again, bytes("again")), (series.clone(), bytes("out")));
+        let full = export(&repository, &path("for-git"), &path("out"));
+        assert!(full.unwrap_err().to_string().contains("is not empty"));
+
+        let list: Vec<PathBuf> = series.iter().map(|name| path("out").join(name)).collect();
+        patches::apply(&list[..4], &path("for-patch")).unwrap();
+        let tree = path("for-git");
+        let git = Git::init(&tree, PATCH).unwrap();
+        git.commit("release").unwrap();
         for patch in &list {
-            git(&["am", "--quiet", &patch.to_string_lossy()]);
+            git.run(&["am", "--quiet", &patch.to_string_lossy()])
+                .unwrap();
         }
-        let log = git(&["log", "-1", "--skip=1", "--format=%an %s"]);
-        assert_eq!(log.trim(), "A B dir: change a word");
-        for tree in [&staging, &plain] {
-            let read = |path: &str| fs::read_to_string(tree.join(path)).unwrap();
-            assert_eq!(read("dir/a.c"), "one\nzwei\nthree\n");
-            for (path, text) in FILES {
-                let inside = path.trim_start_matches("kernel/tree/");
-                let inside = inside.replace("core/src", &format!("{CORE}/src"));
-                assert_eq!(read(&inside), text);
+        let log = git.run(&["log", "-1", "--skip=1", "--format=%an %s"]);
+        assert_eq!(log.unwrap().trim(), "A B dir: change a word");
+        for tree in ["for-git", "for-patch"] {
+            let read = |name: &str| fs::read(path(tree).join(name)).unwrap();
+            assert_eq!(read("dir/a.c"), b"one\nzwei\nthree\n");
+            for (_, inside, bytes) in FILES {
+                if bytes != VECTOR || tree == "for-git" {
+                    assert_eq!(read(inside), bytes);
+                }
             }
         }
-        let vector = plain.join(CORE).join("testdata/abi/x.bin");
-        assert_eq!(fs::read(vector).unwrap(), VECTOR);
-    }
-
-    #[test]
-    fn a_folder_with_other_things_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        check_folder(&dir.path().join("new"), false).unwrap();
-        check_folder(dir.path(), false).unwrap();
-        fs::write(dir.path().join("0001-x.patch"), "").unwrap();
-        let error = check_folder(dir.path(), false).unwrap_err().to_string();
-        assert!(error.contains("--replace"));
-        check_folder(dir.path(), true).unwrap();
-        fs::write(dir.path().join("letter.txt"), "").unwrap();
-        let error = check_folder(dir.path(), true).unwrap_err().to_string();
-        assert!(error.contains("letter.txt"));
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Stamps by content: tell whether the inputs of a step have changed.
 
-use std::fs;
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -30,69 +30,56 @@ impl Fingerprint {
     /// Adds every regular file below `folder`, by relative path and content. A folder that is absent is empty.
     pub fn add_files(&mut self, folder: &Path) -> Result<&mut Self> {
         for relative in files(folder)? {
-            let path = folder.join(&relative);
-            let content =
-                fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            self.add(&relative, content);
+            self.add_file(&relative, &folder.join(&relative))?;
         }
         Ok(self)
     }
 
+    /// Adds a file's content.
+    pub fn add_file(&mut self, name: &str, path: &Path) -> Result<&mut Self> {
+        let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(self.add(name, content))
+    }
+
     /// The result in hexadecimal digits.
     pub fn finish(&self) -> String {
-        hex(&self.0.clone().finalize())
+        format!("{:x}", self.0.clone().finalize())
     }
 }
 
-/// A file that says what a result was made of. Where it is, the result is whole.
-#[derive(Clone, Debug)]
-pub struct Stamp(PathBuf);
-
-impl Stamp {
-    /// The stamp at a path, which need not be there yet.
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+/// Makes results, unless all are there and the stamp, a file, says that they were made of these inputs. While they are
+/// made there is no stamp: what is cut off, or fails, is never taken for what was there before.
+pub fn made(
+    stamp: &Path,
+    inputs: &str,
+    results: &[&Path],
+    make: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let is_current = fs::read_to_string(stamp).is_ok_and(|old| old == inputs);
+    if is_current && results.iter().all(|path| path.exists()) {
+        return Ok(());
     }
-
-    /// Whether the result was made of these inputs.
-    pub fn says(&self, inputs: &str) -> bool {
-        fs::read_to_string(&self.0).is_ok_and(|old| old == inputs)
+    if stamp.exists() {
+        fs::remove_file(stamp).with_context(|| format!("cannot remove {}", stamp.display()))?;
     }
-
-    /// Makes the result, without a stamp until it is whole: what is cut off, or fails, is never taken for what was
-    /// there before. `make` returns the inputs.
-    pub fn renew(&self, make: impl FnOnce() -> Result<String>) -> Result<()> {
-        match fs::remove_file(&self.0) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", self.0.display()))
-            }
-            _ => {}
-        }
-        let inputs = make()?;
-        fs::write(&self.0, inputs).with_context(|| format!("cannot write {}", self.0.display()))
-    }
+    let folder = stamp.parent().unwrap_or(stamp);
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    make()?;
+    fs::write(stamp, inputs).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 /// The SHA-256 of a file, in hexadecimal digits.
 pub fn of_file(path: &Path) -> Result<String> {
-    let mut file =
-        fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut sum = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(hex(&sum.finalize()));
-        }
-        sum.update(&buffer[..count]);
-    }
+    io::copy(&mut file, &mut sum)?;
+    Ok(format!("{:x}", sum.finalize()))
 }
 
 /// The relative paths of all regular files below a folder, sorted; editors' left-overs and build output excluded.
 pub fn files(folder: &Path) -> Result<Vec<String>> {
-    let mut found = Vec::new();
     if !folder.exists() {
-        return Ok(found);
+        return Ok(Vec::new());
     }
     let wanted = |name: &str| {
         !(name.starts_with('.')
@@ -104,6 +91,7 @@ pub fn files(folder: &Path) -> Result<Vec<String>> {
         .min_depth(1)
         .into_iter()
         .filter_entry(|entry| wanted(&entry.file_name().to_string_lossy()));
+    let mut found = Vec::new();
     for entry in walk {
         let entry = entry?;
         if entry.file_type().is_file() {
@@ -115,57 +103,51 @@ pub fn files(folder: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sees_names_and_contents() {
+    fn names_and_contents_count_and_what_editors_leave_does_not() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("a")).unwrap();
-        fs::write(dir.path().join("a/x"), "1").unwrap();
-        let sum = |dir: &Path| Fingerprint::new().add_files(dir).unwrap().finish();
-        let first = sum(dir.path());
-        assert_eq!(first, sum(dir.path()));
-        fs::write(dir.path().join("a/x"), "2").unwrap();
-        let second = sum(dir.path());
-        assert_ne!(first, second);
-        fs::rename(dir.path().join("a/x"), dir.path().join("a/y")).unwrap();
-        assert_ne!(second, sum(dir.path()));
-    }
-
-    #[test]
-    fn files_leaves_out_what_editors_leave() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["x.c", ".x.c.swp", "x.c~", "x.c.orig"] {
-            fs::write(dir.path().join(name), "").unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let sum = || Fingerprint::new().add_files(dir.path()).unwrap().finish();
+        fs::write(path("x"), "1").unwrap();
+        let first = sum();
+        for name in [".x.swp", "x~", "x.orig"] {
+            fs::write(path(name), "").unwrap();
         }
-        assert_eq!(files(dir.path()).unwrap(), ["x.c"]);
+        assert_eq!(sum(), first);
+        fs::write(path("x"), "2").unwrap();
+        let second = sum();
+        assert_ne!(second, first);
+        fs::rename(path("x"), path("y")).unwrap();
+        assert_ne!(sum(), second);
+        fs::write(path("abc"), "abc").unwrap();
+        assert!(of_file(&path("abc")).unwrap().starts_with("ba7816bf"));
     }
 
     #[test]
-    fn a_stamp_is_there_only_while_the_result_is_whole() {
+    fn a_result_is_made_when_its_inputs_change_or_the_last_attempt_failed() {
         let dir = tempfile::tempdir().unwrap();
-        let stamp = Stamp::at(dir.path().join("stamp"));
-        assert!(!stamp.says(""));
-        stamp.renew(|| Ok("a".to_owned())).unwrap();
-        assert!(stamp.says("a") && !stamp.says("b"));
-        let failed = stamp.renew(|| {
-            assert!(!stamp.says("a"));
-            anyhow::bail!("half of it is made")
-        });
-        assert!(failed.is_err() && !stamp.says("a"));
-    }
-
-    #[test]
-    fn sum_of_a_file_is_sha256() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("abc");
-        fs::write(&path, "abc").unwrap();
-        assert!(of_file(&path).unwrap().starts_with("ba7816bf"));
+        let (stamp, result) = (dir.path().join("a/stamp"), dir.path().join("result"));
+        let mut count = 0;
+        let mut make = |inputs: &str, works: bool| {
+            let outcome = made(&stamp, inputs, &[&result], || {
+                count += 1;
+                assert!(!stamp.exists());
+                fs::write(&result, inputs)?;
+                anyhow::ensure!(works, "half of it is made");
+                Ok(())
+            });
+            assert_eq!(outcome.is_ok(), works);
+            count
+        };
+        assert_eq!(make("a", true), 1);
+        assert_eq!(make("a", true), 1);
+        assert_eq!(make("b", false), 2);
+        assert_eq!(make("a", true), 3);
+        fs::remove_file(&result).unwrap();
+        assert_eq!(make("a", true), 4);
     }
 }

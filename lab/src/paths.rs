@@ -69,19 +69,12 @@ fn cache_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, Tro
     Ok(found)
 }
 
-/// Bytes free for this user on the file system that holds `path`, or its nearest folder that exists.
-pub fn free_bytes(path: &Path) -> Result<u64> {
-    let existing = path
-        .ancestors()
-        .find(|dir| dir.exists())
-        .unwrap_or(Path::new("/"));
-    let figures = rustix::fs::statvfs(existing)?;
-    Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
-}
-
-/// Refuses when fewer than `needed` bytes are free at `path`; `purpose` says for what.
+/// Refuses when fewer than `needed` bytes are free for this user on the file system that holds `path`, or its nearest
+/// folder that exists; `purpose` says for what.
 pub fn need_space(path: &Path, needed: u64, purpose: &str) -> Result<()> {
-    let free = free_bytes(path)?;
+    let existing = path.ancestors().find(|folder| folder.exists());
+    let figures = rustix::fs::statvfs(existing.unwrap_or(path))?;
+    let free = figures.f_bavail.saturating_mul(figures.f_frsize);
     if free >= needed {
         return Ok(());
     }
@@ -101,40 +94,26 @@ pub fn need_space(path: &Path, needed: u64, purpose: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn with(pairs: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<PathBuf> {
-        move |name| {
-            pairs
-                .iter()
-                .find(|pair| pair.0 == name)
-                .map(|pair| PathBuf::from(pair.1))
-        }
-    }
-
     #[test]
-    fn cache_follows_the_variables_in_order() {
-        let all = &[
+    fn the_cache_follows_the_variables_in_order_and_is_absolute() {
+        let of = |set: &[(&str, &str)]| {
+            cache_from(|name| {
+                let (_, value) = set.iter().find(|(set, _)| *set == name)?;
+                Some(PathBuf::from(value))
+            })
+        };
+        let all = [
             ("HITLESS_CACHE", "/a"),
             ("XDG_CACHE_HOME", "/b"),
             ("HOME", "/c"),
         ];
-        assert_eq!(cache_from(with(all)).unwrap(), PathBuf::from("/a"));
-        assert_eq!(
-            cache_from(with(&[("XDG_CACHE_HOME", "/b"), ("HOME", "/c")])).unwrap(),
-            PathBuf::from("/b/hitless")
-        );
-        assert_eq!(
-            cache_from(with(&[("HITLESS_CACHE", ""), ("HOME", "/c")])).unwrap(),
-            PathBuf::from("/c/.cache/hitless")
-        );
-    }
-
-    #[test]
-    fn cache_refuses_nothing_and_relative() {
-        assert!(cache_from(with(&[])).is_err());
-        assert!(cache_from(with(&[("HITLESS_CACHE", "x")]))
-            .unwrap_err()
-            .cause
-            .contains("absolute"));
+        assert_eq!(of(&all).unwrap(), Path::new("/a"));
+        assert_eq!(of(&all[1..]).unwrap(), Path::new("/b/hitless"));
+        let empty = [("HITLESS_CACHE", ""), ("HOME", "/c")];
+        assert_eq!(of(&empty).unwrap(), Path::new("/c/.cache/hitless"));
+        assert!(of(&[]).unwrap_err().cause.contains("is set"));
+        let relative = of(&[("HITLESS_CACHE", "x")]).unwrap_err();
+        assert!(relative.cause.contains("absolute"));
     }
 
     #[test]

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Builds the guest program and packs the initramfs of the lab's machines, and those of the kernel tree's own tests.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 
 use crate::build::archive::{place, Archive};
-use crate::build::kernel::build::images;
-use crate::build::kernel::config::{Config, Images};
-use crate::build::kernel::selftests::{self, Programs};
-use crate::fingerprint::{Fingerprint, Stamp};
+use crate::build::kernel::build::{images, Images};
+use crate::build::kernel::config::Config;
+use crate::build::kernel::selftests::{self, SELFTESTS};
+use crate::fingerprint::{made, Fingerprint};
 use crate::lock::lock;
 use crate::progress::Step;
 use crate::trouble::trouble;
@@ -26,41 +25,32 @@ pub fn build(config: Config) -> Result<PathBuf> {
     let images = images(config)?;
     let selftests = selftests::programs(&images)?;
     let guest = program()?;
-    let _lock = lock(&paths::output()?)?;
-    let folder = paths::output()?.join("guest-image");
+    let output = paths::output()?;
+    let _lock = lock(&output)?;
+    let folder = output.join("guest-image");
     let path = folder.join(format!("{config}.cpio"));
-    let stamp = Stamp::at(folder.join(format!("{config}.stamp")));
     let mut sum = Fingerprint::new();
     sum.add("layout", "1").add("kernel", &images.fingerprint);
-    sum.add("guest", crate::fingerprint::of_file(&guest)?);
-    let busybox = Path::new(BUSYBOX);
-    if busybox.is_file() {
-        sum.add("busybox", crate::fingerprint::of_file(busybox)?);
+    sum.add_file("guest", &guest)?;
+    if Path::new(BUSYBOX).is_file() {
+        sum.add_file("busybox", Path::new(BUSYBOX))?;
     }
-    if path.is_file() && stamp.says(&sum.finish()) {
-        return Ok(path);
-    }
-    let archive = archive(&images, &selftests, &guest)?;
-    fs::create_dir_all(&folder)?;
-    stamp.renew(|| {
-        place(&path, &archive)?;
-        Ok(sum.finish())
+    let stamp = folder.join(format!("{config}.stamp"));
+    made(&stamp, &sum.finish(), &[&path], || {
+        place(&path, &archive(&images, &selftests, &guest)?)
     })?;
     Ok(path)
 }
 
 /// The initramfs's content.
-fn archive(images: &Images, selftests: &Programs, guest: &Path) -> Result<Vec<u8>> {
-    let mut archive = Archive::new();
-    for name in ["dev", "proc", "sys", "tmp", "boot", "selftests", "bin"] {
-        archive.folder(name)?;
-    }
-    archive.console()?;
+fn archive(images: &Images, selftests: &Path, guest: &Path) -> Result<Vec<u8>> {
+    let mut archive =
+        Archive::with_folders(&["dev", "proc", "sys", "tmp", "boot", "selftests", "bin"])?;
     archive.program("init", guest)?;
     archive.program("boot/gen1", &images.gen1)?;
     archive.program("boot/gen2", &images.gen2)?;
-    for (name, program) in &selftests.tests {
-        archive.program(&format!("selftests/{name}"), program)?;
+    for name in SELFTESTS {
+        archive.program(&format!("selftests/{name}"), &selftests.join(name))?;
     }
     if is_static(Path::new(BUSYBOX)) {
         archive.program("bin/busybox", Path::new(BUSYBOX))?;
@@ -70,33 +60,17 @@ fn archive(images: &Images, selftests: &Programs, guest: &Path) -> Result<Vec<u8
 
 /// Builds the guest program as one static file, in a target folder of its own: its flags differ.
 pub fn program() -> Result<PathBuf> {
-    let repository = paths::repository()?;
     let target = paths::output()?.join("guest");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let step = (!target.exists()).then(|| Step::begin("Building the guest program"));
-    let output = Command::new(cargo)
-        .current_dir(&repository)
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "hitless_guest",
-            "--target",
-            TARGET,
-        ])
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(paths::repository()?)
+        .args(["build", "--quiet", "--release"])
+        .args(["--package", "hitless_guest", "--target", TARGET])
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!(
-            "the guest program does not build:\n{}",
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
-    }
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command::output(&mut cargo).context("the guest program does not build")?;
     if let Some(step) = step {
         step.done();
     }
@@ -112,45 +86,27 @@ pub fn program() -> Result<PathBuf> {
 
 /// An ELF file without an interpreter can run where there is no C library.
 fn is_static(path: &Path) -> bool {
-    path.is_file()
-        && command::output(
-            Command::new("readelf")
-                .args(["--program-headers", "--wide"])
-                .arg(path),
-        )
-        .is_ok_and(|text| !text.contains("INTERP"))
+    let mut readelf = Command::new("readelf");
+    readelf.args(["--program-headers", "--wide"]).arg(path);
+    path.is_file() && command::output(&mut readelf).is_ok_and(|text| !text.contains("INTERP"))
 }
 
-/// An initramfs for one of [`selftests::SELFTESTS`], laid out as the kernel tree's own `vmtest.sh` does it, with the tree's
-/// own unmodified `init.c`: boot it with `liveupdate=on kho=on panic=-1` and look for `TEST PASSED` on the console.
+/// An initramfs for one of [`SELFTESTS`], laid out as the kernel tree's own `vmtest.sh` does it, with the tree's own
+/// unmodified `init.c`: boot it with `liveupdate=on kho=on panic=-1` and look for `TEST PASSED` on the console.
 /// The machine jumps once by itself and then reboots (use `-no-reboot`).
 pub fn selftest(config: Config, test: &str) -> Result<PathBuf> {
     let images = images(config)?;
     let programs = selftests::programs(&images)?;
-    let Some((name, program)) = programs.tests.iter().find(|(name, _)| *name == test) else {
-        return trouble(
-            format!("there is no selftest {test}"),
-            format!("use one of {}", selftests::SELFTESTS.join(", ")),
-        );
-    };
     let base = || -> Result<Archive> {
-        let mut archive = Archive::new();
-        for folder in ["dev", "proc", "debugfs"] {
-            archive.folder(folder)?;
-        }
-        archive.console()?;
-        archive.program("init", &programs.init)?;
-        archive.program("test_binary", program)?;
+        let mut archive = Archive::with_folders(&["dev", "proc", "debugfs"])?;
+        archive.program("init", &programs.join("init"))?;
+        archive.program("test_binary", &programs.join(test))?;
         Ok(archive)
     };
-    let inner = base()?.finish()?;
     let mut outer = base()?;
     outer.program("kernel", &images.gen2)?;
-    outer.bytes("initrd.img", 0o644, &inner)?;
-    let path = paths::output()?
-        .join("selftests")
-        .join(config.name())
-        .join(format!("{name}.cpio"));
+    outer.bytes("initrd.img", 0o644, &base()?.finish()?)?;
+    let path = programs.join(format!("{test}.cpio"));
     place(&path, &outer.finish()?)?;
     Ok(path)
 }

@@ -7,9 +7,7 @@
 pub mod apt;
 pub mod bindgen;
 pub mod linux;
-pub mod lists;
 pub mod packages;
-pub mod platform;
 pub mod qemu;
 pub mod rust;
 pub mod tools;

@@ -64,7 +64,8 @@ pub(super) fn patches(repository: &Repository, outcome: &mut Outcome) -> Result<
     let source = linux_source()?;
     let staging = tempfile::tempdir()?;
     let list = series::list(&repository.root)?;
-    let touched = series::stage(&source.path, &list, staging.path())?;
+    let touched = series::copy_touched(&list, &source.path, staging.path())?;
+    series::apply(&list, staging.path())?;
     let (patches, files, release) = (list.len(), touched.len(), source.release);
     let note = format!("{patches} patches, {files} files, Linux {release}");
     outcome.notes.push(note);

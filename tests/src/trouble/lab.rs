@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `cargo lab`: this very program, once more, with a cache and a repository of its own, in another environment.
+//! `cargo lab setup`: this very program, once more, with a cache and a repository of its own, in another environment.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::{chown, symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,10 +12,10 @@ use hitless_lab::build::sources::tools::kernel_tools;
 use hitless_lab::paths;
 use tempfile::TempDir;
 
-/// A user who owns nothing.
-const NOBODY: u32 = 65534;
-/// What that user may: read everything, for the checkout and the toolchain may be root's.
-const RIGHTS: [&str; 4] = [
+/// A user who owns nothing, and may read everything, for the checkout and the toolchain may be root's.
+const NOBODY: [&str; 6] = [
+    "--reuid=65534",
+    "--regid=65534",
     "--clear-groups",
     "--inh-caps=-all,+dac_read_search",
     "--ambient-caps=-all,+dac_read_search",
@@ -28,7 +29,6 @@ pub(super) struct World {
     /// Words before the call.
     entry: Vec<String>,
     linux: Option<PathBuf>,
-    programs: Option<PathBuf>,
 }
 
 impl World {
@@ -38,12 +38,9 @@ impl World {
         let place = paths::output()?.join("trouble");
         fs::create_dir_all(&place)?;
         let world = Self {
-            folder: tempfile::Builder::new()
-                .prefix("world-")
-                .tempdir_in(place)?,
+            folder: tempfile::tempdir_in(place)?,
             entry: Vec::new(),
             linux: None,
-            programs: None,
         };
         for name in ["cache", "repository/kernel", "repository/target/lab", "bin"] {
             fs::create_dir_all(world.path(name))?;
@@ -54,15 +51,10 @@ impl World {
         Ok(world)
     }
 
-    /// One whose cache has what was built and fetched on the host, and this for Linux: the least that passes for it.
+    /// One whose cache has what was built on the host, and this for Linux: the least that passes for it.
     pub(super) fn with_linux(version: &str) -> Result<Self> {
         let mut world = Self::new()?;
-        for entry in fs::read_dir(paths::cache()?)?.flatten() {
-            let name = entry.file_name();
-            if name == "tools" {
-                symlink(entry.path(), world.path("cache").join(name))?;
-            }
-        }
+        symlink(paths::cache()?.join("tools"), world.path("cache/tools"))?;
         let tree = world.path(&format!("linux-{version}"));
         fs::create_dir_all(&tree)?;
         let names = ["VERSION", "PATCHLEVEL", "SUBLEVEL"].iter();
@@ -80,11 +72,10 @@ impl World {
     }
 
     /// With a program of few words before the host's one of that name.
-    pub(super) fn with_program(mut self, name: &str, words: &str) -> Result<Self> {
+    pub(super) fn with_program(self, name: &str, words: &str) -> Result<Self> {
         let path = self.path("bin").join(name);
         fs::write(&path, format!("#!/bin/sh\n{words}\n"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        self.programs = Some(self.path("bin"));
         Ok(self)
     }
 
@@ -111,11 +102,9 @@ impl World {
             return self.run(&[], &copy);
         }
         for name in ["cache", "repository/target/lab"] {
-            chown(self.path(name), Some(NOBODY), Some(NOBODY))?;
+            chown(self.path(name), Some(65534), Some(65534))?;
         }
-        let mut words = vec![format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
-        words.extend(RIGHTS.map(str::to_owned));
-        self.run(&words, &copy)
+        self.run(&NOBODY, &copy)
     }
 
     /// `cargo lab setup`.
@@ -124,30 +113,27 @@ impl World {
         self.run(&[], Path::new(&program))
     }
 
-    fn run(&self, user: &[String], program: &Path) -> Result<Said> {
-        let mut words = self.entry.clone();
+    fn run(&self, user: &[&str], program: &Path) -> Result<Said> {
+        let mut path = self.path("bin").into_os_string();
+        path.push(":");
+        path.push(env::var_os("PATH").unwrap_or_default());
         // It must not outlive a test that is killed.
-        words.extend(["setpriv", "--pdeathsig", "KILL"].map(str::to_owned));
-        words.extend(user.iter().cloned());
-        words.extend(["--", &program.to_string_lossy(), "setup"].map(str::to_owned));
-        let mut command = Command::new(&words[0]);
+        let holder = ["setpriv", "--pdeathsig", "KILL"];
+        let mut words = self.entry.iter().map(String::as_str).chain(holder);
+        let mut command = Command::new(words.next().unwrap_or_default());
         command
-            .args(&words[1..])
+            .args(words)
+            .args(user)
+            .arg("--")
+            .arg(program)
+            .arg("setup")
             .env("HITLESS_CACHE", self.path("cache"))
             .env("CARGO_MANIFEST_DIR", self.path("repository"))
-            .env_remove("HITLESS_LINUX")
+            .env("PATH", path)
             .env_remove("HITLESS_QEMU")
+            .env_remove("HITLESS_LINUX")
+            .envs(self.linux.iter().map(|tree| ("HITLESS_LINUX", tree)))
             .stdin(Stdio::null());
-        if let Some(linux) = &self.linux {
-            command.env("HITLESS_LINUX", linux);
-        }
-        if let Some(folder) = &self.programs {
-            let usual = std::env::var_os("PATH").unwrap_or_default();
-            let all = [folder.clone()]
-                .into_iter()
-                .chain(std::env::split_paths(&usual));
-            command.env("PATH", std::env::join_paths(all)?);
-        }
         let output = command
             .output()
             .context("util-linux is not there: setpriv or unshare can not be started")?;
@@ -177,11 +163,11 @@ impl Said {
         self.ends(0, words)
     }
 
-    fn ends(&self, status: i32, words: &[&str]) -> Result<()> {
-        let Self { status: ended, all } = self;
+    fn ends(&self, wanted: i32, words: &[&str]) -> Result<()> {
+        let Self { status, all } = self;
         ensure!(
-            *ended == Some(status),
-            "`cargo lab setup` should have ended with {status}, and ended with {ended:?}:\n{all}"
+            *status == Some(wanted),
+            "`cargo lab setup` should have ended with {wanted}, and ended with {status:?}:\n{all}"
         );
         says(all, words)
     }

@@ -43,14 +43,12 @@ pub(crate) fn tests() -> Vec<Test> {
             lab_is_killed,
         ),
     ];
-    tests
-        .into_iter()
-        .map(|(name, about, run)| {
-            Test::new(format!("trouble::{name}"), "legacy", about, move |bench| {
-                run(bench).map(|()| End::Passed)
-            })
+    let test = |(name, about, run): Trouble| {
+        Test::new(format!("trouble::{name}"), "legacy", about, move |bench| {
+            run(bench).map(|()| End::Passed)
         })
-        .collect()
+    };
+    tests.into_iter().map(test).collect()
 }
 
 fn panic_under_traffic(bench: &Bench) -> Result<()> {
@@ -113,15 +111,8 @@ fn lab_is_killed(bench: &Bench) -> Result<()> {
     let said = tempfile::NamedTempFile::new()?;
     let program = format!("/proc/{}/exe", std::process::id());
     let mut lab = Command::new("setpriv")
-        .args([
-            "--pdeathsig",
-            "KILL",
-            "--",
-            &program,
-            "demo",
-            "--seconds",
-            "600",
-        ])
+        .args(["--pdeathsig", "KILL", "--"])
+        .args([&program, "demo", "--seconds", "600"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(said.reopen()?)
@@ -163,12 +154,8 @@ fn all_processes() -> impl Iterator<Item = u32> {
 fn parent(id: u32) -> Option<u32> {
     // The name before it is in brackets, and may hold anything.
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    words.nth(1)?.parse().ok()
 }
 
 /// Nothing may be left of the machine but its logs: no process that names them. Its sockets and its memory have no names.

@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The assembled source tree: the pinned release, patched, with our files linked in.
 //!
-//! Files are linked, not copied, so an edit in the repository is seen by the next build. Patched files are replaced
-//! only when their content changes, so that kbuild rebuilds no more than it must.
+//! It is made anew when a patch or the list of our files has changed, which takes seconds. Our files are linked, not
+//! copied, so an edit in the repository is seen by the next build. Patched files keep their dates while their content is
+//! the same, so that kbuild rebuilds no more than it must.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, File};
+use std::os::unix::fs::{symlink, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::patches;
 use crate::build::sources::linux::Source;
-use crate::build::sources::work::sweep;
 use crate::command;
 use crate::fingerprint::{files, Fingerprint};
 use crate::lock::lock;
@@ -25,20 +23,12 @@ use crate::paths;
 use crate::progress::Step;
 use crate::trouble::trouble;
 
-const STAMP: &str = ".hitless.json";
-/// Names of the folders begin like this that patches are tried in, beside the tree.
-const STAGING: &str = "staging-";
+/// A file in the tree that says what the tree was made of.
+const STAMP: &str = ".hitless";
 /// Where core is linked into the tree.
 pub const CORE: &str = "drivers/hitless/core";
-
-/// What was done to the tree, so that the next run can undo and compare it.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Stamp {
-    source: String,
-    fingerprint: String,
-    patched: BTreeSet<String>,
-    linked: BTreeSet<String>,
-}
+/// Tree and build, measured, with some air.
+const SPACE: u64 = 2300 << 20;
 
 /// The tree after [`assemble`].
 #[derive(Clone, Debug)]
@@ -49,21 +39,19 @@ pub struct Tree {
     pub fingerprint: String,
 }
 
-/// Removes the assembled tree and everything that was built of it; the next use makes both from nothing.
+/// Removes the assembled tree and everything that was built of it; the next use makes both from nothing. The results are
+/// removed first, the tree last: what is cut off has nothing left that looks current.
 pub fn forget() -> Result<()> {
     let output = paths::output()?;
     let _lock = lock(&output)?;
-    forget_in(&output)
+    let folders = ["kernel", "build", "linux"].map(|name| output.join(name));
+    folders.iter().try_for_each(|folder| remove(folder))
 }
 
-/// The results first, the tree last: what is cut off has nothing left that looks current.
-fn forget_in(output: &Path) -> Result<()> {
-    for name in ["kernel", "build", "linux"] {
-        let path = output.join(name);
-        if path.exists() {
-            fs::remove_dir_all(&path)
-                .with_context(|| format!("cannot remove {}", path.display()))?;
-        }
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     Ok(())
 }
@@ -71,262 +59,137 @@ fn forget_in(output: &Path) -> Result<()> {
 /// Brings `target/lab/linux` up to date with the source, the patches and the list of our files. The caller holds the
 /// lock of the output folder.
 pub fn assemble(source: &Source) -> Result<Tree> {
-    let repository = paths::repository()?;
-    let tree = paths::output()?.join("linux");
-    assemble_at(&repository, source, &tree)
+    assemble_in(&paths::output()?, &paths::repository()?, source)
 }
 
-fn assemble_at(repository: &Path, source: &Source, tree: &Path) -> Result<Tree> {
+fn assemble_in(output: &Path, repository: &Path, source: &Source) -> Result<Tree> {
     let patches = patches::list(repository)?;
-    let new_files = links(repository)?;
-    let fingerprint = fingerprint(source, &patches, &new_files)?;
-    let mut stamp = read_stamp(tree);
-    if stamp.fingerprint == fingerprint {
-        return Ok(Tree {
-            path: tree.to_path_buf(),
-            fingerprint,
-        });
-    }
-    if stamp.source != source.identity {
-        copy_release(source, tree)?;
-        stamp = Stamp {
-            source: source.identity.clone(),
-            ..Stamp::default()
-        };
-        write_stamp(tree, &stamp)?;
-    }
-
-    // Everything that can be refused is refused before the tree is touched.
-    let folder = tree.parent().unwrap_or(tree);
-    sweep(folder, STAGING);
-    let staging = tempfile::Builder::new()
-        .prefix(STAGING)
-        .tempdir_in(folder)?;
-    let patched = patches::stage(&source.path, &patches, staging.path())?;
-    for (path, _) in &new_files {
-        if source.path.join(path).exists() || patched.contains(path) {
-            return trouble(
-                format!("kernel/tree/{path} is not a new file: the release or a patch has one of that name"),
-                "kernel/tree holds new files only; change existing files by a patch in kernel/patches",
-            );
-        }
-    }
-
-    // From here on a run that is cut off leaves a stamp that matches nothing but still lists what has to be undone.
-    let linked: BTreeSet<String> = new_files.iter().map(|(path, _)| path.clone()).collect();
-    let stale_links: Vec<String> = stamp.linked.difference(&linked).cloned().collect();
-    stamp.fingerprint = String::new();
-    stamp.patched.extend(patched.iter().cloned());
-    stamp.linked.extend(linked.iter().cloned());
-    write_stamp(tree, &stamp)?;
-
-    for path in &stale_links {
-        remove(&tree.join(path))?;
-    }
-    for path in &stamp.patched {
-        let wanted = if patched.contains(path) {
-            staging.path().join(path)
-        } else {
-            source.path.join(path)
-        };
-        replace_if_different(&wanted, &tree.join(path))?;
-    }
-    for (path, target) in &new_files {
-        link(target, &tree.join(path))?;
-    }
-    write_stamp(
-        tree,
-        &Stamp {
-            source: source.identity.clone(),
-            fingerprint: fingerprint.clone(),
-            patched,
-            linked,
-        },
-    )?;
-    Ok(Tree {
-        path: tree.to_path_buf(),
-        fingerprint,
-    })
-}
-
-/// Our files: path in the kernel tree, and what it links to.
-fn links(repository: &Path) -> Result<Vec<(String, PathBuf)>> {
     let ours = repository.join("kernel/tree");
-    let mut found: Vec<(String, PathBuf)> = files(&ours)?
+    let mut links: Vec<(String, PathBuf)> = files(&ours)?
         .into_iter()
         .map(|path| (path.clone(), ours.join(path)))
         .collect();
-    if found
-        .iter()
-        .any(|(path, _)| path.starts_with("drivers/hitless/"))
-    {
-        found.push((CORE.to_owned(), repository.join("core")));
-    }
-    Ok(found)
-}
+    links.push((CORE.to_owned(), repository.join("core")));
 
-fn fingerprint(
-    source: &Source,
-    patches: &[PathBuf],
-    new_files: &[(String, PathBuf)],
-) -> Result<String> {
     let mut sum = Fingerprint::new();
     sum.add("source", &source.identity);
-    for patch in patches {
-        let name = patch
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        sum.add(
-            &name,
-            fs::read(patch).with_context(|| format!("cannot read {}", patch.display()))?,
-        );
+    for patch in &patches {
+        sum.add_file(&patch.to_string_lossy(), patch)?;
     }
-    for (path, target) in new_files {
+    for (path, target) in &links {
         sum.add(path, target.to_string_lossy().as_bytes());
     }
-    Ok(sum.finish())
-}
+    let tree = Tree {
+        path: output.join("linux"),
+        fingerprint: sum.finish(),
+    };
+    if fs::read_to_string(tree.path.join(STAMP)).is_ok_and(|stamp| stamp == tree.fingerprint) {
+        return Ok(tree);
+    }
 
-/// Makes the tree a copy of the release: by hard links from the cache where possible, which takes seconds and no
-/// space. That is safe because nothing here writes into an existing file: files are replaced.
-fn copy_release(source: &Source, tree: &Path) -> Result<()> {
-    let parent = tree.parent().context("the output folder has no parent")?;
-    fs::create_dir_all(parent)?;
-    paths::need_space(parent, 2300 << 20, "the kernel tree and its build")?;
     let step = Step::begin(format!(
         "Assembling the kernel tree from Linux {}",
         source.release
     ));
-    let partial = tree.with_extension("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial)
-            .with_context(|| format!("cannot remove {}", partial.display()))?;
+    let partial = output.join("linux.partial");
+    remove(&partial)?;
+    let filled = fill(&partial, source, &patches, &links);
+    if filled.is_err() {
+        remove(&partial)?;
     }
-    let copy = |how: &str| {
-        command::output(
-            Command::new("cp")
-                .args(["-a", how])
-                .arg(&source.path)
-                .arg(&partial),
-        )
-    };
-    let linked = source.private && copy("--link").is_ok();
-    if !linked {
-        if partial.exists() {
-            fs::remove_dir_all(&partial)?;
-        }
-        copy("--reflink=auto").context("cannot copy the Linux source")?;
+    filled?;
+    if tree.path.exists() {
+        renew_dates(&partial, &tree.path)?;
     }
-    if linked || !tree.exists() {
-        // A file of this source may be older than the object of the one before.
-        forget_in(parent)?;
-    } else {
-        renew_dates(&partial, tree)?;
-    }
-    if tree.exists() {
-        fs::remove_dir_all(tree).with_context(|| format!("cannot remove {}", tree.display()))?;
-    }
-    fs::rename(&partial, tree)?;
+    fs::write(partial.join(STAMP), &tree.fingerprint)?;
+    remove(&tree.path)?;
+    fs::rename(&partial, &tree.path)?;
     step.done();
+    Ok(tree)
+}
+
+fn fill(
+    tree: &Path,
+    source: &Source,
+    patches: &[PathBuf],
+    links: &[(String, PathBuf)],
+) -> Result<()> {
+    copy(source, tree)?;
+    patches::apply(patches, tree)?;
+    for (path, target) in links {
+        let path = tree.join(path);
+        if path.symlink_metadata().is_ok() {
+            return trouble(
+                format!("{} is not a new file: the release or a patch has one of that name", target.display()),
+                "kernel/tree holds new files only; change existing files by a patch in kernel/patches",
+            );
+        }
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        symlink(target, &path).with_context(|| format!("cannot link {}", path.display()))?;
+    }
     Ok(())
 }
 
-/// Gives each file whose content is the same as in the tree before the date it has there, and others today's: make goes
-/// by dates. These files are copies.
-fn renew_dates(copy: &Path, before: &Path) -> Result<()> {
-    let now = SystemTime::now();
-    for entry in WalkDir::new(copy) {
+/// Copies the release: by hard links from the cache where possible, which takes seconds and no space. That is safe because
+/// nothing here writes into an existing file: files are replaced.
+fn copy(source: &Source, to: &Path) -> Result<()> {
+    let folder = to.parent().unwrap_or(to);
+    fs::create_dir_all(folder)?;
+    paths::need_space(folder, SPACE, "the kernel tree and its build")?;
+    let copy = |how: &str| {
+        let mut cp = Command::new("cp");
+        command::output(cp.args(["-a", how]).arg(&source.path).arg(to))
+    };
+    if source.private && copy("--link").is_ok() {
+        return Ok(());
+    }
+    remove(to)?;
+    copy("--reflink=auto").context("cannot copy the Linux source")?;
+    Ok(())
+}
+
+/// make goes by dates: each file whose content is the same as in the tree before gets the date that it has there, and each
+/// other one today's, though the release's own may be older than an object of the tree before.
+fn renew_dates(tree: &Path, before: &Path) -> Result<()> {
+    for entry in WalkDir::new(tree) {
         let entry = entry?;
         if !entry.file_type().is_file() {
             continue;
         }
         let (path, meta) = (entry.path(), entry.metadata()?);
-        let old_path = before.join(path.strip_prefix(copy)?);
+        let old_path = before.join(path.strip_prefix(tree)?);
         let old = fs::symlink_metadata(&old_path).ok();
         let old = old.filter(|old| old.is_file() && old.len() == meta.len());
-        let old_date = old.and_then(|old| old.modified().ok());
-        if old_date.is_some() && old_date == meta.modified().ok() {
+        if old
+            .as_ref()
+            .is_some_and(|old| old.mtime() == meta.mtime() && old.mtime_nsec() == meta.mtime_nsec())
+        {
             continue;
         }
-        let same = old_date.filter(|_| fs::read(path).ok() == fs::read(&old_path).ok());
-        fs::File::open(path)
-            .and_then(|file| file.set_modified(same.unwrap_or(now)))
+        let same = old.filter(|_| fs::read(path).ok() == fs::read(&old_path).ok());
+        let date = same.map_or(Ok(SystemTime::now()), |old| old.modified())?;
+        if meta.nlink() > 1 {
+            // The cache has the same file, which is not to change.
+            let copy = path.with_extension("hitless-copy");
+            fs::copy(path, &copy)?;
+            fs::rename(copy, path)?;
+        }
+        File::open(path)
+            .and_then(|file| file.set_modified(date))
             .with_context(|| format!("cannot date {}", path.display()))?;
     }
     Ok(())
-}
-
-fn read_stamp(tree: &Path) -> Stamp {
-    let text = fs::read_to_string(tree.join(STAMP)).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
-}
-
-fn write_stamp(tree: &Path, stamp: &Stamp) -> Result<()> {
-    let partial = tree.join(".hitless.partial");
-    fs::write(&partial, serde_json::to_string_pretty(stamp)?)?;
-    Ok(fs::rename(partial, tree.join(STAMP))?)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Puts the content of `wanted` (or nothing, when that is absent) at `path` by a rename, never by writing into it.
-fn replace_if_different(wanted: &Path, path: &Path) -> Result<()> {
-    let Ok(content) = fs::read(wanted) else {
-        return remove(path);
-    };
-    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
-        && fs::read(path).is_ok_and(|old| old == content)
-    {
-        return Ok(());
-    }
-    let folder = path.parent().context("a path in the tree has a parent")?;
-    fs::create_dir_all(folder)?;
-    let mut partial = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::Write::write_all(&mut partial, &content)?;
-    fs::set_permissions(partial.path(), fs::metadata(wanted)?.permissions())?;
-    partial.persist(path)?;
-    Ok(())
-}
-
-fn link(target: &Path, path: &Path) -> Result<()> {
-    if fs::read_link(path).is_ok_and(|old| old == target) {
-        return Ok(());
-    }
-    remove(path)?;
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    symlink(target, path).with_context(|| format!("cannot link {}", path.display()))
 }
 
 /// A small stand-in for a release, for tests.
 #[cfg(test)]
 pub fn pretend_source(folder: &Path) -> Source {
     fs::create_dir_all(folder.join("dir")).unwrap();
-    fs::write(
-        folder.join("Makefile"),
-        "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n",
-    )
-    .unwrap();
     fs::write(folder.join("dir/a.c"), "one\ntwo\nthree\n").unwrap();
     Source {
         path: folder.to_path_buf(),
-        identity: "pretend".to_owned(),
-        release: crate::upstream::Release {
-            version: 7,
-            patchlevel: 3,
-            sublevel: 4,
-        },
         private: true,
+        ..Source::default()
     }
 }
 
@@ -337,130 +200,131 @@ mod tests {
     const PATCH: &str =
         "--- a/dir/a.c\n+++ b/dir/a.c\n@@ -1,3 +1,3 @@\n one\n-two\n+zwei\n three\n";
 
+    /// A repository, a release and an output folder.
+    struct Setting {
+        dir: tempfile::TempDir,
+        source: Source,
+    }
+
+    impl Setting {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let source = pretend_source(&dir.path().join("release"));
+            let setting = Self { dir, source };
+            setting.write("release/b.c", "other\n");
+            setting.write("repository/kernel/patches/0001-x.patch", PATCH);
+            setting.write("repository/kernel/tree/drivers/hitless/new.c", "new\n");
+            setting.write("repository/core/src/lib.rs", "core\n");
+            setting
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.dir.path().join(path)
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            let path = self.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn read(&self, path: &str) -> String {
+            fs::read_to_string(self.path(path)).unwrap_or_default()
+        }
+
+        fn date(&self, path: &str) -> SystemTime {
+            fs::metadata(self.path(path)).unwrap().modified().unwrap()
+        }
+
+        fn assemble(&self) -> Result<Tree> {
+            assemble_in(&self.path("out"), &self.path("repository"), &self.source)
+        }
+    }
+
     #[test]
     fn patches_and_links_come_and_go_and_the_release_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let repository = dir.path().join("repository");
-        let source = pretend_source(&dir.path().join("release"));
-        let tree = dir.path().join("out/linux");
-        fs::create_dir_all(repository.join("kernel/patches")).unwrap();
-        fs::create_dir_all(repository.join("kernel/tree/drivers/hitless")).unwrap();
-        fs::create_dir_all(repository.join("core/src")).unwrap();
-        fs::write(repository.join("kernel/patches/0001-x.patch"), PATCH).unwrap();
-        fs::write(
-            repository.join("kernel/tree/drivers/hitless/new.c"),
-            "new\n",
-        )
-        .unwrap();
-
-        let first = assemble_at(&repository, &source, &tree).unwrap();
+        let setting = Setting::new();
+        let first = setting.assemble().unwrap();
+        assert_eq!(setting.read("out/linux/dir/a.c"), "one\nzwei\nthree\n");
+        assert_eq!(setting.read("release/dir/a.c"), "one\ntwo\nthree\n");
+        assert_eq!(setting.read("out/linux/drivers/hitless/new.c"), "new\n");
         assert_eq!(
-            fs::read_to_string(tree.join("dir/a.c")).unwrap(),
-            "one\nzwei\nthree\n"
+            setting.read("out/linux/drivers/hitless/core/src/lib.rs"),
+            "core\n"
         );
-        assert_eq!(
-            fs::read_to_string(source.path.join("dir/a.c")).unwrap(),
-            "one\ntwo\nthree\n"
-        );
-        assert_eq!(
-            fs::read_to_string(tree.join("drivers/hitless/new.c")).unwrap(),
-            "new\n"
-        );
-        assert!(tree.join(CORE).join("src").is_dir());
-        assert_eq!(
-            first.fingerprint,
-            assemble_at(&repository, &source, &tree)
-                .unwrap()
-                .fingerprint
-        );
+        assert_eq!(setting.assemble().unwrap().fingerprint, first.fingerprint);
 
-        fs::remove_file(repository.join("kernel/patches/0001-x.patch")).unwrap();
-        fs::remove_file(repository.join("kernel/tree/drivers/hitless/new.c")).unwrap();
-        let second = assemble_at(&repository, &source, &tree).unwrap();
-        assert_ne!(first.fingerprint, second.fingerprint);
-        assert_eq!(
-            fs::read_to_string(tree.join("dir/a.c")).unwrap(),
-            "one\ntwo\nthree\n"
+        // Another patch leaves what it does not touch as it was.
+        let (patched, plain) = (
+            setting.date("out/linux/dir/a.c"),
+            setting.date("out/linux/b.c"),
         );
-        assert!(!tree.join("drivers/hitless/new.c").exists());
-        assert!(!tree.join(CORE).exists());
-    }
-
-    #[test]
-    fn a_bad_patch_leaves_the_tree_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let repository = dir.path().join("repository");
-        let source = pretend_source(&dir.path().join("release"));
-        let tree = dir.path().join("out/linux");
-        fs::create_dir_all(repository.join("kernel/patches")).unwrap();
-        fs::write(repository.join("kernel/patches/0001-x.patch"), PATCH).unwrap();
-        assemble_at(&repository, &source, &tree).unwrap();
-        fs::write(repository.join("kernel/patches/0002-y.patch"), PATCH).unwrap();
-        // What a killed run has left goes too.
-        fs::create_dir(dir.path().join("out/staging-x")).unwrap();
-        assert!(assemble_at(&repository, &source, &tree).is_err());
-        assert_eq!(
-            fs::read_to_string(tree.join("dir/a.c")).unwrap(),
-            "one\nzwei\nthree\n"
+        let other = PATCH
+            .replace("dir/a.c", "new.c")
+            .replace("--- a/new.c", "--- /dev/null");
+        let other = other
+            .replace("-1,3 +1,3", "-0,0 +1,1")
+            .replace(" one\n-two\n", "");
+        setting.write(
+            "repository/kernel/patches/0002-y.patch",
+            &other.replace(" three\n", ""),
         );
-        assert_eq!(fs::read_dir(dir.path().join("out")).unwrap().count(), 1);
-    }
+        assert_ne!(setting.assemble().unwrap().fingerprint, first.fingerprint);
+        assert_eq!(setting.read("out/linux/new.c"), "zwei\n");
+        assert_eq!(setting.date("out/linux/dir/a.c"), patched);
 
-    #[test]
-    fn of_another_state_of_a_tree_only_what_changed_is_dated_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let repository = dir.path().join("repository");
-        fs::create_dir_all(repository.join("kernel/patches")).unwrap();
-        let mut source = pretend_source(&dir.path().join("release"));
-        source.private = false;
-        let tree = dir.path().join("out/linux");
-        let object = dir.path().join("out/build/x.o");
-        fs::create_dir_all(object.parent().unwrap()).unwrap();
-        fs::write(&object, "").unwrap();
-        let date = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
-        assemble_at(&repository, &source, &tree).unwrap();
-        assert!(!object.exists());
-        fs::create_dir_all(object.parent().unwrap()).unwrap();
-        fs::write(&object, "").unwrap();
-        let (makefile, file) = (date(&tree.join("Makefile")), date(&tree.join("dir/a.c")));
-
-        // Another content that is older than the object of the one before.
-        fs::write(source.path.join("dir/a.c"), "other\n").unwrap();
-        let handle = fs::File::open(source.path.join("dir/a.c")).unwrap();
-        handle.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        source.identity = "edited".to_owned();
-        assemble_at(&repository, &source, &tree).unwrap();
-        assert_eq!(date(&tree.join("Makefile")), makefile);
-        assert!(date(&tree.join("dir/a.c")) > file && object.exists());
-        assert_eq!(date(&source.path.join("dir/a.c")), SystemTime::UNIX_EPOCH);
-        // What was edited then has not been edited since.
-        let edited = date(&tree.join("dir/a.c"));
-        source.identity = "edited elsewhere".to_owned();
-        assemble_at(&repository, &source, &tree).unwrap();
-        assert_eq!(date(&tree.join("dir/a.c")), edited);
-    }
-
-    #[test]
-    fn a_forgotten_tree_takes_along_what_was_built_of_it() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["linux", "build/off", "kernel/off", "runs"] {
-            fs::create_dir_all(dir.path().join(name)).unwrap();
+        // What is as in the release again is younger than what was built of it, but not in the release.
+        let released = setting.date("release/dir/a.c");
+        for path in [
+            "kernel/patches/0001-x.patch",
+            "kernel/tree/drivers/hitless/new.c",
+        ] {
+            fs::remove_file(setting.path("repository").join(path)).unwrap();
         }
-        forget_in(dir.path()).unwrap();
-        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
-        assert!(left.len() == 1 && left[0].file_name() == "runs");
+        setting.assemble().unwrap();
+        assert_eq!(setting.read("out/linux/dir/a.c"), "one\ntwo\nthree\n");
+        assert!(setting.date("out/linux/dir/a.c") > patched);
+        assert_eq!(setting.date("release/dir/a.c"), released);
+        assert_eq!(setting.date("out/linux/b.c"), plain);
+        assert!(!setting.path("out/linux/drivers/hitless/new.c").exists());
     }
 
     #[test]
-    fn our_file_must_be_new() {
-        let dir = tempfile::tempdir().unwrap();
-        let repository = dir.path().join("repository");
-        let source = pretend_source(&dir.path().join("release"));
-        fs::create_dir_all(repository.join("kernel/tree/dir")).unwrap();
-        fs::write(repository.join("kernel/tree/dir/a.c"), "").unwrap();
-        let error = assemble_at(&repository, &source, &dir.path().join("out/linux"))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("dir/a.c"), "{error}");
+    fn what_is_refused_leaves_the_tree_alone() {
+        let setting = Setting::new();
+        setting.assemble().unwrap();
+        let refused = |path: &str, text: &str, words: &[&str]| {
+            setting.write(path, text);
+            let error = setting.assemble().unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+            assert_eq!(setting.read("out/linux/dir/a.c"), "one\nzwei\nthree\n");
+            assert_eq!(fs::read_dir(setting.path("out")).unwrap().count(), 1);
+            fs::remove_file(setting.path(path)).unwrap();
+        };
+        let words = ["0002-y.patch does not apply", "dir/a.c", "rebase"];
+        refused("repository/kernel/patches/0002-y.patch", PATCH, &words);
+        let words = ["kernel/tree/dir/a.c is not a new file", "by a patch"];
+        refused("repository/kernel/tree/dir/a.c", "", &words);
+        setting.assemble().unwrap();
+    }
+
+    #[test]
+    fn an_edit_in_a_given_tree_is_dated_anew() {
+        let mut setting = Setting::new();
+        setting.source.private = false;
+        setting.assemble().unwrap();
+        let (same, edited) = (
+            setting.date("out/linux/dir/a.c"),
+            setting.date("out/linux/b.c"),
+        );
+        // Another content that is older than the object of the one before.
+        setting.write("release/b.c", "edited\n");
+        let file = File::open(setting.path("release/b.c")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        setting.source.identity = "edited".to_owned();
+        setting.assemble().unwrap();
+        assert_eq!(setting.date("out/linux/dir/a.c"), same);
+        assert!(setting.date("out/linux/b.c") > edited);
+        assert_eq!(setting.date("release/b.c"), SystemTime::UNIX_EPOCH);
     }
 }

@@ -3,108 +3,125 @@
 //!
 //! The machine's sources and lists stay as they are; suites that it does not use can be read without being enabled.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::lists::{self, Entry};
-use super::platform::Debian;
-use crate::command;
+use crate::command::output;
 use crate::progress::Step;
-use crate::trouble::Trouble;
+use crate::trouble::{trouble, Trouble};
+
+/// What apt is to say of each of its lists of packages, whatever the format of its sources.
+const FORMAT: &str = "$(REPO_URI) $(RELEASE) $(SIGNED_BY)";
+
+/// The code name of the Debian release that this machine runs: 12 or 13, others are refused. `lack` says what would have
+/// been installed, and why.
+pub fn codename(lack: &str) -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    recognize(&text, lack)
+}
+
+fn recognize(os_release: &str, lack: &str) -> Result<String> {
+    let value = |name: &str| {
+        let line = |line: &str| {
+            let value = line.strip_prefix(name)?.strip_prefix('=')?;
+            Some(value.trim_matches('"').to_owned())
+        };
+        os_release.lines().find_map(line).unwrap_or_default()
+    };
+    let codename = value("VERSION_CODENAME");
+    if value("ID") == "debian" && ["bookworm", "trixie"].contains(&codename.as_str()) {
+        return Ok(codename);
+    }
+    trouble(
+        format!("{lack}, and this system ({}) is none where `cargo lab` can install it", value("PRETTY_NAME")),
+        "install it by the means of your system (HITLESS_LINUX=PATH takes a Linux 7.3.4 tree or tarball), or use Debian 12",
+    )
+}
+
+/// The suite of newer packages for a release.
+pub fn backports(codename: &str) -> String {
+    format!("{codename}-backports")
+}
 
 /// A private apt set-up.
 #[derive(Debug)]
 pub struct Apt {
     folder: PathBuf,
-    name: String,
 }
 
 impl Apt {
-    /// The machine's own Debian release with its backports.
-    pub fn of_release(cache: &Path, debian: &Debian) -> Result<Self> {
-        let (main, mut entries) = lists::release(&lists::of_machine()?, &debian.codename)?;
-        entries.push(main.with_suite(&debian.backports()));
-        Self::new(cache, &debian.codename, &entries)
+    /// The machine's own Debian release with its updates and its backports.
+    pub fn of_release(cache: &Path, codename: &str) -> Result<Self> {
+        let origins = of_machine()?;
+        let own = ["", "-updates", "-security"].map(|tail| format!("{codename}{tail}"));
+        let mut suites: Vec<String> = own
+            .into_iter()
+            .filter(|suite| origins.contains_key(suite))
+            .collect();
+        suites.push(backports(codename));
+        Self::new(cache, codename, &sources(&origins, codename, &suites)?)
     }
 
     /// One suite of the archive which the machine's own release comes from.
-    pub fn of_suite(cache: &Path, debian: &Debian, suite: &str) -> Result<Self> {
-        let (main, _) = lists::release(&lists::of_machine()?, &debian.codename)?;
-        Self::new(cache, suite, &[main.with_suite(suite)])
+    pub fn of_suite(cache: &Path, codename: &str, suite: &str) -> Result<Self> {
+        let sources = sources(&of_machine()?, codename, &[suite.to_owned()])?;
+        Self::new(cache, suite, &sources)
     }
 
-    fn new(cache: &Path, name: &str, entries: &[Entry]) -> Result<Self> {
+    fn new(cache: &Path, name: &str, sources: &str) -> Result<Self> {
         let folder = cache.join("apt").join(name);
         for sub in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(folder.join(sub))
                 .with_context(|| format!("cannot create {}", folder.join(sub).display()))?;
         }
-        let text: String = entries.iter().map(Entry::line).collect();
-        fs::write(folder.join("sources.list"), text)?;
-        let apt = Self {
-            folder,
-            name: name.to_owned(),
-        };
-        apt.update()?;
+        fs::write(folder.join("sources.list"), sources)?;
+        let here = folder.display();
+        let options = [
+            ("Dir::Etc::SourceList", format!("{here}/sources.list")),
+            ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
+            ("Dir::State::Lists", format!("{here}/lists")),
+            ("Dir::Cache", here.to_string()),
+            // The cache may be where apt's own user cannot go.
+            ("APT::Sandbox::User", "root".to_owned()),
+            ("APT::Update::Error-Mode", "any".to_owned()),
+            ("Acquire::Retries", "3".to_owned()),
+            ("Acquire::Languages", "none".to_owned()),
+            ("DPkg::Lock::Timeout", "300".to_owned()),
+        ];
+        let text = options.map(|(name, value)| format!("{name} \"{value}\";\n"));
+        fs::write(folder.join("apt.conf"), text.concat())?;
+        let apt = Self { folder };
+        let step = Step::begin(format!("Reading the package lists of {name}"));
+        output(apt.get().arg("update")).map_err(|error| unreachable(name, &error))?;
+        step.done();
         Ok(apt)
     }
 
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        let path = |sub: &str| self.folder.join(sub).display().to_string();
-        let options = [
-            format!("Dir::Etc::SourceList={}", path("sources.list")),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            format!("Dir::State::Lists={}", path("lists")),
-            format!("Dir::Cache={}", self.folder.display()),
-            // The cache may be where apt's own user cannot go.
-            "APT::Sandbox::User=root".to_owned(),
-            "APT::Update::Error-Mode=any".to_owned(),
-            "Acquire::Retries=3".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            "Acquire::IndexTargets::deb::DEP-11-icons-small::DefaultEnabled=false".to_owned(),
-            "Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled=false".to_owned(),
-            "DPkg::Lock::Timeout=300".to_owned(),
-            "Dpkg::Use-Pty=0".to_owned(),
-        ];
-        for option in options {
-            command.arg("-o").arg(option);
-        }
+    /// apt-get that says nothing but what went wrong.
+    fn get(&self) -> Command {
+        let mut command = Command::new("apt-get");
         command
+            .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+            .env("APT_CONFIG", self.folder.join("apt.conf"))
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("LC_ALL", "C");
         command
     }
 
-    fn update(&self) -> Result<()> {
-        let step = Step::begin(format!("Reading the package lists of {}", self.name));
-        command::output(self.command("apt-get").args(["-q", "update"]))
-            .map_err(|error| unreachable(&self.name, &error))?;
-        step.done();
-        Ok(())
-    }
-
     /// Installs packages without recommended ones; `from` prefers a suite such as `bookworm-backports`.
     pub fn install(&self, packages: &[&str], from: Option<&str>) -> Result<()> {
-        let step = Step::begin(format!("Installing {}", packages.join(" ")));
-        let mut apt = self.command("apt-get");
-        apt.args(["-q", "-y", "--no-install-recommends", "--no-remove"]);
-        if let Some(suite) = from {
-            apt.args(["-t", suite]);
-        }
-        command::output(apt.arg("install").args(packages)).map_err(|error| {
+        let all = packages.join(" ");
+        let step = Step::begin(format!("Installing {all}"));
+        let mut apt = self.get();
+        apt.args(["-y", "--no-install-recommends", "--no-remove"]);
+        apt.args(from.into_iter().flat_map(|suite| ["-t", suite]));
+        output(apt.arg("install").args(packages)).map_err(|error| {
             Trouble::new(
-                format!(
-                    "cannot install {}: {}",
-                    packages.join(" "),
-                    reasons(&format!("{error:#}"))
-                ),
+                format!("cannot install {all}: {error:#}"),
                 "see apt's own words above; mend the package system (`apt-get -f install`, `dpkg --configure -a`), or install the packages yourself",
             )
         })?;
@@ -112,110 +129,68 @@ impl Apt {
         Ok(())
     }
 
-    /// The versions of a package that the suite has; none when it has no such package.
-    pub fn versions(&self, package: &str) -> Result<Vec<String>> {
-        let text = command::output(self.command("apt-cache").args(["madison", package]))?;
-        Ok(madison(&text))
-    }
-
-    /// Downloads `package=version` into `folder`, with progress, and returns the file.
+    /// Downloads a package into a folder that is empty, and returns the file. A version may end with a `*`.
     pub fn download(&self, package: &str, version: &str, folder: &Path) -> Result<PathBuf> {
         let wanted = format!("{package}={version}");
-        let show = command::output(self.command("apt-cache").args(["show", &wanted]))?;
-        let size = show
-            .lines()
-            .find_map(|line| line.strip_prefix("Size: ")?.trim().parse().ok())
-            .unwrap_or(0);
-        let mut step = Step::begin(format!("Downloading {package} {version}"));
-        let mut child = self
-            .command("apt-get")
-            .args(["-q", "download", &wanted])
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start apt-get")?;
-        while child.try_wait()?.is_none() {
-            step.at(size_of(folder) >> 20, size >> 20, "MiB");
-            sleep(Duration::from_millis(200));
-        }
-        finished(child).map_err(|error| unreachable(&wanted, &error))?;
+        let step = Step::begin(format!("Downloading {package}"));
+        output(self.get().args(["download", &wanted]).current_dir(folder))
+            .map_err(|error| unreachable(&wanted, &error))?;
         let file = fs::read_dir(folder)?
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .with_context(|| {
-                format!("apt-get said it had downloaded {wanted}, but there is no file")
-            })?;
+            .next()
+            .with_context(|| format!("apt-get has downloaded {wanted}, but there is no file"))??;
         step.done();
-        Ok(file)
+        Ok(file.path())
     }
 }
 
-fn finished(child: Child) -> Result<()> {
-    let result = child.wait_with_output()?;
-    if result.status.success() {
-        return Ok(());
-    }
-    anyhow::bail!("{}", String::from_utf8_lossy(&result.stderr).trim_end())
-}
-
-fn unreachable(what: &str, error: &anyhow::Error) -> anyhow::Error {
+fn unreachable(what: &str, error: &anyhow::Error) -> Trouble {
     Trouble::new(
-        format!("cannot fetch {what} from the Debian mirror: {}", reasons(&format!("{error:#}"))),
+        format!("cannot fetch {what} from the Debian mirror: {error:#}"),
         "check the network (and a proxy's setting in /etc/apt/apt.conf.d) with `apt-get update`; what was fetched so far is kept, run again",
     )
-    .into()
 }
 
-/// Whether apt could not reach the mirror at all: then it will not reach it for another suite either.
-pub fn is_offline(error: &anyhow::Error) -> bool {
-    const WORDS: [&str; 5] = [
-        "resolving",
-        "Could not resolve",
-        "Could not connect",
-        "onnection timed out",
-        "Network is unreachable",
-    ];
-    let text = format!("{error:#}");
-    WORDS.iter().any(|words| text.contains(words))
+/// Where the machine's own packages of component main are from: of each suite, how a line for it begins.
+fn of_machine() -> Result<BTreeMap<String, String>> {
+    let filters = ["Created-By: Packages", "Component: main"];
+    let mut apt = Command::new("apt-get");
+    apt.args(["indextargets", "--format", FORMAT]).args(filters);
+    Ok(origins(&output(&mut apt)?))
 }
 
-/// apt's own error lines, each once; all of its words when there are none, or when the reason is among dpkg's.
-fn reasons(text: &str) -> String {
-    let mut found: Vec<&str> = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(reason) = line.strip_prefix("E: ") {
-            if !found.contains(&reason) {
-                found.push(reason);
-            }
+fn origins(targets: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for line in targets.lines() {
+        let mut words = line.split(' ');
+        // An installation disc has no other suites.
+        if let (Some(uri), Some(suite), false) =
+            (words.next(), words.next(), line.starts_with("cdrom:"))
+        {
+            // What a source does not say stays as it is in the format; a key may stand in the source itself.
+            let keyring = words.next().filter(|keyring| keyring.starts_with('/'));
+            let signed = keyring.map_or(String::new(), |file| format!("[signed-by={file}] "));
+            found
+                .entry(suite.to_owned())
+                .or_insert(format!("deb {signed}{uri}"));
         }
     }
-    if found.is_empty() || found.iter().any(|line| line.starts_with("Sub-process")) {
-        return text.to_owned();
-    }
-    found.join("; ")
+    found
 }
 
-fn size_of(folder: &Path) -> u64 {
-    fs::read_dir(folder)
-        .map(|entries| {
-            entries
-                .flatten()
-                .filter_map(|entry| entry.metadata().ok())
-                .map(|meta| meta.len())
-                .sum()
-        })
-        .unwrap_or(0)
-}
-
-/// `apt-cache madison` prints `package | version | where`.
-fn madison(text: &str) -> Vec<String> {
-    text.lines()
-        .filter_map(|line| line.split('|').nth(1))
-        .map(|version| version.trim().to_owned())
-        .collect()
+/// A sources.list of these suites. Those that the machine does not know come from where its release does.
+fn sources(
+    origins: &BTreeMap<String, String>,
+    codename: &str,
+    suites: &[String],
+) -> Result<String> {
+    let Some(main) = origins.get(codename) else {
+        return trouble(
+            format!("the machine's apt sources name no mirror for {codename} main"),
+            format!("put a line `deb URL {codename} main` into /etc/apt/sources.list, with the address of your Debian mirror"),
+        );
+    };
+    let line = |suite| format!("{} {suite} main\n", origins.get(suite).unwrap_or(main));
+    Ok(suites.iter().map(line).collect())
 }
 
 #[cfg(test)]
@@ -223,43 +198,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn madison_lines_give_versions() {
-        let text = "linux-source-7.3 | 7.3.4-1~bpo13+1 | http://x trixie-backports/main amd64 Packages\nlinux-source-7.3 | 7.3.2-1 | http://x sid/main\n";
-        assert_eq!(madison(text), ["7.3.4-1~bpo13+1", "7.3.2-1"]);
-        assert!(madison("").is_empty());
-    }
-
-    #[test]
-    fn reasons_are_apts_error_lines() {
-        let text = "`apt-get -o Dir=x update` failed:\n    Ign:1 http://x\n    E: Failed to fetch http://x  Temporary failure\n    E: Failed to fetch http://x  Temporary failure\n";
-        assert_eq!(reasons(text), "Failed to fetch http://x  Temporary failure");
-        assert_eq!(reasons("other"), "other");
-        let text = "dpkg: error processing package x\nE: Sub-process /usr/bin/dpkg returned an error code (1)";
-        assert_eq!(reasons(text), text);
-    }
-
-    #[test]
-    fn no_network_says_what_to_do() {
-        let text = unreachable("sid", &anyhow::anyhow!("Temporary failure resolving")).to_string();
-        assert!(
-            text.contains("sid")
-                && text.contains("resolving")
-                && text.contains("check the network"),
-            "{text}"
+    fn other_suites_come_from_the_releases_own_mirror() {
+        let found = origins(
+            "cdrom:[x]/ bookworm\nhttp://a/debian/ bookworm /k.gpg\nhttp://b/other bookworm\n\
+             http://s/ bookworm-security $(SIGNED_BY)\n",
         );
+        let suites = ["bookworm-security", "sid"].map(str::to_owned);
+        assert_eq!(
+            sources(&found, "bookworm", &suites).unwrap(),
+            "deb http://s/ bookworm-security main\ndeb [signed-by=/k.gpg] http://a/debian/ sid main\n"
+        );
+        let error = sources(&found, "trixie", &suites).unwrap_err().to_string();
+        assert!(error.contains("deb URL trixie main"), "{error}");
     }
 
     #[test]
-    fn a_suite_that_the_mirror_lacks_is_no_lack_of_network() {
-        let of = |text: &str| is_offline(&unreachable("sid", &anyhow::anyhow!("{text}")));
-        assert!(of(
-            "E: Failed to fetch http://x  Temporary failure resolving 'x'"
-        ));
-        assert!(of(
-            "E: Failed to fetch http://x  Could not connect to x:80 (::1)."
-        ));
-        assert!(!of(
-            "E: The repository 'http://x sid Release' does not have a Release file."
-        ));
+    fn debian_is_recognized_and_others_are_named() {
+        let debian = "PRETTY_NAME=\"Debian GNU/Linux 12\"\nVERSION_CODENAME=bookworm\nID=debian\n";
+        assert_eq!(recognize(debian, "no flex").unwrap(), "bookworm");
+        for other in [
+            debian.replace("bookworm", "bullseye"),
+            debian.replace("=debian", "=fedora"),
+            String::new(),
+        ] {
+            let error = recognize(&other, "no flex").unwrap_err().to_string();
+            assert!(error.contains("no flex, and") && error.contains("HITLESS_LINUX"));
+        }
     }
 }

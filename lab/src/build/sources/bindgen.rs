@@ -7,15 +7,13 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use super::work::work_folder;
 use crate::command::logged;
-use crate::paths;
 use crate::progress::Step;
 use crate::trouble::Trouble;
 
 /// The pinned release; Linux 7.3 needs 0.71.1 or newer.
 pub const VERSION: &str = "0.73.2";
-/// What its build takes, measured (126 MiB), with some air.
-const SPACE: u64 = 200 << 20;
 
 /// Builds or finds bindgen in the cache.
 pub fn ensure(cache: &Path, libclang: &Path) -> Result<PathBuf> {
@@ -24,41 +22,31 @@ pub fn ensure(cache: &Path, libclang: &Path) -> Result<PathBuf> {
     if program.is_file() {
         return Ok(program);
     }
-    paths::need_space(cache, SPACE, "building bindgen")?;
     fs::create_dir_all(cache.join("tools"))?;
-    let work = super::work::work_folder(cache, "bindgen")?;
-    let mut step = Step::begin(format!("Building bindgen {VERSION}"));
-    let log = cache.join("bindgen.log");
-    let mut count = 0;
+    let work = work_folder(cache)?;
+    let step = Step::begin(format!("Building bindgen {VERSION}"));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args([
-            "install",
-            "--locked",
-            "bindgen-cli",
-            "--version",
-            VERSION,
-            "--root",
-        ])
-        .arg(work.path().join("root"));
     // In a folder and with flags of its own: the workspace's are not meant for it.
     cargo
+        .args(["install", "--locked", "bindgen-cli", "--version", VERSION])
+        .arg("--root")
+        .arg(work.path().join("root"))
         .current_dir(work.path())
         .env("CARGO_TARGET_DIR", work.path().join("target"))
-        .env("LIBCLANG_PATH", libclang);
-    cargo
+        .env("LIBCLANG_PATH", libclang)
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    logged(&mut cargo, &log, |line| {
+    let mut count = 0;
+    logged(&mut cargo, &cache.join("bindgen.log"), |line| {
         if line.trim_start().starts_with("Compiling ") {
             count += 1;
-            step.at(count, 75, "crates");
+            step.says(&format!("{count} crates"));
         }
     })
     .map_err(|error| {
         Trouble::new(
             format!("cannot build bindgen {VERSION}: {error:#}"),
-            "check that cargo can reach its registry (`cargo search bindgen-cli`), then run again",
+            "check that cargo can reach its registry (`cargo search bindgen-cli`), and that there is room, then run again",
         )
     })?;
     if kept.exists() {

@@ -10,13 +10,12 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result};
 use walkdir::WalkDir;
 
-use super::apt::{is_offline, Apt};
-use super::platform::debian;
+use super::apt::{codename, Apt};
 use super::work::work_folder;
 use crate::fingerprint::{of_file, Fingerprint};
 use crate::progress::Step;
 use crate::trouble::trouble;
-use crate::upstream::{Release, Upstream};
+use crate::upstream::Upstream;
 use crate::{command, paths};
 
 /// Where the package may be; searched in this order.
@@ -25,27 +24,35 @@ const SUITES: [&str; 3] = ["trixie-backports", "sid", "experimental"];
 const SPACE: u64 = 2500 << 20;
 
 /// An unpacked release.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// Its folder.
     pub path: PathBuf,
     /// Tells one source from another.
     pub identity: String,
     /// What its Makefile says.
-    pub release: Release,
+    pub release: String,
     /// It is ours (in the cache), so hard links to its files are safe.
     pub private: bool,
 }
 
 /// Gets or finds the Linux source.
 pub fn source(cache: &Path, upstream: &Upstream) -> Result<Source> {
-    match env::var_os("HITLESS_LINUX").filter(|value| !value.is_empty()) {
-        Some(path) => given(cache, upstream, Path::new(&path)),
-        None => pinned(cache, upstream),
-    }
+    let named = env::var_os("HITLESS_LINUX").filter(|value| !value.is_empty());
+    let (path, identity, private) = match named {
+        Some(path) => given(cache, upstream, Path::new(&path))?,
+        None => pinned(cache, upstream)?,
+    };
+    upstream.check_tree(&path)?;
+    Ok(Source {
+        path,
+        identity,
+        release: upstream.release.clone(),
+        private,
+    })
 }
 
-fn given(cache: &Path, upstream: &Upstream, path: &Path) -> Result<Source> {
+fn given(cache: &Path, upstream: &Upstream, path: &Path) -> Result<(PathBuf, String, bool)> {
     let Ok(meta) = fs::metadata(path) else {
         return trouble(
             format!("HITLESS_LINUX names {}, which is not there", path.display()),
@@ -57,41 +64,24 @@ fn given(cache: &Path, upstream: &Upstream, path: &Path) -> Result<Source> {
     };
     let path = path.canonicalize()?;
     if meta.is_dir() {
-        upstream.check_tree(&path)?;
-        check_unbuilt(&path)?;
-        let identity = format!("tree:{}:{}", path.display(), state(&path)?);
-        return Ok(Source {
-            path,
-            identity,
-            release: upstream.release,
-            private: false,
-        });
+        let identity = format!("{} {}", path.display(), state(&path)?);
+        // kbuild would refuse it later, and name our copy of it.
+        if path.join(".config").exists() || path.join("include/config").exists() {
+            return trouble(
+                format!("{} has been built in", path.display()),
+                "run `make mrproper` in it, or name another tree in HITLESS_LINUX",
+            );
+        }
+        return Ok((path, identity, false));
     }
-    let identity = format!("tarball:{}:{}", path.display(), changed(&meta)?);
-    let short = Fingerprint::new().add("identity", &identity).finish()[..12].to_owned();
-    let kept = cache.join(format!("linux-given-{short}"));
+    let identity = format!("{} {}", path.display(), changed(&meta)?);
+    let sum = Fingerprint::new().add("identity", &identity).finish();
+    let kept = cache.join(format!("linux-given-{}", &sum[..12]));
     if !kept.exists() {
         paths::need_space(cache, SPACE, "unpacking Linux")?;
-        unpack_tarball(cache, &path, &kept, upstream)?;
+        unpack(cache, &path, &kept, upstream)?;
     }
-    upstream.check_tree(&kept)?;
-    Ok(Source {
-        path: kept,
-        identity,
-        release: upstream.release,
-        private: true,
-    })
-}
-
-/// Refuses a tree in which somebody built without `O=`: kbuild would refuse it later, in other words.
-pub fn check_unbuilt(tree: &Path) -> Result<()> {
-    if tree.join(".config").exists() || tree.join("include/config").exists() {
-        return trouble(
-            format!("{} has been built in", tree.display()),
-            "run `make mrproper` in it, or name another tree in HITLESS_LINUX",
-        );
-    }
-    Ok(())
+    Ok((kept, identity, true))
 }
 
 /// Size and date of a file: another content has another.
@@ -116,35 +106,23 @@ fn state(tree: &Path) -> Result<String> {
             sum.add(&name.to_string_lossy(), changed(&entry.metadata()?)?);
         }
     }
-    Ok(sum.finish()[..16].to_owned())
+    Ok(sum.finish())
 }
 
-fn pinned(cache: &Path, upstream: &Upstream) -> Result<Source> {
+fn pinned(cache: &Path, upstream: &Upstream) -> Result<(PathBuf, String, bool)> {
     let kept = cache.join(format!("linux-{}", upstream.release));
     if !kept.exists() {
         paths::need_space(cache, SPACE, "fetching and unpacking Linux")?;
-        let work = work_folder(cache, "linux")?;
+        let work = work_folder(cache)?;
         let package = download(cache, upstream, work.path())?;
-        let step = Step::begin("Unpacking the Linux package");
         let root = work.path().join("root");
-        command::output(
-            Command::new("dpkg-deb")
-                .arg("--extract")
-                .arg(package)
-                .arg(&root),
-        )?;
-        step.done();
+        let mut dpkg = Command::new("dpkg-deb");
+        command::output(dpkg.arg("--extract").arg(package).arg(&root))?;
         let tarball = root.join(&upstream.tarball);
         check_sum(&tarball, upstream)?;
-        unpack_tarball(cache, &tarball, &kept, upstream)?;
+        unpack(cache, &tarball, &kept, upstream)?;
     }
-    upstream.check_tree(&kept)?;
-    Ok(Source {
-        path: kept,
-        identity: format!("release:{}", upstream.release),
-        release: upstream.release,
-        private: true,
-    })
+    Ok((kept, format!("release:{}", upstream.release), true))
 }
 
 fn check_sum(tarball: &Path, upstream: &Upstream) -> Result<()> {
@@ -166,54 +144,39 @@ fn download(cache: &Path, upstream: &Upstream, folder: &Path) -> Result<PathBuf>
     let Upstream {
         package, release, ..
     } = upstream;
-    let debian = debian(&format!("the package {package} (Linux {release})"))?;
-    let mut seen = Vec::new();
+    let codename = codename(&format!(
+        "the package {package} (Linux {release}) is missing"
+    ))?;
+    // `7.3.4-1~bpo13+1` is a build of 7.3.4; `7.3.40-1` and `7.3.4~rc1-1` are not.
+    let version = format!("{release}-*");
+    let mut seen = String::new();
     for suite in SUITES {
-        // A mirror need not carry every suite.
-        let apt = match Apt::of_suite(cache, &debian, suite) {
-            Ok(apt) => apt,
-            Err(error) if is_offline(&error) => return Err(error),
-            Err(error) => {
-                seen.push(format!("{suite}: not to be had ({error:#})"));
-                continue;
-            }
-        };
-        let versions = apt.versions(package)?;
-        match versions.iter().find(|version| is_release(version, release)) {
-            Some(version) => return apt.download(package, version, folder),
-            None => seen.push(format!("{suite}: {}", versions.join(" "))),
+        let found = Apt::of_suite(cache, &codename, suite)
+            .and_then(|apt| apt.download(package, &version, folder));
+        match found {
+            Ok(file) => return Ok(file),
+            // What can not be reached will not be for another suite either; yet a mirror need not carry every suite.
+            Err(error) if format!("{error:#}").contains("Failed to fetch") => return Err(error),
+            Err(error) => seen.push_str(&format!("\n{suite}: {error:#}")),
         }
     }
     trouble(
-        format!("no suite of the Debian mirror has {package} {release}; seen: {}", seen.join("; ")),
+        format!("no suite of the Debian mirror has {package} {release}:{seen}"),
         format!("get Linux {release} elsewhere and set HITLESS_LINUX to the unpacked tree or the tarball"),
     )
 }
 
-/// `7.3.4-1~bpo13+1` is a build of 7.3.4; `7.3.40-1` and `7.3.4~rc1` are not of 7.3.4.
-fn is_release(version: &str, release: &Release) -> bool {
-    version
-        .strip_prefix(&release.to_string())
-        .is_some_and(|rest| rest.starts_with(['-', '+']))
-}
-
-fn unpack_tarball(cache: &Path, tarball: &Path, kept: &Path, upstream: &Upstream) -> Result<()> {
-    let work = work_folder(cache, "unpack")?;
+/// Unpacks a tarball into the cache.
+fn unpack(cache: &Path, tarball: &Path, kept: &Path, upstream: &Upstream) -> Result<()> {
+    let work = work_folder(cache)?;
     let step = Step::begin("Unpacking Linux");
     let mut tar = Command::new("tar");
-    if tarball
-        .extension()
-        .is_some_and(|extension| extension == "xz")
-    {
-        // On all processors; the tarball in the package has blocks for that.
-        tar.args(["--use-compress-program", "xz -T0"]);
-    }
-    tar.arg("--extract")
-        .arg("--file")
+    tar.args(["--strip-components=1", "--no-same-owner", "-xf"])
         .arg(tarball)
-        .arg("--directory")
+        .arg("-C")
         .arg(work.path())
-        .args(["--strip-components=1", "--no-same-owner"]);
+        // On all processors; the tarball in the package has blocks for that.
+        .env("XZ_DEFAULTS", "-T0");
     command::output(&mut tar).with_context(|| {
         format!(
             "cannot unpack {}: is it a tarball of Linux?",
@@ -233,11 +196,7 @@ mod tests {
 
     fn upstream() -> Upstream {
         Upstream {
-            release: Release {
-                version: 7,
-                patchlevel: 3,
-                sublevel: 4,
-            },
+            release: "7.3.4".to_owned(),
             package: "linux-source-7.3".to_owned(),
             tarball: "x".to_owned(),
             sha256: vec!["00".to_owned()],
@@ -245,57 +204,20 @@ mod tests {
     }
 
     #[test]
-    fn builds_of_the_release_are_told_from_others() {
-        let release = upstream().release;
-        for good in ["7.3.4-1", "7.3.4-1~bpo13+1", "7.3.4+x-1"] {
-            assert!(is_release(good, &release), "{good}");
-        }
-        for bad in ["7.3.40-1", "7.3.4~rc1-1", "7.3.5-1", "17.3.4-1", "7.3.4"] {
-            assert!(!is_release(bad, &release), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_given_path_must_be_there_and_of_the_release() {
+    fn an_edit_deep_in_a_given_tree_makes_it_another_source() {
         let dir = tempfile::tempdir().unwrap();
-        let error = given(dir.path(), &upstream(), Path::new("/no/such/tree"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("/no/such/tree") && error.contains("7.3.4"),
-            "{error}"
-        );
         let tree = dir.path().join("tree");
-        fs::create_dir(&tree).unwrap();
-        fs::write(
-            tree.join("Makefile"),
-            "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 0\n",
-        )
-        .unwrap();
-        let error = given(dir.path(), &upstream(), &tree)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("6.1.0"), "{error}");
-        fs::write(
-            tree.join("Makefile"),
-            "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n",
-        )
-        .unwrap();
-        let first = given(dir.path(), &upstream(), &tree).unwrap();
-        assert!(!first.private);
-        // An edit deep in the tree is one of the tree.
-        fs::create_dir(tree.join("mm")).unwrap();
+        let get = || given(dir.path(), &upstream(), &tree);
+        let error = get().unwrap_err().to_string();
+        assert!(error.contains("which is not there") && error.contains("7.3.4"));
+        fs::create_dir_all(tree.join("mm")).unwrap();
         fs::write(tree.join("mm/shmem.c"), "1").unwrap();
-        let second = given(dir.path(), &upstream(), &tree).unwrap();
+        let first = get().unwrap();
+        assert_eq!(get().unwrap(), first);
         fs::write(tree.join("mm/shmem.c"), "22").unwrap();
-        let third = given(dir.path(), &upstream(), &tree).unwrap();
-        assert!(first.identity != second.identity && second.identity != third.identity);
-        assert_eq!(third, given(dir.path(), &upstream(), &tree).unwrap());
+        assert_ne!(get().unwrap(), first);
         fs::write(tree.join(".config"), "").unwrap();
-        let error = given(dir.path(), &upstream(), &tree)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("mrproper"), "{error}");
+        assert!(get().unwrap_err().to_string().contains("mrproper"));
     }
 
     #[test]
@@ -303,21 +225,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().join("linux-7.3.4");
         fs::create_dir(&tree).unwrap();
-        fs::write(
-            tree.join("Makefile"),
-            "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n",
-        )
-        .unwrap();
-        let tarball = dir.path().join("linux.tar");
-        command::output(
-            Command::new("tar")
-                .arg("-C")
-                .arg(dir.path())
-                .arg("-cf")
-                .arg(&tarball)
-                .arg("linux-7.3.4"),
-        )
-        .unwrap();
+        let makefile = "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n";
+        fs::write(tree.join("Makefile"), makefile).unwrap();
+        let tarball = dir.path().join("linux.tar.xz");
+        let mut tar = Command::new("tar");
+        tar.current_dir(&dir)
+            .args(["-cJf", "linux.tar.xz", "linux-7.3.4"]);
+        command::output(&mut tar).unwrap();
         let cache = dir.path().join("cache");
         fs::create_dir(&cache).unwrap();
         let first = given(&cache, &upstream(), &tarball).unwrap();
@@ -328,17 +242,7 @@ mod tests {
         assert!(given(&cache, &upstream(), &bad).is_err());
         assert_eq!(fs::read_dir(cache.join(WORK)).unwrap().count(), 0);
         assert_eq!(fs::read_dir(&cache).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn an_unknown_sum_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let tarball = dir.path().join("x");
-        fs::write(&tarball, "abc").unwrap();
-        let error = check_sum(&tarball, &upstream()).unwrap_err().to_string();
-        assert!(
-            error.contains("ba7816bf") && error.contains("UPSTREAM"),
-            "{error}"
-        );
+        let error = check_sum(&bad, &upstream()).unwrap_err().to_string();
+        assert!(error.contains("SHA-256") && error.contains("UPSTREAM"));
     }
 }

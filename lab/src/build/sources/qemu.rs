@@ -7,11 +7,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::apt::Apt;
-use super::platform::{debian, need_root};
+use super::apt::{backports, codename};
+use super::packages;
 use crate::command::{find, output};
 use crate::trouble::{trouble, Trouble};
-use crate::upstream::Release;
 
 /// QEMU's name on PATH.
 pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -20,26 +19,21 @@ pub const PACKAGE: &str = "qemu-system-x86";
 /// Names another one.
 const VARIABLE: &str = "HITLESS_QEMU";
 /// The first release whose emulated VT-d and igb do what the machines need: it has first-stage tables.
-pub const OLDEST: Release = Release {
-    version: 10,
-    patchlevel: 0,
-    sublevel: 0,
-};
+pub const OLDEST: u32 = 10;
 
-/// The QEMU that was named, or the one on PATH, when it is recent enough; none when it is absent or too old.
-pub(super) fn found() -> Result<Option<PathBuf>> {
-    let Some(path) = program() else {
-        return Ok(None);
-    };
-    let version = version(&ask(&path, &["--version"])?);
-    Ok(version
-        .is_some_and(|version| version >= OLDEST)
-        .then_some(path))
-}
-
-fn program() -> Option<PathBuf> {
+/// The QEMU that was named, or the one on PATH, when it is recent enough; else, in words, why there is none.
+pub(super) fn found() -> Result<Result<PathBuf, String>> {
     let named = env::var_os(VARIABLE).filter(|name| !name.is_empty());
-    named.map(PathBuf::from).or_else(|| find(PROGRAM))
+    let Some(path) = named.map(PathBuf::from).or_else(|| find(PROGRAM)) else {
+        return Ok(Err(format!("there is no {PROGRAM} on PATH")));
+    };
+    let text = ask(&path, &["--version"])?;
+    let version = version(&text);
+    if version.is_some_and(|(_, major)| major >= OLDEST) {
+        return Ok(Ok(path));
+    }
+    let version = version.map_or("of an unknown version", |(version, _)| version);
+    Ok(Err(format!("{} is QEMU {version}", path.display())))
 }
 
 /// What QEMU answers to these arguments.
@@ -54,50 +48,29 @@ pub fn ask(path: &Path, what: &[&str]) -> Result<String> {
     })
 }
 
-/// Why none was found, in words.
-fn lack() -> String {
-    let Some(path) = program() else {
-        return format!("there is no {PROGRAM} on PATH");
-    };
-    let text = ask(&path, &["--version"]).unwrap_or_default();
-    let name = match version(&text) {
-        Some(version) => format!("QEMU {version}"),
-        None => "of an unknown version".to_owned(),
-    };
-    format!("{} is {name}", path.display())
-}
-
 /// Installs QEMU, from backports where the release's own is too old.
 pub(super) fn install(cache: &Path) -> Result<PathBuf> {
     // Another process may have done it while this one waited.
-    if let Some(path) = found()? {
-        return Ok(path);
-    }
-    let lack = lack();
-    let debian = debian(&format!("{PACKAGE} {OLDEST} or newer ({lack})"))?;
-    let backports = debian.backports();
-    let from = (debian.codename == "bookworm").then_some(backports.as_str());
-    let source = from.map_or(String::new(), |suite| format!("-t {suite} "));
-    need_root(
-        &format!("{lack}, the machines need {OLDEST} or newer, and only root may install it"),
-        &format!("{source}{PACKAGE}"),
-    )?;
-    Apt::of_release(cache, &debian)?.install(&[PACKAGE], from)?;
-    match found()? {
-        Some(path) => Ok(path),
-        None => trouble(
-            format!(
-                "{PACKAGE} was installed, but {}, and the machines need {OLDEST} or newer",
-                self::lack()
-            ),
+    let lack = match found()? {
+        Ok(path) => return Ok(path),
+        Err(lack) => format!("{lack}, and the machines need {OLDEST} or newer"),
+    };
+    let codename = codename(&lack)?;
+    let suite = (codename == "bookworm").then(|| backports(&codename));
+    packages::install(cache, &lack, &[PACKAGE], suite.as_deref())?;
+    found()?.or_else(|lack| {
+        trouble(
+            format!("{PACKAGE} was installed, but {lack}, and the machines need {OLDEST} or newer"),
             format!("remove that one, put /usr/bin before its folder in PATH, or unset {VARIABLE}"),
-        ),
-    }
+        )
+    })
 }
 
-fn version(text: &str) -> Option<Release> {
+/// The version that QEMU says it is, and its first number.
+fn version(text: &str) -> Option<(&str, u32)> {
     let rest = text.strip_prefix("QEMU emulator version ")?;
-    Release::parse(rest.split([' ', '\n', '(', '-']).next()?)
+    let version = rest.split_whitespace().next()?;
+    Some((version, version.split('.').next()?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -106,12 +79,13 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        let new = version(
-            "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\nCopyright",
-        )
-        .unwrap();
-        assert!(new >= OLDEST);
-        assert!(version("QEMU emulator version 7.2.17 (Debian)\n").unwrap() < OLDEST);
+        let debian =
+            "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\nCopyright";
+        assert_eq!(version(debian), Some(("10.0.2", 10)));
+        assert_eq!(
+            version("QEMU emulator version 7.2.17\n"),
+            Some(("7.2.17", 7))
+        );
         assert_eq!(version("something"), None);
     }
 }

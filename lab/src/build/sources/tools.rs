@@ -2,17 +2,18 @@
 //! Everything together: gets or finds what a build or a machine needs.
 
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::work::sweep_work;
-use super::{bindgen, linux, packages, qemu, rust};
+use super::{bindgen, linux, packages, qemu, rust, work};
+use crate::command::output;
 use crate::lock::lock;
 use crate::paths;
 use crate::upstream::Upstream;
 
 /// What kbuild needs beyond the programs on PATH.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct KernelTools {
     /// The Linux release.
     pub source: linux::Source,
@@ -31,7 +32,7 @@ pub fn linux_source() -> Result<linux::Source> {
     let cache = paths::cache()?;
     let upstream = Upstream::read(&paths::repository()?)?;
     let _lock = lock(&cache)?;
-    sweep_work(&cache);
+    work::sweep(&cache);
     linux::source(&cache, &upstream)
 }
 
@@ -39,18 +40,17 @@ pub fn linux_source() -> Result<linux::Source> {
 pub fn kernel_tools() -> Result<KernelTools> {
     let cache = paths::cache()?;
     let upstream = Upstream::read(&paths::repository()?)?;
-    let rustc = rust::compiler()?;
+    let rustc = output(Command::new("rustc").arg("--version"))
+        .context("rustc does not run: install Rust (rustup) first")?;
     let _lock = lock(&cache)?;
-    sweep_work(&cache);
-    packages::ensure(&cache, packages::BUILD)?;
+    work::sweep(&cache);
+    let libclang = packages::for_build(&cache)?;
     let source = linux::source(&cache, &upstream)?;
-    let rust_library = rust::library(&rustc)?;
-    let libclang = packages::libclang()?;
+    let rust_library = rust::library()?;
     let bindgen = bindgen::ensure(&cache, &libclang)?;
+    let gcc = output(Command::new("gcc").arg("-dumpfullversion"))?;
     let versions = format!(
-        "rustc {}\ngcc {}\nbindgen {}\nlibclang {}\n",
-        rustc.full,
-        packages::gcc_version()?,
+        "{rustc}gcc {gcc}bindgen {}\nlibclang {}\n",
         bindgen::VERSION,
         libclang.display()
     );
@@ -65,7 +65,7 @@ pub fn kernel_tools() -> Result<KernelTools> {
 
 /// Gets or finds QEMU.
 pub fn emulator() -> Result<PathBuf> {
-    if let Some(path) = qemu::found()? {
+    if let Ok(path) = qemu::found()? {
         return Ok(path);
     }
     let cache = paths::cache()?;
@@ -73,9 +73,9 @@ pub fn emulator() -> Result<PathBuf> {
     qemu::install(&cache)
 }
 
-/// Gets or finds a shell for the machine's initramfs (package busybox-static).
+/// Gets or finds a shell for the machine's initramfs.
 pub fn shell() -> Result<()> {
     let cache = paths::cache()?;
     let _lock = lock(&cache)?;
-    packages::ensure(&cache, packages::SHELL)
+    packages::for_shell(&cache)
 }
