@@ -238,6 +238,11 @@ pub enum Refusal {
     NotSwappable,
 
     // At freeze.
+    /// Somebody holds the device, or a bridge above it, for longer than a moment.
+    ///
+    /// Remedy: A driver is being unbound from the device, which waits for its file to be closed, or the device is being
+    /// reset. Let that end, or close the session.
+    Unsettled,
     /// The loaded image gets nothing of what is handed over.
     ///
     /// Remedy: Load the next kernel with `kexec_file_load` (`kexec -s`). To a kernel loaded with `kexec_load` (`kexec
@@ -261,11 +266,15 @@ pub enum Refusal {
     ///
     /// Remedy: Update to a kernel between the two first.
     ImageNeedsMore,
+    /// The loaded image does not obey the command line that it is given.
+    ///
+    /// Remedy: Load a kernel without `CONFIG_CMDLINE_OVERRIDE`.
+    ImageOwnLine,
     /// The next kernel's command line switches hitless off.
     ///
     /// Remedy: Load the image without `hitless=off`.
     NextHitlessOff,
-    /// Nothing on the next kernel's command line, or something else than needed, is said of kexec handover and live update.
+    /// The next kernel's command line does not switch kexec handover and live update on.
     ///
     /// Remedy: Load the image with `kho=on liveupdate=on`.
     NextHandoverOff,
@@ -394,11 +403,13 @@ impl fmt::Display for Refusal {
 
             Self::NotSwappable => "device cannot change from its restored domain without a fault",
 
+            Self::Unsettled => "somebody holds the device or a bridge above it",
             Self::NoHandover => "next kernel was not loaded by kexec_file_load",
             Self::ImageWithoutHitless => "next kernel has no hitless",
             Self::ImageOfOtherFormat => "next kernel takes over another format",
             Self::ImageTakesLess => "next kernel does not take over all that is in use",
             Self::ImageNeedsMore => "next kernel needs what is not handed over",
+            Self::ImageOwnLine => "next kernel does not obey the command line that it is given",
             Self::NextHitlessOff => "next kernel's command line switches hitless off",
             Self::NextHandoverOff => {
                 "next kernel's command line does not switch kho and liveupdate on"

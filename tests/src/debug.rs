@@ -27,7 +27,7 @@ const SUITES: [&str; 1] = ["hitless_golden"];
 /// What the debug kernel is told: free pages are filled with a pattern, and looked at when they are given out again;
 /// so are free objects, and what is around those in use. The sizes are of the memory that the next kernel boots in:
 /// this one uses so much itself that what it would choose by that does not always fit the machine.
-const WORDS: &str = "page_poison=1 slab_debug=FZP kho_scratch=128M,0M,128M";
+pub(crate) const WORDS: &str = "page_poison=1 slab_debug=FZP kho_scratch=128M,0M,128M";
 /// Frames per second that the slow kernel copes with.
 const RATE: u32 = 500;
 /// Swaps on top of those of the update itself.
@@ -294,7 +294,7 @@ fn play(scene: &mut Scene) -> Result<()> {
 }
 
 /// Nothing has leaked, and lockdep has watched all the time.
-fn clean(scene: &mut Scene, after: &str) -> Result<()> {
+pub(crate) fn clean(scene: &mut Scene, after: &str) -> Result<()> {
     scene.flow(AGE);
     for _ in 0..SCANS {
         let from = scene.machine.clock.now();

@@ -4,7 +4,7 @@
 //! What a next kernel without hitless does to the devices is shown by `control::`, and what one does that is told to leave
 //! them alone by `stopped::hitless_off_and_pass_through`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Result};
 use hitless_proto::Command;
@@ -38,8 +38,9 @@ const EDITS: [((usize, &[u8]), &str); 5] = [
 ];
 
 /// Command lines, and what is said of them.
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 9] = [
     ("hitless=off", "switches hitless off"),
+    ("\"hitless=off\"", "switches hitless off"),
     ("kho=off", "does not switch kho and liveupdate on"),
     ("liveupdate=off", "does not switch kho and liveupdate on"),
     ("intel_iommu=off", "does not switch the IOMMU on"),
@@ -109,9 +110,26 @@ fn refused(scene: &mut Scene) -> Result<()> {
     scene.take_back()
 }
 
+/// How often the kernel has said it.
+fn count(scene: &Scene, words: &str) -> usize {
+    let lines = scene.machine.console.lines();
+    lines
+        .iter()
+        .filter(|line| line.text.contains(words))
+        .count()
+}
+
 fn jump_refused(scene: &mut Scene, words: &str) -> Result<()> {
+    let before = count(scene, words);
     scene.refused(Command::Kexec, Errno::INVAL)?;
-    says(scene, words)?;
+    let until = Instant::now() + scene.machine.pace.patience(CONSOLE);
+    while count(scene, words) == before {
+        ensure!(
+            Instant::now() < until,
+            "the kernel does not say `{words}` again"
+        );
+        scene.flow(Duration::from_millis(20));
+    }
     scene.check(words)
 }
 

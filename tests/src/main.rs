@@ -18,6 +18,7 @@ use std::process::ExitCode;
 mod checks;
 mod crowd;
 mod debug;
+mod faults;
 mod frozen;
 mod host;
 mod image;

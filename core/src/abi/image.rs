@@ -19,6 +19,8 @@ pub const FORMAT: u16 = 1;
 pub const DEFAULT_HANDOVER: u32 = 1 << 0;
 /// `ImageSer::defaults`: so is the IOMMU.
 pub const DEFAULT_IOMMU: u32 = 1 << 1;
+/// `ImageSer::defaults`: the kernel has a command line of its own and obeys no other.
+pub const OWN_LINE: u32 = 1 << 2;
 
 /// The record.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -39,7 +41,7 @@ pub struct ImageSer {
     pub takes: U64,
     /// Features that what is handed over to it must have: none yet.
     pub needs: U64,
-    /// `DEFAULT_HANDOVER`, `DEFAULT_IOMMU`.
+    /// `DEFAULT_HANDOVER`, `DEFAULT_IOMMU`, `OWN_LINE`.
     pub defaults: U32,
     /// 0.
     pub reserved: U32,

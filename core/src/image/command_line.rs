@@ -2,39 +2,55 @@
 //! Reads the words on a kernel's command line that matter to what runs on.
 //!
 //! Words are told apart as the kernel does it (lib/cmdline.c, `next_arg()`): by spaces outside of quotes, up to `--`. Of
-//! a word that is said twice the last one counts.
+//! a word that is said twice the last one counts. What is built into a kernel, or comes in a boot configuration, is not seen.
 
 use crate::record::hardware::Kinds;
 
+/// A word: `name=value`, or a name alone.
+type Word<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// The words on a command line.
-pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+pub fn words(line: &[u8]) -> impl Iterator<Item = Word<'_>> + Clone {
+    let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
     let mut quoted = false;
     let words = line.split(move |byte| {
         quoted ^= *byte == b'"';
-        *byte == 0 || (!quoted && byte.is_ascii_whitespace())
+        !quoted && byte.is_ascii_whitespace()
     });
-    let words = words.filter(|word| !word.is_empty());
-    words.take_while(|word| *word != b"--")
+    let words = words.filter(|word| !word.is_empty()).map(word);
+    words.take_while(|word| *word != (b"--", None))
 }
 
-/// What a word says of a name: `name=value` gives the value, `name` alone an empty one. Dashes and underscores are the same
-/// in names.
-fn value<'a>(word: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let (head, tail) = word.split_at_checked(name.len())?;
+/// Without the quotes around a whole word, and those around its value.
+fn word(word: &[u8]) -> Word<'_> {
+    let word = unquoted(word);
+    match word.iter().position(|byte| *byte == b'=') {
+        Some(equals) if equals > 0 => {
+            let (name, value) = word.split_at(equals);
+            (name, value.get(1..).map(unquoted))
+        }
+        _ => (word, None),
+    }
+}
+
+/// Without a quote at the beginning, and then without one at the end.
+fn unquoted(text: &[u8]) -> &[u8] {
+    match text.strip_prefix(b"\"") {
+        Some(text) => text.strip_suffix(b"\"").unwrap_or(text),
+        None => text,
+    }
+}
+
+/// What a word says of a name: its value, which is empty if it has none. Dashes and underscores are the same in names.
+fn value<'a>((name, value): Word<'a>, wanted: &[u8]) -> Option<&'a [u8]> {
     let same = |(a, b): (&u8, &u8)| a == b || (*a == b'-' && *b == b'_');
-    if !head.iter().zip(name).all(same) {
-        return None;
-    }
-    match tail {
-        [] => Some(tail),
-        [b'=', value @ ..] => Some(value),
-        _ => None,
-    }
+    let is = name.len() == wanted.len() && name.iter().zip(wanted).all(same);
+    is.then(|| value.unwrap_or_default())
 }
 
 /// The options in the value of a word, which commas separate.
 fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    value.split(|byte| *byte == b',' || *byte == b'"')
+    value.split(|byte| *byte == b',')
 }
 
 /// As the kernel's `kstrtobool()` reads it.
@@ -48,7 +64,7 @@ fn boolean(value: &[u8]) -> Option<bool> {
     }
 }
 
-fn last<T>(line: &[u8], of: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+fn last<T>(line: &[u8], of: impl Fn(Word<'_>) -> Option<T>) -> Option<T> {
     words(line).filter_map(of).last()
 }
 
@@ -107,8 +123,8 @@ pub fn same_pci(this: &[u8], next: &[u8]) -> bool {
 /// Words by which interrupts are remapped in another mode, or not at all.
 const REMAPPING: [&[u8]; 4] = [b"intremap", b"nointremap", b"nox2apic", b"x2apic_phys"];
 
-fn remapping(line: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    words(line).filter(|word| REMAPPING.iter().any(|name| value(word, name).is_some()))
+fn remapping(line: &[u8]) -> impl Iterator<Item = Word<'_>> + Clone {
+    words(line).filter(|word| REMAPPING.iter().any(|name| value(*word, name).is_some()))
 }
 
 /// Whether two kernels remap interrupts by the same words.
@@ -122,8 +138,19 @@ mod tests {
 
     #[test]
     fn words_are_told_apart_as_the_kernel_does() {
-        let line = b" a  b=\"c d\"\te\0-- f";
-        assert!(words(line).eq([&b"a"[..], b"b=\"c d\"", b"e"]));
+        let line = b" a  b=\"c d\"\t\"e f\" \"g=h i\" j=k=l =m\0kho=on";
+        let expected: [Word<'_>; 6] = [
+            (b"a", None),
+            (b"b", Some(b"c d")),
+            (b"e f", None),
+            (b"g", Some(b"h i")),
+            (b"j", Some(b"k=l")),
+            (b"=m", None),
+        ];
+        assert!(words(line).eq(expected));
+        for end in [&b"-- kho=off"[..], b"\"--\" kho=off", b"a\0kho=off"] {
+            assert_eq!(switch(end, b"kho"), None);
+        }
     }
 
     #[test]
@@ -131,6 +158,8 @@ mod tests {
         for (line, expected) in [
             (&b"kho=on kho=off"[..], Some(false)),
             (b"kho=0 kho=Yes", Some(true)),
+            (b"kho=on kho=\"off\"", Some(false)),
+            (b"kho=on \"kho=off\"", Some(false)),
             (b"kho=perhaps", None),
             (b"xkho=on kho.x=on khox=on", None),
             (b"-- kho=on", None),

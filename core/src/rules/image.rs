@@ -5,7 +5,7 @@
 //! not take over what is handed over to it switches translation off while devices run: they would write wherever
 //! their addresses happen to point.
 
-use crate::abi::image::{DEFAULT_HANDOVER, DEFAULT_IOMMU, FORMAT};
+use crate::abi::image::{DEFAULT_HANDOVER, DEFAULT_IOMMU, FORMAT, OWN_LINE};
 use crate::facts::{facts, first};
 use crate::image::bzimage::{self, Says};
 use crate::image::command_line::{iommu, same_pci, same_remapping, switch};
@@ -33,11 +33,13 @@ facts! {
         OTHER_PCI = 7,
         /// Its command line says that the machine is to jump all the same.
         ANYWAY = 8,
+        /// It does not obey the command line that it is given.
+        OWN_LINE = 9,
     }
 }
 
 /// The word on the next kernel's command line with which the machine jumps into it all the same.
-pub const ANYWAY: &[u8] = b"hitless.jump=anyway";
+pub const ANYWAY: (&[u8], Option<&[u8]>) = (b"hitless.jump", Some(b"anyway"));
 
 /// An image that has been loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,7 @@ pub fn read(image: &[u8], next: &[u8], this: &[u8], kinds: Kinds) -> Image {
         (!same_remapping(this, next), ImageFacts::OTHER_REMAPPING),
         (!same_pci(this, next), ImageFacts::OTHER_PCI),
         (anyway, ImageFacts::ANYWAY),
+        (defaults & OWN_LINE != 0, ImageFacts::OWN_LINE),
     ];
     let facts = facts.iter().filter(|(is, _)| *is);
     Image {
@@ -91,9 +94,10 @@ pub fn read(image: &[u8], next: &[u8], this: &[u8], kinds: Kinds) -> Image {
 }
 
 /// Why the machine would not jump into an image.
-const REASONS: [(u32, Refusal); 7] = [
+const REASONS: [(u32, Refusal); 8] = [
     (ImageFacts::NO_RECORD, Refusal::ImageWithoutHitless),
     (ImageFacts::OTHER_FORMAT, Refusal::ImageOfOtherFormat),
+    (ImageFacts::OWN_LINE, Refusal::ImageOwnLine),
     (ImageFacts::HITLESS_OFF, Refusal::NextHitlessOff),
     (ImageFacts::HANDOVER_OFF, Refusal::NextHandoverOff),
     (ImageFacts::IOMMU_OFF, Refusal::NextIommuOff),

@@ -49,13 +49,23 @@ pub enum Found {
 pub fn found(facts: FoundFacts, recorded: Option<&Function>, now: &Identity) -> Found {
     match recorded {
         Some(function) if function.kind == Kind::Endpoint => {
-            device(&function.identity, now).map_or_else(Found::Stopped, |()| Found::Running)
+            let recorded = &function.identity;
+            device(&without_class(recorded), &without_class(now))
+                .map_or_else(Found::Stopped, |()| Found::Running)
         }
         Some(_) => Found::Running,
         None if facts.has(FoundFacts::AFTER_HANDOVER) && facts.has(FoundFacts::BUS_MASTER) => {
             Found::Stopped(Refusal::NotRecorded(Family::Pci))
         }
         None => Found::Ordinary,
+    }
+}
+
+/// Quirks correct the class of some devices, which is done after they are found.
+const fn without_class(identity: &Identity) -> Identity {
+    Identity {
+        class_revision: identity.class_revision & 0xff,
+        ..*identity
     }
 }
 
@@ -151,14 +161,20 @@ mod tests {
         };
         let (same, other) = (now, Identity::default());
         for facts in 0..=FoundFacts::KNOWN {
-            let becomes = |recorded| found(FoundFacts(facts), recorded, &now);
+            let becomes = |recorded: Option<&Function>| found(FoundFacts(facts), recorded, &now);
             let alone = match facts & BOTH {
                 BOTH => Found::Stopped(Refusal::NotRecorded(Family::Pci)),
                 _ => Found::Ordinary,
             };
             assert_eq!(becomes(None), alone, "{facts:#x}");
-            let device = function(Kind::Endpoint, same);
-            assert_eq!(becomes(Some(&device)), Found::Running);
+            let corrected = Identity {
+                class_revision: 0x0880_ff00,
+                ..same
+            };
+            for recorded in [same, corrected] {
+                let device = function(Kind::Endpoint, recorded);
+                assert_eq!(becomes(Some(&device)), Found::Running);
+            }
             let device = function(Kind::Endpoint, other);
             assert_eq!(becomes(Some(&device)), Found::Stopped(Refusal::OtherDevice));
             let bridge = function(Kind::Bridge, other);

@@ -4,7 +4,8 @@
 mod host;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
@@ -50,6 +51,9 @@ impl Machine {
             Command::ReadFile { path } => return host::read(&path),
             Command::WriteFile { path, text } => host::write(&path, &text)?,
             Command::WriteAfter { words, writes } => host::write_after(words, writes)?,
+            Command::Faulty { nth, command } => {
+                return faulty(nth, || self.obey(*command));
+            }
             // Sessions.
             Command::SessionCreate { session } => self.add(session, LiveUpdate::create_session)?,
             Command::SessionRetrieve { session } => {
@@ -205,6 +209,22 @@ impl Machine {
         }
         Err(error).context("jumping into the next kernel")
     }
+}
+
+/// Obeys an order with an allocation of the kernel's failing.
+fn faulty(nth: u32, obey: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
+    let path = "/proc/thread-self/fail-nth";
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    file.write_all(nth.to_string().as_bytes())
+        .context("fail-nth")?;
+    let result = obey();
+    let mut left = String::new();
+    file.read_to_string(&mut left).context("fail-nth")?;
+    file.write_all(b"0").context("fail-nth")?;
+    Ok(Answer::Faulty {
+        injected: left.trim() == "0",
+        error: result.err().map(|error| format!("{error:#}")),
+    })
 }
 
 fn unknown_card(number: u8) -> String {

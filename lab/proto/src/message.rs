@@ -231,6 +231,9 @@ pub enum Command {
     /// As soon as the kernel says `words`, write all these again and again for as long as this kernel runs, whatever comes of
     /// it.
     WriteAfter { words: String, writes: Vec<Write> },
+    /// Obey another order, with the allocation of the kernel's with this number, from 1 on, failing. Answers
+    /// [`Answer::Faulty`].
+    Faulty { nth: u32, command: Box<Command> },
     /// VFIO_DEVICE_RESET.
     ResetDevice { card: u8 },
 }
@@ -252,6 +255,7 @@ impl Command {
                 let one = Duration::from_millis(100) + Duration::from_micros(*pause_us);
                 ordinary + one.saturating_mul(*count)
             }
+            Self::Faulty { command, .. } => command.limit(),
             _ => ordinary,
         }
     }
@@ -309,6 +313,11 @@ pub enum Answer {
     Moved { pages: u64, moved: u64 },
     /// A run of swaps, of which the longest took so long.
     Swaps { count: u32, max_ns: u64 },
+    /// Whether an allocation failed on the way, and why the order then failed, if it did.
+    Faulty {
+        injected: bool,
+        error: Option<String>,
+    },
     /// A file's content.
     Text { text: String },
 }

@@ -115,7 +115,8 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::InterruptsOn
         | Refusal::StillRestored
         | Refusal::NotSwappable
-        | Refusal::AlreadyRecorded => EBUSY,
+        | Refusal::AlreadyRecorded
+        | Refusal::Unsettled => EBUSY,
 
         // Once more, later: LUO does not remember this one.
         Refusal::NoDriverYet => EAGAIN,
@@ -147,6 +148,7 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::ImageOfOtherFormat
         | Refusal::ImageTakesLess
         | Refusal::ImageNeedsMore
+        | Refusal::ImageOwnLine
         | Refusal::NextHitlessOff
         | Refusal::NextHandoverOff
         | Refusal::NextIommuOff

@@ -9,8 +9,10 @@ use hitless_core::record::pci::{
     Function,
     Kind, //
 };
+use hitless_core::refusal::Refusal;
 use kernel::prelude::*;
 
+use crate::failure::Outcome;
 use crate::incoming::INCOMING;
 use crate::outgoing::OUTGOING;
 use crate::part::{
@@ -40,14 +42,16 @@ pub(crate) struct Frozen(KVec<DeviceAddress>);
 
 impl Frozen {
     /// May sleep; no lock of hitless may be held. What user space was doing to the functions is over afterwards.
-    pub(crate) fn new(functions: impl Iterator<Item = DeviceAddress>) -> Result<Self> {
+    pub(crate) fn new(functions: impl Iterator<Item = DeviceAddress>) -> Outcome<Self> {
         let mut this = Self(KVec::new());
         for function in functions {
             this.0.reserve(1, GFP_KERNEL)?;
             FROZEN.lock().push(function, GFP_KERNEL)?;
             this.0.push(function, GFP_KERNEL)?;
             renew(function);
-            pci::settle(function);
+            if !pci::settle(function) {
+                return Err(Refusal::Unsettled.into());
+            }
         }
         Ok(this)
     }

@@ -5,6 +5,7 @@
  * decided in drivers/hitless.
  */
 
+#include <linux/delay.h>
 #include <linux/hitless/pci.h>
 #include <linux/kexec_handover.h>
 
@@ -25,19 +26,36 @@ void hitless_seam_pci_keep(u32 segment, u16 bdf, unsigned long set,
 	pci_dev_put(pdev);
 }
 
-void hitless_seam_pci_settle(u32 segment, u16 bdf)
+/* Who unbinds a driver from a preserved device holds its lock for ever. */
+static bool lock_soon(struct device *dev)
+{
+	int tries;
+
+	for (tries = 0; tries < 100; tries++) {
+		if (device_trylock(dev))
+			return true;
+		msleep(10);
+	}
+	return false;
+}
+
+bool hitless_seam_pci_settle(u32 segment, u16 bdf)
 {
 	struct pci_dev *pdev;
+	bool locked;
 
 	pdev = pci_get_domain_bus_and_slot(segment, PCI_BUS_NUM(bdf),
 					   bdf & 0xff);
 	if (!pdev)
-		return;
-	device_lock(&pdev->dev);
-	pci_cfg_access_lock(pdev);
-	pci_cfg_access_unlock(pdev);
-	device_unlock(&pdev->dev);
+		return false;
+	locked = lock_soon(&pdev->dev);
+	if (locked) {
+		pci_cfg_access_lock(pdev);
+		pci_cfg_access_unlock(pdev);
+		device_unlock(&pdev->dev);
+	}
 	pci_dev_put(pdev);
+	return locked;
 }
 
 bool pci_liveupdate_refuses_bus_reset(struct pci_bus *bus)
@@ -85,7 +103,8 @@ void pci_liveupdate_setup_device(struct pci_dev *dev)
 	if (!stop)
 		return;
 	pci_clear_master(dev);
-	/* Of some functions of a chipset it cannot be switched off. */
-	if (!is_bus_master(dev))
+	if (is_bus_master(dev))
+		pci_warn(dev, "hitless: it stays bus master whatever is done\n");
+	else
 		pci_warn(dev, "hitless: it was left running: stopped\n");
 }

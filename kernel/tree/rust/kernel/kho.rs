@@ -185,10 +185,13 @@ pub fn unpreserve_page(phys: u64) {
 ///
 /// If their number is a power of two and the address a multiple of their size, the next kernel takes them as one folio.
 pub fn preserve_pages(phys: u64, count: usize) -> Result {
+    let size = (count as u64).checked_mul(PAGE_SIZE as u64).ok_or(EINVAL)?;
+    let last = size.checked_sub(PAGE_SIZE as u64).ok_or(EINVAL)?;
     let page = online_page(phys).ok_or(EINVAL)?;
+    online_page(phys.checked_add(last).ok_or(EINVAL)?).ok_or(EINVAL)?;
 
-    // SAFETY: The first page exists, and of the others no more than their numbers is used. That they are handed over
-    // changes nothing for their users here.
+    // SAFETY: The first and the last page exist, and of those between no more than their numbers is used. That they are
+    // handed over changes nothing for their users here.
     to_result(unsafe { bindings::kho_preserve_pages(page.as_ptr(), count) })
 }
 

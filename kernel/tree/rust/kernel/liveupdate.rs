@@ -289,7 +289,8 @@ impl<T: FileHandler> FileVtable<T> {
             // SAFETY: LUO holds a reference that came from `fget()`.
             let file = unsafe { File::from_raw_file(args.file) };
             // SAFETY: The pointer came from `into_foreign()` in `preserve`, and the value is nobody else's
-            // until this returns: LUO holds the file's mutex in each of its callbacks.
+            // until this returns: LUO holds the session's mutex whenever it preserves, freezes or
+            // unpreserves one of its files.
             let outgoing = unsafe { T::Outgoing::borrow_mut(args.private_data) };
 
             // INVARIANT: By the safety requirement a `freeze` callback is running.

@@ -98,7 +98,7 @@ pub(crate) unsafe extern "C" fn hitless_vtd_adopt(
             Found::Ordinary => 0,
             Found::Empty => {
                 pr_info!("unit at {:#x}: nobody goes on behind it\n", unit.base());
-                ENODEV.to_errno()
+                1
             }
             Found::Translating => {
                 pr_err!(
@@ -216,11 +216,17 @@ pub(crate) unsafe extern "C" fn hitless_vtd_stays_on(unit: *const bindings::hitl
 ///
 /// # Safety
 ///
-/// `unit` must be valid, its root table must be the one in use, and no one else may be running.
+/// Both pointers must be valid, `preserved` for writing, the unit's root table must be the one in use, and no one
+/// else may be running.
 #[export]
-pub(crate) unsafe extern "C" fn hitless_vtd_leave(unit: *const bindings::hitless_unit) -> u64 {
+pub(crate) unsafe extern "C" fn hitless_vtd_leave(
+    unit: *const bindings::hitless_unit,
+    preserved: *mut bool,
+) -> u64 {
     // SAFETY: By the safety requirement.
     let unit = RawUnit::new(unsafe { &*unit });
+    // SAFETY: By the safety requirement.
+    unsafe { preserved.write(units::outgoing_empty().is_some()) };
     if !running::is() || leaves_out(Part::Translation) {
         return 0;
     }

@@ -125,7 +125,7 @@ impl OutgoingDevice {
         self.bridges.iter().copied().for_each(keeps::renew);
     }
 
-    fn freeze(&mut self) -> Result {
+    fn freeze(&mut self) -> Outcome {
         let bridges = self.bridges.iter().copied();
         let functions = Iterator::chain(core::iter::once(self.address()), bridges);
         self.frozen = Some(Frozen::new(functions)?);
@@ -214,8 +214,8 @@ impl FileHandler for VfioHandler {
 
     fn freeze(freeze: &Freeze<'_>, file: &File, outgoing: &mut OutgoingDevice) -> Result {
         // First nobody can change anything any more, then it is looked at.
-        outgoing.freeze()?;
-        let checked = outgoing.check(freeze, file);
+        let frozen = outgoing.freeze();
+        let checked = frozen.and_then(|()| outgoing.check(freeze, file));
         if checked.is_err() {
             outgoing.unfreeze();
         }

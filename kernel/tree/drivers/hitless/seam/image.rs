@@ -57,10 +57,12 @@ const _: () = {
     assert!(ImageFacts::OTHER_REMAPPING == bindings::HITLESS_IMAGE_OTHER_REMAPPING);
     assert!(ImageFacts::OTHER_PCI == bindings::HITLESS_IMAGE_OTHER_PCI);
     assert!(ImageFacts::ANYWAY == bindings::HITLESS_IMAGE_ANYWAY);
+    assert!(ImageFacts::OWN_LINE == bindings::HITLESS_IMAGE_OBEYS_NO_OTHER);
 
     assert!(abi::image::VERSION == bindings::HITLESS_IMAGE_VERSION);
     assert!(abi::image::DEFAULT_HANDOVER == bindings::HITLESS_IMAGE_DEFAULT_HANDOVER);
     assert!(abi::image::DEFAULT_IOMMU == bindings::HITLESS_IMAGE_DEFAULT_IOMMU);
+    assert!(abi::image::OWN_LINE == bindings::HITLESS_IMAGE_OWN_LINE);
     assert!(abi::image::FORMAT as u32 == bindings::HITLESS_IMAGE_OLDEST);
     assert!(abi::image::FORMAT as u32 == bindings::HITLESS_IMAGE_NEWEST);
     assert!(bindings::HITLESS_IMAGE_NEEDS == 0);

@@ -49,10 +49,10 @@ pub(crate) fn keep(address: DeviceAddress, keeps: Keeps) {
     }
 }
 
-/// Waits for what user space is doing to the function at an address, if there is one.
-pub(crate) fn settle(address: DeviceAddress) {
+/// Waits for what user space is doing to the function at an address. Says whether that is over.
+pub(crate) fn settle(address: DeviceAddress) -> bool {
     // SAFETY: The function accepts every address.
-    unsafe { bindings::hitless_seam_pci_settle(address.segment, address.bdf) };
+    unsafe { bindings::hitless_seam_pci_settle(address.segment, address.bdf) }
 }
 
 /// Identity of a function that has just been found.

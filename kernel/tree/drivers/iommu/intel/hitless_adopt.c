@@ -63,10 +63,10 @@ void __init intel_hitless_adopt(struct intel_iommu *iommu)
 	}
 	kfree(adopted.ids);
 	iommu->flags &= ~VTD_FLAG_TRANS_PRE_ENABLED;
-	if (ret > 0)
-		iommu->root_entry = phys_to_virt(adopted.root_table);
-	else
+	if (ret < 0)
 		iommu->flags |= VTD_FLAG_BLOCKS_UNKNOWN;
+	else if (adopted.root_table)
+		iommu->root_entry = phys_to_virt(adopted.root_table);
 }
 
 /*
@@ -109,15 +109,20 @@ bool intel_hitless_stays_on(struct intel_iommu *iommu)
 bool intel_hitless_shutdown(struct intel_iommu *iommu)
 {
 	struct hitless_unit unit;
+	bool preserved;
 	u64 root;
 
 	intel_hitless_describe_unit(iommu, &unit);
-	root = hitless_vtd_leave(&unit);
-	if (!root)
+	root = hitless_vtd_leave(&unit, &preserved);
+	if (preserved)
+		intel_hitless_clear_irq_table(iommu);
+	/* This kernel has not set up a unit that it ignores. */
+	if (!root || !iommu->root_entry)
 		return false;
-	intel_hitless_clear_irq_table(iommu);
 	if (!ecap_coherent(iommu->ecap))
 		wbinvd();
+	/* Another processor may have written it, which has been stopped. */
+	__iommu_flush_cache(iommu, phys_to_virt(root), VTD_PAGE_SIZE);
 	iommu_flush_write_buffer(iommu);
 	if (root != virt_to_phys(iommu->root_entry)) {
 		iommu->root_entry = phys_to_virt(root);

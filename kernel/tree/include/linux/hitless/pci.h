@@ -96,11 +96,13 @@ void hitless_seam_pci_keep(u32 segment, u16 bdf, unsigned long set,
  * @bdf: bus, device and function
  *
  * Resets and writes of configuration space that began before bits were set are
- * over afterwards. Nothing happens if there is no such function.
+ * over afterwards.
  *
- * Context: May sleep; takes the device's lock.
+ * Context: May sleep, for a second at most; takes the device's lock.
+ * Return: false if somebody holds the lock for longer, or there is no such
+ * function.
  */
-void hitless_seam_pci_settle(u32 segment, u16 bdf);
+bool hitless_seam_pci_settle(u32 segment, u16 bdf);
 
 /**
  * hitless_dev_keeps() - is something to be left alone on a device?

@@ -50,7 +50,8 @@ static_assert(sizeof(struct hitless_vtd_attachment) ==
 
 /**
  * struct hitless_vtd_adopted - what a unit goes on with
- * @root_table: physical address of its root table
+ * @root_table: physical address of its root table; 0: nobody runs behind it, and
+ *	it goes on translating with an empty one that the caller makes
  * @ids: the domain ids in use in its tables, to be given to nobody else; the
  *	caller frees the array with kfree()
  * @count: their number
@@ -214,15 +215,16 @@ bool hitless_vtd_stays_on(const struct hitless_unit *unit);
 /**
  * hitless_vtd_leave() - how is a unit left to the next kernel?
  * @unit: the unit
+ * @preserved: anything is preserved, behind whichever unit
  *
  * Every entry that is not an outgoing device's has been cleared afterwards; the
  * caller sets the root table and flushes the caches.
  *
  * Context: Shutdown: interrupts off, one CPU, no sleeping.
  * Return: physical address of the root table it goes on with; 0: nothing is
- * preserved, and translation is switched off.
+ * preserved, or the unit does not translate.
  */
-u64 hitless_vtd_leave(const struct hitless_unit *unit);
+u64 hitless_vtd_leave(const struct hitless_unit *unit, bool *preserved);
 
 /**
  * hitless_seam_vtd_irq_table() - the table by which a unit remaps interrupts
