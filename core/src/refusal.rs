@@ -238,6 +238,11 @@ pub enum Refusal {
     NotSwappable,
 
     // At freeze.
+    /// A device of the previous update is still on the tables that it arrived with.
+    ///
+    /// Remedy: Finish that update first: retrieve the session, swap its devices and finish it. To give them up, add
+    /// `hitless.jump=anyway` to the next kernel's command line: they are stopped at the jump.
+    NotSwapped,
     /// Somebody holds the device, or a bridge above it, for longer than a moment.
     ///
     /// Remedy: A driver is being unbound from the device, which waits for its file to be closed, or the device is being
@@ -403,6 +408,7 @@ impl fmt::Display for Refusal {
 
             Self::NotSwappable => "device cannot change from its restored domain without a fault",
 
+            Self::NotSwapped => "a device of the previous update is not swapped yet",
             Self::Unsettled => "somebody holds the device or a bridge above it",
             Self::NoHandover => "next kernel was not loaded by kexec_file_load",
             Self::ImageWithoutHitless => "next kernel has no hitless",

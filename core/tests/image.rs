@@ -7,7 +7,7 @@ use hitless_core::image::bzimage::{self, Says};
 use hitless_core::image::{format_feature, kind_feature};
 use hitless_core::iommu::kinds::KINDS;
 use hitless_core::refusal::Refusal;
-use hitless_core::rules::image::{image, read, ImageFacts};
+use hitless_core::rules::image::{image, jump, read, ImageFacts};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -162,6 +162,15 @@ fn what_is_not_said_is_what_the_image_does_by_itself() {
     let mut record = golden();
     record.defaults = DEFAULT_HANDOVER.into();
     assert_eq!(asks(&with(&record), quiet), Ok(None));
+}
+
+#[test]
+fn a_device_that_is_not_swapped_keeps_the_machine() {
+    let [none, anyway] = [0, ImageFacts::ANYWAY].map(ImageFacts);
+    assert_eq!(jump(none, false), Ok(None));
+    assert_eq!(jump(anyway, false), Ok(None));
+    assert_eq!(jump(none, true), Err(Refusal::NotSwapped));
+    assert_eq!(jump(anyway, true), Ok(Some(Refusal::NotSwapped)));
 }
 
 #[test]

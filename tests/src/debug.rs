@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use hitless_lab::command::output;
 use hitless_lab::paths;
-use hitless_proto::{Answer, Command as Order};
+use hitless_proto::Command as Order;
 use serde_json::Value;
 
 use crate::outcome::{good, plan};
@@ -304,27 +304,17 @@ pub(crate) fn clean(scene: &mut Scene, after: &str) -> Result<()> {
         })?;
         scene.step("leak scan", from);
     }
-    let leaks = read(scene, KMEMLEAK)?;
+    let leaks = scene.read(KMEMLEAK)?;
     if !leaks.is_empty() {
         scene.machine.directory.write("kmemleak", &leaks);
         bail!("after {after} the kernel has leaked:\n{leaks}");
     }
-    let lockdep = read(scene, LOCKDEP)?;
+    let lockdep = scene.read(LOCKDEP)?;
     ensure!(
         is_on(&lockdep),
         "after {after} lockdep is off: {LOCKDEP} says\n{lockdep}"
     );
     Ok(())
-}
-
-fn read(scene: &mut Scene, path: &str) -> Result<String> {
-    let answer = scene.order(Order::ReadFile {
-        path: path.to_owned(),
-    })?;
-    match answer {
-        Answer::Text { text } => Ok(text),
-        other => bail!("the guest answers {other:?} to ReadFile"),
-    }
 }
 
 /// Whether lockdep is still at work.

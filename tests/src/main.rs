@@ -4,6 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`updates`], [`lifecycle`] | the main job in each table format; lists of actions |
+//! | [`repetition`], [`owner`] | update after update; a session whose owner dies |
 //! | [`uapi`] | what a VMM may call, in which order, and what it is refused |
 //! | [`crowd`] | more entries than a page of records holds, in every family |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
@@ -25,6 +26,8 @@ mod image;
 mod isolation;
 mod lifecycle;
 mod outcome;
+mod owner;
+mod repetition;
 mod runner;
 mod selftests;
 mod stopped;

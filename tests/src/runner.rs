@@ -18,8 +18,8 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, crowd, debug, faults, frozen, image, isolation, lifecycle, selftests, stopped, twins,
-    uapi, updates,
+    checks, crowd, debug, faults, frozen, image, isolation, lifecycle, owner, repetition,
+    selftests, stopped, twins, uapi, updates,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -32,6 +32,8 @@ fn tests() -> Vec<Test> {
     tests.extend(selftests::tests());
     tests.extend(updates::tests());
     tests.extend(lifecycle::tests());
+    tests.extend(repetition::tests());
+    tests.extend(owner::tests());
     tests.extend(uapi::tests());
     tests.extend(crowd::tests());
     tests.extend(faults::tests());

@@ -93,6 +93,20 @@ pub fn read(image: &[u8], next: &[u8], this: &[u8], kinds: Kinds) -> Image {
     }
 }
 
+/// May the machine jump at all, while devices of the previous update run on the tables that they arrived with, or do not?
+/// `Some`: as in [`image`].
+///
+/// # Errors
+///
+/// [`Refusal::NotSwapped`]. Only who has swapped a device can hand it on.
+pub fn jump(facts: ImageFacts, runs: bool) -> Result<Option<Refusal>, Refusal> {
+    match (runs, facts.has(ImageFacts::ANYWAY)) {
+        (false, _) => Ok(None),
+        (true, true) => Ok(Some(Refusal::NotSwapped)),
+        (true, false) => Err(Refusal::NotSwapped),
+    }
+}
+
 /// Why the machine would not jump into an image.
 const REASONS: [(u32, Refusal); 8] = [
     (ImageFacts::NO_RECORD, Refusal::ImageWithoutHitless),

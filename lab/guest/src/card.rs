@@ -22,6 +22,8 @@ use crate::ring::Ring;
 /// PCI's command register, and its bits for memory and bus master (PCI Local Bus Specification 3.0, 6.2.2).
 const COMMAND: u64 = 0x04;
 const COMMAND_MEMORY_AND_MASTER: u16 = 0x6;
+/// Objects of an iommufd have lower ids, as long as there are few.
+const IDS: u32 = 64;
 
 /// A page table and, where it was not restored, the address space it was made from.
 #[derive(Clone, Copy, Debug)]
@@ -204,6 +206,31 @@ impl Card {
     pub(crate) fn bind(&mut self) -> Result<()> {
         self.bound = Some(self.device()?.bind_iommufd(self.iommufd()?)?);
         Ok(())
+    }
+
+    /// Finds the device and the restored page table in the iommufd, where another process was told their ids and nobody
+    /// else is: only one of each is there, and its id is small.
+    pub(crate) fn adopt(&mut self) -> Result<()> {
+        let iommufd = self.iommufd()?;
+        let ioas = iommufd.ioas_alloc()?;
+        let made = (1..IDS).map(DeviceId).find_map(|device| {
+            let hwpt = iommufd.hwpt_alloc(device, ioas).ok()?;
+            Some((device, hwpt))
+        });
+        if let Some((_, hwpt)) = made {
+            iommufd.destroy(hwpt)?;
+        }
+        iommufd.destroy(ioas)?;
+        let mut hwpts = (1..IDS).map(HwptId);
+        let restored = hwpts.find(|hwpt| iommufd.hwpt_liveupdate_mappings(*hwpt).is_ok());
+        self.bound = made.map(|(device, _)| device);
+        self.attached = restored.map(|hwpt| Table { hwpt, ioas: None });
+        Ok(())
+    }
+
+    /// Takes the device off its page table: it reaches no memory any more.
+    pub(crate) fn detach(&self) -> Result<()> {
+        Ok(self.device()?.detach()?)
     }
 
     /// Tries to bind it to an iommufd that has nothing to do with it.

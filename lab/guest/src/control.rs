@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::termios::OptionalActions;
 
+use crate::line::send;
 use crate::orders::Machine;
 
 const PORT: &str = "/dev/ttyS1";
@@ -24,6 +25,17 @@ pub(crate) fn serve() -> Result<()> {
     let [release, version] = [uname.release(), uname.version()].map(|name| name.to_string_lossy());
     send(&mut port, &Report::Hello(format!("{release} {version}")))?;
 
+    obey(orders, port)?;
+    anyhow::bail!("{PORT} was closed from outside")
+}
+
+/// Obeys the first process, as another one.
+pub(crate) fn serve_first() -> Result<()> {
+    obey(std::io::stdin().lock(), std::io::stdout().lock())
+}
+
+/// Obeys until nobody is there any more to give orders.
+fn obey(orders: impl BufRead, mut reports: impl Write) -> Result<()> {
     let mut machine = Machine::default();
     for line in orders.lines() {
         let line = line.context("reading an order")?;
@@ -33,16 +45,14 @@ pub(crate) fn serve() -> Result<()> {
         let began = Instant::now();
         let result = machine.obey(command).map_err(|error| failure(&error));
         let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        send(
-            &mut port,
-            &Report::Done {
-                id,
-                result,
-                took_ns,
-            },
-        )?;
+        let done = Report::Done {
+            id,
+            result,
+            took_ns,
+        };
+        send(&mut reports, &done)?;
     }
-    anyhow::bail!("{PORT} was closed from outside")
+    Ok(())
 }
 
 fn open() -> Result<File> {
@@ -52,12 +62,6 @@ fn open() -> Result<File> {
     settings.make_raw();
     rustix::termios::tcsetattr(&port, OptionalActions::Now, &settings)?;
     Ok(port.into())
-}
-
-fn send(port: &mut File, report: &Report) -> Result<()> {
-    let mut line = serde_json::to_vec(report).context("writing a report as JSON")?;
-    line.push(b'\n');
-    port.write_all(&line).context("sending a report")
 }
 
 fn failure(error: &anyhow::Error) -> Failure {

@@ -10,6 +10,8 @@
 //! | `init` | what PID 1 does before anything else |
 //! | `control` | the serial port: orders in, reports out |
 //! | `orders` | one order after the other |
+//! | `line` | an order or a report as a line |
+//! | `owner` | another process that owns cards, and can be killed |
 //! | `card` | a card with its memory, iommufd and device file |
 //! | `crowd` | many functions that share an iommufd, as one |
 //! | `igb` | the card's registers |
@@ -26,13 +28,22 @@ mod crowd;
 mod harvester;
 mod igb;
 mod init;
+mod line;
 mod menu;
 mod orders;
+mod owner;
 mod pages;
 mod ring;
 
 fn main() {
-    if !rustix::process::getpid().is_init() {
+    let is_init = rustix::process::getpid().is_init();
+    if !is_init && std::env::args().nth(1).as_deref() == Some(owner::ARGUMENT) {
+        if let Err(error) = control::serve_first() {
+            eprintln!("owner: {error:#}");
+        }
+        return;
+    }
+    if !is_init {
         eprintln!(
             "This is the guest program of the hitless lab: it takes over the machine it runs on, so it runs as PID 1 \
              of a virtual machine only. `cargo lab boot` starts one."

@@ -14,9 +14,11 @@ use hitless_uapi::{kexec, LiveUpdate, Session, VfioDevice};
 
 use crate::card::Card;
 use crate::crowd::Crowd;
+use crate::owner::Owner;
 
 /// Physical address of what is loaded and never jumped into.
 const NO_KERNEL: usize = 0x100_0000;
+const NO_OWNER: &str = "there is no other process: start it first";
 
 /// Everything that orders work on.
 #[derive(Debug, Default)]
@@ -25,12 +27,30 @@ pub(crate) struct Machine {
     crowds: BTreeMap<String, Crowd>,
     sessions: BTreeMap<String, Session>,
     hoard: Vec<File>,
+    /// Who gets the orders instead, but for those about itself.
+    owner: Option<Owner>,
 }
 
 impl Machine {
     /// Obeys one order.
     pub(crate) fn obey(&mut self, command: Command) -> Result<Answer> {
+        match (&command, &mut self.owner) {
+            (Command::OwnerStart | Command::OwnerShare { .. } | Command::OwnerKill, _) => {}
+            (_, Some(owner)) => return owner.obey(command),
+            (_, None) => {}
+        }
         match command {
+            // Another process.
+            Command::OwnerStart => {
+                ensure!(self.owner.is_none(), "the cards have an owner already");
+                self.owner = Some(Owner::start()?);
+            }
+            Command::OwnerShare { session } => {
+                let owner = self.owner.as_ref().context(NO_OWNER)?;
+                let shared = owner.session(&session)?;
+                self.sessions.insert(session, shared);
+            }
+            Command::OwnerKill => self.owner.take().context(NO_OWNER)?.kill()?,
             // The host.
             Command::BindDriver { bdf } => host::bind_driver(bdf.parse()?)?,
             Command::OpenDevice { bdf } => {
@@ -100,6 +120,8 @@ impl Machine {
             Command::BindDeviceTo { card, other } => {
                 self.look(card)?.bind_to(self.look(other)?)?;
             }
+            Command::Adopt { card } => self.card(card)?.adopt()?,
+            Command::DetachDevice { card } => self.look(card)?.detach()?,
             Command::Resume { card } => self.card(card)?.resume()?,
             Command::Rebuild { card } => self.card(card)?.rebuild()?,
             Command::Mappings { card } => return self.look(card)?.mappings(),

@@ -197,6 +197,10 @@ pub enum Command {
     BindDeviceTo { card: u8, other: u8 },
     /// open(2) of the card's cdev path by name, and close; reports the errno if it fails.
     OpenDevice { bdf: String },
+    /// In a retrieved iommufd that another process has used: find the ids of the bound device and of the restored HWPT.
+    Adopt { card: u8 },
+    /// VFIO_DEVICE_DETACH_IOMMUFD_PT.
+    DetachDevice { card: u8 },
     /// After bind: map the BAR again and let the harvester run (checks frames, posts descriptors).
     Resume { card: u8 },
     /// A new IOAS and HWPT in the card's iommufd with the same mappings as the first; not attached yet.
@@ -228,6 +232,12 @@ pub enum Command {
     ReadFile { path: String },
     /// Write a string to a file.
     WriteFile { path: String, text: String },
+    /// Start the guest program once more. This process gets all orders from here on, but for those about itself.
+    OwnerStart,
+    /// Take a descriptor of a session that the other process has, without its knowing.
+    OwnerShare { session: String },
+    /// Kill the other process. The first one gets the orders again, with what it has itself.
+    OwnerKill,
     /// As soon as the kernel says `words`, write all these again and again for as long as this kernel runs, whatever comes of
     /// it.
     WriteAfter { words: String, writes: Vec<Write> },

@@ -154,6 +154,15 @@ impl Scene {
         Ok(self.machine.guest.order(command)?)
     }
 
+    /// What is in a file of the machine.
+    pub fn read(&mut self, path: &str) -> Result<String> {
+        let path = path.to_owned();
+        match self.order(Command::ReadFile { path })? {
+            Answer::Text { text } => Ok(text),
+            other => bail!("the guest answers {other:?} to ReadFile"),
+        }
+    }
+
     /// Gives an order that has to be refused with the error number that is promised for it (`docs/refusals.md`).
     pub fn refused(&mut self, command: Command, promised: Errno) -> Result<()> {
         let name = format!("{command:?}");
@@ -226,6 +235,11 @@ impl Scene {
     /// Both cards, the second one first: its own reset can not be told from the first card's in the trace.
     pub fn receive_both(&mut self) -> Result<()> {
         self.receive(1)?;
+        self.receive_alone()
+    }
+
+    /// The first card, while the second stays as it is.
+    pub fn receive_alone(&mut self) -> Result<()> {
         self.receive(0)?;
         let patience = self.machine.pace.patience(DRAIN);
         ensure!(

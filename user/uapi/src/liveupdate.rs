@@ -235,6 +235,13 @@ impl Session {
     }
 }
 
+/// For a descriptor of a session that another process has. One of another kind answers `ENOTTY` to every call.
+impl From<OwnedFd> for Session {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
 impl AsFd for Session {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -116,6 +116,7 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::StillRestored
         | Refusal::NotSwappable
         | Refusal::AlreadyRecorded
+        | Refusal::NotSwapped
         | Refusal::Unsettled => EBUSY,
 
         // Once more, later: LUO does not remember this one.

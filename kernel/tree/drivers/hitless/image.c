@@ -26,6 +26,11 @@ void hitless_kimage_loads(struct kimage *image)
 	hitless_image_loads(kernel, next, this, &image->hitless);
 }
 
+int hitless_kimage_jumps(void)
+{
+	return hitless_jumps(&kexec_image->hitless);
+}
+
 void hitless_seam_image(struct hitless_image *out)
 {
 	*out = (struct hitless_image) { .facts = HITLESS_IMAGE_NO_HANDOVER };

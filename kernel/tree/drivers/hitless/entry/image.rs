@@ -2,11 +2,21 @@
 
 //! What kexec asks.
 
-use hitless_core::rules::image::read;
+use hitless_core::rules::image::{
+    jump,
+    read,
+    ImageFacts, //
+};
 use kernel::bindings;
 use kernel::prelude::*;
 
 use crate::hardware;
+use crate::failure::{
+    Failure,
+    Text, //
+};
+use crate::incoming::INCOMING;
+use crate::running;
 use crate::seam::image::{
     bytes,
     to_c, //
@@ -33,4 +43,27 @@ pub(crate) unsafe extern "C" fn hitless_image_loads(
     let read = to_c(&read(image, next, this, hardware::IN_RECORDS));
     // SAFETY: By the safety requirement.
     unsafe { out.write(read) };
+}
+
+/// May the machine jump at all?
+///
+/// # Safety
+///
+/// `image` must be valid.
+#[export]
+pub(crate) unsafe extern "C" fn hitless_jumps(image: *const bindings::hitless_image) -> c_int {
+    if !running::is() {
+        return 0;
+    }
+    // SAFETY: By the safety requirement.
+    let facts = ImageFacts(unsafe { (*image).facts });
+    let runs = INCOMING.lock().is_any_running();
+    match jump(facts, runs) {
+        Ok(None) => 0,
+        Ok(Some(refusal)) => {
+            pr_emerg!("jumping all the same, though: {}\n", Text(refusal));
+            0
+        }
+        Err(refusal) => Failure::from(refusal).report().to_errno(),
+    }
 }

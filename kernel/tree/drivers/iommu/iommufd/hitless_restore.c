@@ -261,7 +261,11 @@ int iommufd_hitless_attach(struct iommufd_device *idev,
 	int rc = iommufd_hw_pagetable_attach(hwpt, idev, IOMMU_NO_PASID);
 
 	iommufd_put_object(idev->ictx, &hwpt->obj);
-	if (rc)
+	if (rc) {
 		iommu_device_unclaim_restored(idev->dev);
-	return rc;
+		return rc;
+	}
+	/* Pairs with iommufd_device_detach(), as in iommufd_device_attach(). */
+	refcount_inc(&idev->obj.users);
+	return 0;
 }

@@ -72,6 +72,26 @@ void hitless_image_loads(struct hitless_bytes image, struct hitless_bytes next,
 			 struct hitless_bytes this, struct hitless_image *out);
 
 /**
+ * hitless_jumps() - may the machine jump at all?
+ * @image: the image that it would jump into
+ *
+ * Asked before any file is frozen, and even if there is none.
+ *
+ * Context: kernel_kexec(), which keeps the image from changing. May sleep.
+ * Return: 0, or -errno while a device of the previous update is on the tables
+ * that it arrived with: this kernel cannot hand it on.
+ */
+int hitless_jumps(const struct hitless_image *image);
+
+/**
+ * hitless_kimage_jumps() - may the machine jump into the loaded image?
+ *
+ * Context: kernel_kexec(), with an image loaded.
+ * Return: as hitless_jumps().
+ */
+int hitless_kimage_jumps(void);
+
+/**
  * hitless_kimage_loads() - an image is loaded from a file
  * @image: the image, with the bytes of the file and the command line
  *
@@ -94,6 +114,7 @@ void hitless_seam_image(struct hitless_image *out);
 
 #else /* CONFIG_HITLESS */
 
+static inline int hitless_kimage_jumps(void) { return 0; }
 static inline void hitless_kimage_loads(struct kimage *image) { }
 
 #endif /* CONFIG_HITLESS */

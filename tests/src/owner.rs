@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The process that owns a session and its card is killed, and another one takes over.
+
+use std::time::Duration;
+
+use anyhow::{ensure, Result};
+use hitless_proto::{Command, What};
+use rustix::io::Errno;
+
+use crate::outcome::{bad, done, good, plan};
+use crate::repetition::{counts, grown};
+use crate::test::{Bench, End, Test};
+use hitless_lab::machine::pace::Rate;
+use hitless_lab::play::scene::{Plan, Scene, SETTLE};
+use hitless_lab::play::update::{FILES, HWPT_TOKEN, SESSION};
+
+/// Few frames: the ring has to last while nobody serves it.
+const RATE: u32 = 200;
+/// How long frames flow that must not land.
+const WATCH: Duration = Duration::from_millis(500);
+
+pub(crate) fn tests() -> Vec<Test> {
+    type Play = fn(&mut Scene) -> Result<()>;
+    let live: [(&str, &str, Play); 3] = [
+        (
+            "owner::another_process_holds_the_session",
+            "the owner dies before the jump, another process has the session: all is preserved, and the update is done",
+            held,
+        ),
+        (
+            "owner::dies_after_each_step_behind_the_jump",
+            "each time another process retrieves the session again and goes one step further; the last one finishes",
+            relay,
+        ),
+        (
+            "owner::another_process_holds_what_is_swapped",
+            "the owner dies between swap and finish, another process has the session, takes the card up and finishes",
+            held_behind,
+        ),
+    ];
+    let lost: [(&str, &str, Play); 3] = [
+        (
+            "owner::dies_after_each_step_before_the_jump",
+            "the session goes with its owner, nothing stays preserved or leaks, and another process preserves the device",
+            before,
+        ),
+        (
+            "owner::dies_between_swap_and_finish",
+            "nobody else has the session: it is finished, the device is stopped and everything of it is free",
+            swapped,
+        ),
+        (
+            "owner::the_next_one_gives_up",
+            "it detaches the device, which stops it; finish is accepted, and everything of it is free",
+            given_up,
+        ),
+    ];
+    let live = live.map(|(name, about, play)| {
+        Test::new(name, "legacy", about, move |bench| {
+            let mut scene = boot(bench, name)?;
+            let played = play(&mut scene);
+            good(scene.end(played)?, bench)
+        })
+    });
+    let lost = lost.map(|(name, about, play)| {
+        Test::new(name, "legacy", about, move |bench| {
+            let mut scene = boot(bench, name)?;
+            let played = play(&mut scene).and_then(|()| quiet(&scene));
+            let mut outcome = scene.end(Ok(()))?;
+            if let Err(why) = played {
+                return bad(&outcome, &format!("{why:#}"));
+            }
+            done(&mut outcome, bench);
+            Ok(End::Passed)
+        })
+    });
+    live.into_iter().chain(lost).collect()
+}
+
+fn boot(bench: &Bench, name: &str) -> Result<Scene> {
+    bench.boot(Plan {
+        rate: Rate::AtMost(RATE),
+        ..plan(&name.replace("::", "-"), "legacy", "")?
+    })
+}
+
+/// A card that another process than the first one owns.
+fn receive(scene: &mut Scene) -> Result<()> {
+    scene.order(Command::OwnerStart)?;
+    scene.receive_alone()?;
+    scene.flow(SETTLE);
+    Ok(())
+}
+
+/// Nothing that the lab minds was said.
+fn quiet(scene: &Scene) -> Result<()> {
+    match scene.machine.console.warnings().first() {
+        Some(warning) => anyhow::bail!("the kernel warns: {warning}"),
+        None => Ok(()),
+    }
+}
+
+fn session(of: impl FnOnce(String) -> Command) -> Command {
+    of(SESSION.to_owned())
+}
+
+fn create(session: String) -> Command {
+    Command::SessionCreate { session }
+}
+
+fn open(session: String) -> Command {
+    Command::SessionRetrieve { session }
+}
+
+fn finish(session: String) -> Command {
+    Command::Finish { session }
+}
+
+fn share(session: String) -> Command {
+    Command::OwnerShare { session }
+}
+
+/// The first so many files go into the session.
+fn preserve(scene: &mut Scene, files: usize) -> Result<()> {
+    scene.order(session(create))?;
+    for (what, token) in FILES.into_iter().take(files) {
+        scene.preserve_one(what, token)?;
+    }
+    Ok(())
+}
+
+fn before(scene: &mut Scene) -> Result<()> {
+    let bdf = scene.first.bdf.clone();
+    scene.order(Command::BindDriver { bdf })?;
+    let first = counts(scene)?;
+    for files in 0..=FILES.len() {
+        if files == 0 {
+            receive(scene)?;
+        } else {
+            scene.order(Command::OwnerStart)?;
+            scene.receive_again(&scene.first.clone())?;
+        }
+        let (card, token) = (scene.first.number, HWPT_TOKEN);
+        scene.order(Command::Mark { card, token })?;
+        preserve(scene, files)?;
+        scene.order(Command::OwnerKill)?;
+        free(scene)?;
+        let grown = grown(&first, &counts(scene)?);
+        ensure!(
+            grown.is_empty(),
+            "with {files} files in the session its owner has left behind: {grown:?}"
+        );
+    }
+    Ok(())
+}
+
+/// The session's name and everything of the device are free: another process has it receive, and preserves it.
+fn free(scene: &mut Scene) -> Result<()> {
+    scene.order(Command::OwnerStart)?;
+    scene.receive_again(&scene.first.clone())?;
+    let (card, token) = (scene.first.number, HWPT_TOKEN);
+    scene.order(Command::Mark { card, token })?;
+    preserve(scene, FILES.len())?;
+    let before = scene.machine.guest.count(card)?.received;
+    scene.flow(scene.machine.pace.patience(WATCH));
+    let received = scene.machine.guest.count(card)?.received;
+    ensure!(received > before, "set up anew, the card receives nothing");
+    scene.order(Command::OwnerKill)?;
+    Ok(())
+}
+
+fn held(scene: &mut Scene) -> Result<()> {
+    receive(scene)?;
+    scene.prepare()?;
+    scene.preserve()?;
+    scene.order(session(share))?;
+    scene.order(Command::OwnerKill)?;
+    scene.check("the owner's end")?;
+    scene.jump()?;
+    scene.take_back()?;
+    scene.check("finish")
+}
+
+/// What an owner does after the jump, one after the other.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Session,
+    File(What, u64),
+    Restore,
+    Bind,
+    Rebuild,
+}
+
+fn steps() -> Vec<Step> {
+    let files = FILES.map(|(what, token)| Step::File(what, token));
+    let rest = [Step::Restore, Step::Bind, Step::Rebuild];
+    std::iter::once(Step::Session)
+        .chain(files)
+        .chain(rest)
+        .collect()
+}
+
+impl Step {
+    /// `again`: another process has done it before.
+    fn play(self, scene: &mut Scene, again: bool) -> Result<()> {
+        let (card, token) = (scene.first.number, HWPT_TOKEN);
+        match self {
+            Self::Session => scene.order(session(open)).map(|_| ()),
+            Self::File(what, token) => scene.order(retrieve(card, what, token)).map(|_| ()),
+            Self::Restore if again => {
+                scene.refused(Command::RestoreHwpt { card, token }, Errno::EXIST)
+            }
+            Self::Restore => scene
+                .order(Command::RestoreHwpt { card, token })
+                .map(|_| ()),
+            Self::Bind if again => {
+                scene.refused(Command::BindDevice { card }, Errno::INVAL)?;
+                scene.order(Command::Adopt { card })?;
+                scene.order(Command::Resume { card })?;
+                Ok(())
+            }
+            Self::Bind => {
+                scene.order(Command::Adopt { card })?;
+                scene.bind()
+            }
+            Self::Rebuild => scene.rebuild(),
+        }
+    }
+}
+
+fn retrieve(card: u8, what: What, token: u64) -> Command {
+    Command::Retrieve {
+        session: SESSION.to_owned(),
+        card,
+        what,
+        token,
+    }
+}
+
+/// An update up to the jump; then the driver is bound.
+fn jump(scene: &mut Scene) -> Result<()> {
+    receive(scene)?;
+    scene.prepare()?;
+    scene.preserve()?;
+    scene.jump()?;
+    let bdf = scene.first.bdf.clone();
+    scene.order(Command::BindDriver { bdf })?;
+    Ok(())
+}
+
+fn relay(scene: &mut Scene) -> Result<()> {
+    jump(scene)?;
+    let steps = steps();
+    for last in 0..steps.len() {
+        scene.order(Command::OwnerStart)?;
+        for (number, step) in steps.iter().enumerate().take(last + 1) {
+            step.play(scene, number < last)?;
+        }
+        scene.order(Command::OwnerKill)?;
+        scene.check(&format!("the end of an owner after {:?}", steps[last]))?;
+    }
+    scene.order(Command::OwnerStart)?;
+    for step in &steps {
+        step.play(scene, true)?;
+    }
+    scene.compact()?;
+    scene.swap()?;
+    scene.finish()?;
+    scene.check("finish")
+}
+
+/// An update up to the swap, by another process than the first.
+fn swap(scene: &mut Scene) -> Result<()> {
+    jump(scene)?;
+    scene.order(Command::OwnerStart)?;
+    scene.retrieve()?;
+    scene.rebuild()?;
+    scene.swap()
+}
+
+fn held_behind(scene: &mut Scene) -> Result<()> {
+    swap(scene)?;
+    scene.order(session(share))?;
+    scene.order(Command::OwnerKill)?;
+    scene.check("the owner's end")?;
+    let card = scene.first.number;
+    for (what, token) in FILES {
+        scene.order(retrieve(card, what, token))?;
+    }
+    scene.order(Command::Adopt { card })?;
+    scene.order(Command::Resume { card })?;
+    scene.finish()?;
+    scene.check("finish")
+}
+
+fn swapped(scene: &mut Scene) -> Result<()> {
+    swap(scene)?;
+    scene.order(Command::OwnerKill)?;
+    scene.refused(session(open), Errno::NOENT)?;
+    stopped(scene)
+}
+
+/// Nothing lands, the memory is free, and another process has the device receive.
+fn stopped(scene: &mut Scene) -> Result<()> {
+    let before = scene.witness()?.count();
+    scene.flow(WATCH);
+    let landed = scene.witness()?.count() - before;
+    ensure!(landed == 0, "{landed} frames landed in the old memory");
+    scene.fill_memory()?;
+    scene.flow(WATCH);
+    let strays = scene.strays()?;
+    ensure!(strays == 0, "{strays} frames landed where none may be");
+    free(scene)
+}
+
+fn given_up(scene: &mut Scene) -> Result<()> {
+    jump(scene)?;
+    scene.order(Command::OwnerStart)?;
+    scene.retrieve()?;
+    scene.order(Command::OwnerKill)?;
+    scene.check("the owner's end")?;
+    scene.order(Command::OwnerStart)?;
+    scene.order(session(open))?;
+    let card = scene.first.number;
+    for (what, token) in FILES {
+        scene.order(retrieve(card, what, token))?;
+    }
+    scene.refused(session(finish), Errno::BUSY)?;
+    scene.order(Command::DetachDevice { card })?;
+    scene.order(session(finish))?;
+    scene.order(Command::OwnerKill)?;
+    stopped(scene)
+}
