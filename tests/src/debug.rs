@@ -27,7 +27,7 @@ const SUITES: [&str; 1] = ["hitless_golden"];
 /// What the debug kernel is told: free pages are filled with a pattern, and looked at when they are given out again;
 /// so are free objects, and what is around those in use. The sizes are of the memory that the next kernel boots in:
 /// this one uses so much itself that what it would choose by that does not always fit the machine.
-const WORDS: &str = "page_poison=1 slab_debug=FZP kho_scratch=128M,0M,128M";
+pub(crate) const WORDS: &str = "page_poison=1 slab_debug=FZP kho_scratch=128M,0M,128M";
 /// Frames per second that the slow kernel copes with.
 const RATE: u32 = 500;
 /// Swaps on top of those of the update itself.
@@ -101,12 +101,15 @@ fn boot(bench: &Bench, name: &str) -> Result<Machine> {
 }
 
 /// Ends a machine; its logs are for whoever has to mend something.
-fn end(machine: Machine, bench: &Bench, ended: Result<()>) -> Result<End> {
+pub(crate) fn end(machine: Machine, bench: &Bench, ended: Result<()>) -> Result<End> {
     let mut directory = machine.into_directory();
     match ended {
         Ok(()) if !bench.keep => directory.discard(),
         Ok(()) => {}
-        Err(error) => bail!("{error:#}; the logs are in {}", directory.path().display()),
+        Err(error) => {
+            let logs = format!("the logs are in {}", directory.path().display());
+            return Err(error.context(logs));
+        }
     }
     Ok(End::Passed)
 }
@@ -164,7 +167,7 @@ fn passed(json: &Value, suite: &str) -> Result<()> {
 }
 
 /// The kernel has not complained.
-fn quiet(machine: &Machine) -> Result<()> {
+pub(crate) fn quiet(machine: &Machine) -> Result<()> {
     let console = &machine.console;
     if let Some(line) = console.hang().or(console.warnings().first().cloned()) {
         bail!("the kernel says: {line}");

@@ -18,8 +18,8 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, crowd, debug, frozen, image, isolation, lifecycle, selftests, stopped, twins, uapi,
-    updates,
+    checks, crowd, debug, frozen, harness, image, isolation, lifecycle, selftests, stopped, twins,
+    uapi, updates,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -40,6 +40,7 @@ fn tests() -> Vec<Test> {
     tests.extend(stopped::tests());
     tests.extend(twins::tests());
     tests.extend(debug::tests());
+    tests.extend(harness::tests());
     tests.extend(crate::trouble::setup::tests());
     tests.extend(crate::trouble::machines::tests());
     tests

@@ -50,6 +50,9 @@ impl Machine {
             Command::ReadFile { path } => return host::read(&path),
             Command::WriteFile { path, text } => host::write(&path, &text)?,
             Command::WriteAfter { words, writes } => host::write_after(words, writes)?,
+            Command::Run {
+                program, arguments, ..
+            } => return host::run(&program, &arguments),
             // Sessions.
             Command::SessionCreate { session } => self.add(session, LiveUpdate::create_session)?,
             Command::SessionRetrieve { session } => {

@@ -231,6 +231,12 @@ pub enum Command {
     /// As soon as the kernel says `words`, write all these again and again for as long as this kernel runs, whatever comes of
     /// it.
     WriteAfter { words: String, writes: Vec<Write> },
+    /// Run a program to its end, which comes within so many seconds. Answers [`Answer::Text`] with what it says.
+    Run {
+        program: String,
+        arguments: Vec<String>,
+        seconds: u64,
+    },
     /// VFIO_DEVICE_RESET.
     ResetDevice { card: u8 },
 }
@@ -252,6 +258,7 @@ impl Command {
                 let one = Duration::from_millis(100) + Duration::from_micros(*pause_us);
                 ordinary + one.saturating_mul(*count)
             }
+            Self::Run { seconds, .. } => Duration::from_secs(*seconds),
             _ => ordinary,
         }
     }
@@ -309,7 +316,7 @@ pub enum Answer {
     Moved { pages: u64, moved: u64 },
     /// A run of swaps, of which the longest took so long.
     Swaps { count: u32, max_ns: u64 },
-    /// A file's content.
+    /// A file's content, or what a program has said.
     Text { text: String },
 }
 

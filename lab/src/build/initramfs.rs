@@ -10,6 +10,7 @@ use anyhow::{bail, Context, Result};
 use crate::build::archive::{place, Archive};
 use crate::build::kernel::build::images;
 use crate::build::kernel::config::{Config, Images};
+use crate::build::kernel::harness;
 use crate::build::kernel::selftests::{self, Programs};
 use crate::fingerprint::{Fingerprint, Stamp};
 use crate::lock::lock;
@@ -51,12 +52,7 @@ pub fn build(config: Config) -> Result<PathBuf> {
 
 /// The initramfs's content.
 fn archive(images: &Images, selftests: &Programs, guest: &Path) -> Result<Vec<u8>> {
-    let mut archive = Archive::new();
-    for name in ["dev", "proc", "sys", "tmp", "boot", "selftests", "bin"] {
-        archive.folder(name)?;
-    }
-    archive.console()?;
-    archive.program("init", guest)?;
+    let mut archive = with_guest(guest)?;
     archive.program("boot/gen1", &images.gen1)?;
     archive.program("boot/gen2", &images.gen2)?;
     for (name, program) in &selftests.tests {
@@ -66,6 +62,29 @@ fn archive(images: &Images, selftests: &Programs, guest: &Path) -> Result<Vec<u8
         archive.program("bin/busybox", Path::new(BUSYBOX))?;
     }
     archive.finish()
+}
+
+/// What every machine of the lab has.
+fn with_guest(guest: &Path) -> Result<Archive> {
+    let mut archive = Archive::new();
+    for name in ["dev", "proc", "sys", "tmp", "boot", "selftests", "bin"] {
+        archive.folder(name)?;
+    }
+    archive.console()?;
+    archive.program("init", guest)?;
+    Ok(archive)
+}
+
+/// Builds an initramfs with the guest program and [`harness::PROGRAMS`] in `/selftests`, and with no kernel to jump to.
+pub fn with_harness(config: Config) -> Result<PathBuf> {
+    let programs = harness::programs(&images(config)?)?;
+    let mut archive = with_guest(&program()?)?;
+    for (_, name) in harness::PROGRAMS {
+        archive.program(&format!("selftests/{name}"), &programs.join(name))?;
+    }
+    let path = programs.with_extension("cpio");
+    place(&path, &archive.finish()?)?;
+    Ok(path)
 }
 
 /// Builds the guest program as one static file, in a target folder of its own: its flags differ.

@@ -8,6 +8,7 @@
 pub mod build;
 pub mod config;
 pub mod fragments;
+pub mod harness;
 pub mod off;
 pub mod patches;
 pub mod selftests;

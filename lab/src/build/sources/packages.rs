@@ -56,6 +56,12 @@ pub const BUILD: &[Need] = &[
     ("libclang-19-dev", Sign::Libclang),
 ];
 
+/// For the kernel tree's own selftests of iommufd and VFIO.
+pub const SELFTESTS: &[Need] = &[
+    ("libcap-dev", Sign::File(&["/usr/include/sys/capability.h"])),
+    ("uuid-dev", Sign::File(&["/usr/include/uuid/uuid.h"])),
+];
+
 /// For looking around in a machine; nothing else needs it.
 pub const SHELL: &[Need] = &[("busybox-static", Sign::Program("busybox"))];
 
