@@ -101,12 +101,15 @@ fn boot(bench: &Bench, name: &str) -> Result<Machine> {
 }
 
 /// Ends a machine; its logs are for whoever has to mend something.
-fn end(machine: Machine, bench: &Bench, ended: Result<()>) -> Result<End> {
+pub(crate) fn end(machine: Machine, bench: &Bench, ended: Result<()>) -> Result<End> {
     let mut directory = machine.into_directory();
     match ended {
         Ok(()) if !bench.keep => directory.discard(),
         Ok(()) => {}
-        Err(error) => bail!("{error:#}; the logs are in {}", directory.path().display()),
+        Err(error) => {
+            let logs = format!("the logs are in {}", directory.path().display());
+            return Err(error.context(logs));
+        }
     }
     Ok(End::Passed)
 }
@@ -164,7 +167,7 @@ fn passed(json: &Value, suite: &str) -> Result<()> {
 }
 
 /// The kernel has not complained.
-fn quiet(machine: &Machine) -> Result<()> {
+pub(crate) fn quiet(machine: &Machine) -> Result<()> {
     let console = &machine.console;
     if let Some(line) = console.hang().or(console.warnings().first().cloned()) {
         bail!("the kernel says: {line}");

@@ -9,7 +9,8 @@
 //! | [`crowd`] | more entries than a page of records holds, in every family |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
 //! | [`twins`] | each part left out shows the loss that it prevents |
-//! | [`debug`], [`selftests`] | a kernel that watches itself; the kernel tree's own tests |
+//! | [`debug`] | a kernel that watches itself |
+//! | [`selftests`], [`harness`] | the kernel tree's own tests, of LUO and of iommufd and VFIO |
 //! | [`checks`], [`trouble`] | `cargo lab check`; what goes wrong in set-up and running |
 //! | [`host`] | `cargo test` over the workspace |
 //! | [`mod@test`], [`outcome`], [`runner`] | what a test is, what its run has to be, and who runs them |
@@ -21,6 +22,7 @@ mod crowd;
 mod debug;
 mod faults;
 mod frozen;
+mod harness;
 mod host;
 mod image;
 mod isolation;

@@ -18,7 +18,7 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, crowd, debug, faults, frozen, image, isolation, lifecycle, owner, repetition,
+    checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner, repetition,
     selftests, stopped, twins, uapi, updates,
 };
 
@@ -43,6 +43,7 @@ fn tests() -> Vec<Test> {
     tests.extend(stopped::tests());
     tests.extend(twins::tests());
     tests.extend(debug::tests());
+    tests.extend(harness::tests());
     tests.extend(crate::trouble::setup::tests());
     tests.extend(crate::trouble::machines::tests());
     tests

@@ -74,6 +74,9 @@ impl Machine {
             Command::Faulty { nth, command } => {
                 return faulty(nth, || self.obey(*command));
             }
+            Command::Run {
+                program, arguments, ..
+            } => return host::run(&program, &arguments),
             // Sessions.
             Command::SessionCreate { session } => self.add(session, LiveUpdate::create_session)?,
             Command::SessionRetrieve { session } => {

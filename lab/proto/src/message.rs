@@ -244,6 +244,12 @@ pub enum Command {
     /// Obey another order, with the allocation of the kernel's with this number, from 1 on, failing. Answers
     /// [`Answer::Faulty`].
     Faulty { nth: u32, command: Box<Command> },
+    /// Run a program to its end, which comes within so many seconds. Answers [`Answer::Text`] with what it says.
+    Run {
+        program: String,
+        arguments: Vec<String>,
+        seconds: u64,
+    },
     /// VFIO_DEVICE_RESET.
     ResetDevice { card: u8 },
 }
@@ -266,6 +272,7 @@ impl Command {
                 ordinary + one.saturating_mul(*count)
             }
             Self::Faulty { command, .. } => command.limit(),
+            Self::Run { seconds, .. } => Duration::from_secs(*seconds),
             _ => ordinary,
         }
     }
@@ -328,7 +335,7 @@ pub enum Answer {
         injected: bool,
         error: Option<String>,
     },
-    /// A file's content.
+    /// A file's content, or what a program has said.
     Text { text: String },
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use crate::build::archive::{place, Archive};
 use crate::build::kernel::build::{images, Images};
 use crate::build::kernel::config::Config;
+use crate::build::kernel::harness;
 use crate::build::kernel::selftests::{self, SELFTESTS};
 use crate::fingerprint::{made, Fingerprint};
 use crate::lock::lock;
@@ -44,9 +45,7 @@ pub fn build(config: Config) -> Result<PathBuf> {
 
 /// The initramfs's content.
 fn archive(images: &Images, selftests: &Path, guest: &Path) -> Result<Vec<u8>> {
-    let mut archive =
-        Archive::with_folders(&["dev", "proc", "sys", "tmp", "boot", "selftests", "bin"])?;
-    archive.program("init", guest)?;
+    let mut archive = with_guest(guest)?;
     archive.program("boot/gen1", &images.gen1)?;
     archive.program("boot/gen2", &images.gen2)?;
     for name in SELFTESTS {
@@ -56,6 +55,26 @@ fn archive(images: &Images, selftests: &Path, guest: &Path) -> Result<Vec<u8>> {
         archive.program("bin/busybox", Path::new(BUSYBOX))?;
     }
     archive.finish()
+}
+
+/// What every machine of the lab has.
+fn with_guest(guest: &Path) -> Result<Archive> {
+    let folders = ["dev", "proc", "sys", "tmp", "boot", "selftests", "bin"];
+    let mut archive = Archive::with_folders(&folders)?;
+    archive.program("init", guest)?;
+    Ok(archive)
+}
+
+/// Builds an initramfs with the guest program and [`harness::PROGRAMS`] in `/selftests`, and with no kernel to jump to.
+pub fn with_harness(config: Config) -> Result<PathBuf> {
+    let programs = harness::programs(&images(config)?)?;
+    let mut archive = with_guest(&program()?)?;
+    for (_, name) in harness::PROGRAMS {
+        archive.program(&format!("selftests/{name}"), &programs.join(name))?;
+    }
+    let path = programs.with_extension("cpio");
+    place(&path, &archive.finish()?)?;
+    Ok(path)
 }
 
 /// Builds the guest program as one static file, in a target folder of its own: its flags differ.

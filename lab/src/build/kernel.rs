@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod config;
+pub mod harness;
 pub mod off;
 pub mod patches;
 pub mod selftests;

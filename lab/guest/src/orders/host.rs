@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::{Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
@@ -117,6 +118,26 @@ pub(super) fn read(path: &str) -> Result<Answer> {
         .take(TEXT)
         .read_to_end(&mut bytes)
         .with_context(|| format!("reading {path}"))?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Answer::Text { text })
+}
+
+/// Runs a program to its end; what it says goes into a file, so that no line of the kernel's gets between.
+pub(super) fn run(program: &str, arguments: &[String]) -> Result<Answer> {
+    let said = rustix::fs::memfd_create("said", MemfdFlags::CLOEXEC).context("memfd_create")?;
+    let mut said = File::from(said);
+    let copy = || said.try_clone().context("duplicating a descriptor");
+    Program::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(copy()?)
+        .stderr(copy()?)
+        .status()
+        .with_context(|| format!("running {program}"))?;
+    said.rewind().context("what the program said")?;
+    let mut bytes = Vec::new();
+    said.read_to_end(&mut bytes)
+        .context("what the program said")?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     Ok(Answer::Text { text })
 }

@@ -45,6 +45,12 @@ const BUILD: &[Need] = &[
     ("libssl-dev", &["/usr/include/openssl/ssl.h"]),
 ];
 
+/// For the kernel tree's own selftests of iommufd and VFIO.
+const SELFTESTS: &[Need] = &[
+    ("libcap-dev", &["/usr/include/sys/capability.h"]),
+    ("uuid-dev", &["/usr/include/uuid/uuid.h"]),
+];
+
 /// For looking around in a machine; nothing else needs it.
 const SHELL: &[Need] = &[("busybox-static", &["busybox"])];
 
@@ -62,6 +68,11 @@ pub fn for_build(cache: &Path) -> Result<PathBuf> {
 /// Finds or installs a shell for the machine's initramfs.
 pub fn for_shell(cache: &Path) -> Result<()> {
     ensure(cache, || missing(SHELL))
+}
+
+/// Finds or installs what the kernel tree's own selftests of iommufd and VFIO need.
+pub fn for_selftests(cache: &Path) -> Result<()> {
+    ensure(cache, || missing(SELFTESTS))
 }
 
 /// Installs what is missing; does nothing, and needs no rights, when nothing is.

@@ -73,6 +73,13 @@ pub fn emulator() -> Result<PathBuf> {
     qemu::install(&cache)
 }
 
+/// Gets or finds the libraries that the kernel tree's own selftests of iommufd and VFIO use.
+pub fn selftest_libraries() -> Result<()> {
+    let cache = paths::cache()?;
+    let _lock = lock(&cache)?;
+    packages::for_selftests(&cache)
+}
+
 /// Gets or finds a shell for the machine's initramfs.
 pub fn shell() -> Result<()> {
     let cache = paths::cache()?;
