@@ -22,6 +22,8 @@ use hitless_lab::play::update::{FILES, HWPT_TOKEN, SESSION};
 const RATE: u32 = 100;
 /// How long a line of the kernel may take to the console.
 const CONSOLE: Duration = Duration::from_secs(5);
+/// What is left out in the twin of the test without a device.
+const TRANSLATION: &str = "hitless.break=translation";
 /// A card that there is not.
 const NOBODY: u8 = 9;
 /// How long frames flow that must not land.
@@ -92,7 +94,13 @@ pub(crate) fn tests() -> Vec<Test> {
             "lifecycle::a_session_without_its_device",
             "legacy",
             "memory and iommufd alone are handed over, retrieved and finished; the device is not preserved and stops",
-            run_without_device,
+            |bench| run_without_device(bench, ""),
+        )])
+        .chain([Test::new(
+            "twin::without_device",
+            "legacy",
+            "left out: with no device preserved the unit stops translating",
+            |bench| run_without_device(bench, TRANSLATION),
         )])
         .collect()
 }
@@ -186,16 +194,22 @@ fn retrieve(card: u8, what: What, token: u64) -> Command {
 }
 
 /// A session without its device is whole: memory and page tables come back, nothing is blocked, and it can be finished.
-fn run_without_device(bench: &Bench) -> Result<End> {
+///
+/// No unit stops translating for that, though nobody goes on behind it: left out, it does.
+fn run_without_device(bench: &Bench, left_out: &str) -> Result<End> {
     let plan = Plan {
         rate: Rate::AtMost(RATE),
-        ..plan("without-device", "legacy", "")?
+        ..plan("without-device", "legacy", left_out)?
     };
     let mut scene = bench.boot(plan)?;
     let played = play_without_device(&mut scene);
     let mut outcome = scene.end(Ok(()))?;
     if let Err(why) = played {
         return bad(&outcome, &format!("{why:#}"));
+    }
+    let stops = harm_at(&outcome, Harm::TranslationOff).is_some();
+    if stops == left_out.is_empty() {
+        return bad(&outcome, &format!("the unit stops translating: {stops}"));
     }
     done(&mut outcome, bench);
     Ok(End::Passed)
