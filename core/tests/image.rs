@@ -7,7 +7,7 @@ use hitless_core::image::bzimage::{self, Says};
 use hitless_core::image::{format_feature, kind_feature};
 use hitless_core::iommu::kinds::KINDS;
 use hitless_core::refusal::Refusal;
-use hitless_core::rules::image::{image, jump, read, ImageFacts};
+use hitless_core::rules::image::{device, image, jump, read, Held, ImageFacts};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -166,11 +166,49 @@ fn what_is_not_said_is_what_the_image_does_by_itself() {
 
 #[test]
 fn a_device_that_is_not_swapped_keeps_the_machine() {
-    let [none, anyway] = [0, ImageFacts::ANYWAY].map(ImageFacts);
-    assert_eq!(jump(none, false), Ok(None));
-    assert_eq!(jump(anyway, false), Ok(None));
-    assert_eq!(jump(none, true), Err(Refusal::NotSwapped));
-    assert_eq!(jump(anyway, true), Ok(Some(Refusal::NotSwapped)));
+    let good = read(&with(&golden()), LINE, LINE, KINDS);
+    let told = read(
+        &with(&golden()),
+        &[LINE, b" hitless.jump=anyway"].concat(),
+        LINE,
+        KINDS,
+    );
+    for uses in [None, Some(uses())] {
+        let [still, runs] = [false, true].map(|runs| Held { uses, runs });
+        assert_eq!(jump(&good, &still), Ok(None));
+        assert_eq!(jump(&told, &still), Ok(None));
+        assert_eq!(jump(&good, &runs), Err(Refusal::NotSwapped));
+        assert_eq!(jump(&told, &runs), Ok(Some(Refusal::NotSwapped)));
+    }
+}
+
+#[test]
+fn a_machine_that_holds_nothing_jumps_into_anything() {
+    let nothing = Held {
+        uses: None,
+        runs: false,
+    };
+    let mut loaded = read(b"", b"hitless=off", LINE, KINDS);
+    assert_eq!(jump(&loaded, &nothing), Ok(None));
+    let held = Held {
+        uses: Some(0),
+        ..nothing
+    };
+    assert_eq!(jump(&loaded, &held), Err(Refusal::ImageWithoutHitless));
+    loaded.facts.0 |= ImageFacts::NO_HANDOVER;
+    assert_eq!(jump(&loaded, &held), Err(Refusal::NoHandover));
+}
+
+#[test]
+fn a_device_that_comes_after_the_question_is_asked_about_by_itself() {
+    let mut loaded = read(&with(&golden()), LINE, LINE, KINDS);
+    // What others need says nothing about this one.
+    loaded.needs = 1 << 60;
+    assert_eq!(device(&loaded, uses()), Ok(()));
+    loaded.takes &= !kind_feature(1);
+    assert_eq!(device(&loaded, uses()), Err(Refusal::ImageTakesLess));
+    loaded.facts.0 |= ImageFacts::ANYWAY;
+    assert_eq!(device(&loaded, uses()), Ok(()));
 }
 
 #[test]

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Records that grow: one update after the other with more entries than a page of them holds, in every family.
 
-use std::time::Duration;
-
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 use hitless_proto::{Act, Command, Crowd};
 use rustix::io::Errno;
 
 use crate::outcome::{bad, good, plan};
+use crate::steps::{close, create, says};
 use crate::test::{Bench, End, Test};
 use hitless_lab::machine::clock::{as_ms, Ns};
 use hitless_lab::machine::profile::Profile;
@@ -27,8 +26,6 @@ const SESSIONS: [&str; 3] = [SESSION, "crowd", "tenant"];
 const UNSEALED: &str = "refused: a file was not sealed when it was mapped";
 /// What every refusal in the kernel's log has.
 const REFUSED: &str = "hitless: refused:";
-/// How long a line of the kernel may take to the console.
-const CONSOLE: Duration = Duration::from_secs(5);
 
 pub(crate) fn tests() -> Vec<Test> {
     ["legacy", "scalable-first-stage"]
@@ -159,9 +156,7 @@ fn play(scene: &mut Scene, everybody: &Everybody) -> Result<()> {
 fn preserve(scene: &mut Scene, everybody: &Everybody) -> Result<Ns> {
     let from = scene.machine.clock.now();
     scene.preserve()?;
-    scene.order(Command::SessionCreate {
-        session: SESSIONS[1].to_owned(),
-    })?;
+    create(scene, SESSIONS[1])?;
     everybody.all(scene, Act::Preserve)?;
     Ok(scene.machine.clock.now() - from)
 }
@@ -169,18 +164,10 @@ fn preserve(scene: &mut Scene, everybody: &Everybody) -> Result<Ns> {
 /// The tenant's iommufd is refused, and its session closed; whatever else is preserved stays so.
 fn tenant_is_refused(scene: &mut Scene, tenant: &Crowd) -> Result<()> {
     let session = &tenant.session;
-    scene.order(Command::SessionCreate {
-        session: session.clone(),
-    })?;
+    create(scene, session)?;
     scene.refused(about(tenant, Act::Preserve), Errno::INVAL)?;
-    ensure!(
-        scene.machine.says(UNSEALED, CONSOLE),
-        "the kernel's log does not say `{UNSEALED}`"
-    );
-    scene.order(Command::SessionClose {
-        session: session.clone(),
-    })?;
-    Ok(())
+    says(scene, UNSEALED)?;
+    close(scene, session)
 }
 
 /// Everything after the jump; returns how long it took until everybody had everything.

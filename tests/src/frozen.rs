@@ -8,8 +8,9 @@ use hitless_proto::{Bdf, Command, Write};
 use rustix::io::Errno;
 
 use crate::outcome::{bad, done, good, plan};
+use crate::steps::until_preserved;
 use crate::test::{Bench, End, Test};
-use hitless_lab::play::scene::{Scene, SETTLE};
+use hitless_lab::play::scene::Scene;
 
 /// What the old kernel says as soon as a device is frozen.
 const FROZE: &str = "hitless: froze device";
@@ -74,10 +75,7 @@ fn storm(bench: &Bench, words: &str) -> Result<End> {
 }
 
 fn play_storm(scene: &mut Scene, survives: bool) -> Result<()> {
-    scene.receive_both()?;
-    scene.flow(SETTLE);
-    scene.prepare()?;
-    scene.preserve()?;
+    until_preserved(scene)?;
     let reset = |path| Write {
         path,
         at: 0,
@@ -108,10 +106,7 @@ fn arrived(bench: &Bench) -> Result<End> {
 }
 
 fn play_arrived(scene: &mut Scene) -> Result<()> {
-    scene.receive_both()?;
-    scene.flow(SETTLE);
-    scene.prepare()?;
-    scene.preserve()?;
+    until_preserved(scene)?;
     scene.jump()?;
     let card = scene.first.number;
     refused(scene)?;

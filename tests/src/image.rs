@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine does not jump into a kernel that would not take over what runs on, and says why.
 //!
-//! What a next kernel without hitless does to the devices is shown by `control::`, and what one does that is told to leave
-//! them alone by `stopped::hitless_off_and_pass_through`.
+//! What a next kernel without hitless does to the devices is shown by `control::` and `twin::image`.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{ensure, Result};
-use hitless_proto::Command;
+use anyhow::Result;
 use rustix::io::Errno;
 
-use crate::outcome::{good, plan};
+use crate::outcome::{bad, done, good, plan};
+use crate::steps::{jump_refused, nothing_lands, says, until_preserved};
 use crate::test::{Bench, End, Test};
-use hitless_lab::play::scene::{Scene, SETTLE};
+use crate::twins::harm_at;
+use hitless_lab::evidence::event::Harm;
+use hitless_lab::play::scene::Scene;
+use hitless_lab::play::update::OFF;
 
-/// How long a line of the kernel may take to the console.
-const CONSOLE: Duration = Duration::from_secs(5);
 /// With this on its command line an image is jumped into whatever it says.
 const ANYWAY: &str = "hitless.jump=anyway";
+
+/// What is left out in the twins.
+const NO_CHECK: &str = "hitless.break=image";
 
 /// What is changed of the image, and where (docs/abi.md, `ImageSer`).
 const GONE: (usize, &[u8]) = (0, b"HTLX");
@@ -67,7 +68,49 @@ pub(crate) fn tests() -> Vec<Test> {
             "with hitless.jump=anyway the machine jumps into an image that says nothing, and says so",
             |bench| run(bench, anyway),
         ),
+        Test::new(
+            "twin::image".to_owned(),
+            "legacy",
+            "left out: the machine jumps into a kernel with hitless=off, which stops the device",
+            |bench| run_twin(bench, unfit),
+        ),
+        Test::new(
+            "twin::second_jump".to_owned(),
+            "legacy",
+            "left out: a kernel that has not swapped a device jumps, and the device stops",
+            |bench| run_twin(bench, twice),
+        ),
     ]
+}
+
+/// The check of the image is left out.
+fn run_twin(bench: &Bench, play: fn(&mut Scene) -> Result<()>) -> Result<End> {
+    let mut scene = bench.boot(plan("twin-image", "legacy", NO_CHECK)?)?;
+    let played = play(&mut scene);
+    let mut outcome = scene.end(Ok(()))?;
+    if let Err(why) = played {
+        return bad(&outcome, &format!("{why:#}"));
+    }
+    if harm_at(&outcome, Harm::BusMasterOff).is_none() {
+        return bad(&outcome, "the device was not stopped");
+    }
+    done(&mut outcome, bench);
+    Ok(End::Passed)
+}
+
+fn unfit(scene: &mut Scene) -> Result<()> {
+    scene.plan.words = format!("{NO_CHECK} {OFF}");
+    until_preserved(scene)?;
+    scene.jump()?;
+    nothing_lands(scene)
+}
+
+fn twice(scene: &mut Scene) -> Result<()> {
+    until_preserved(scene)?;
+    scene.jump()?;
+    scene.load()?;
+    scene.jump()?;
+    nothing_lands(scene)
 }
 
 fn run(bench: &Bench, play: fn(&mut Scene) -> Result<()>) -> Result<End> {
@@ -77,31 +120,16 @@ fn run(bench: &Bench, play: fn(&mut Scene) -> Result<()>) -> Result<End> {
     good(outcome, bench)
 }
 
-fn preserved(scene: &mut Scene) -> Result<()> {
-    scene.receive_both()?;
-    scene.flow(SETTLE);
-    scene.prepare()?;
-    scene.preserve()
-}
-
-fn says(scene: &Scene, words: &str) -> Result<()> {
-    ensure!(
-        scene.machine.says(words, CONSOLE),
-        "the kernel does not say `{words}`"
-    );
-    Ok(())
-}
-
 fn refused(scene: &mut Scene) -> Result<()> {
-    preserved(scene)?;
+    until_preserved(scene)?;
     for ((at, bytes), words) in EDITS {
         scene.load_edited(at, bytes)?;
-        jump_refused(scene, words)?;
+        jump_refused(scene, Errno::INVAL, words)?;
     }
     for (line, words) in WORDS {
         line.clone_into(&mut scene.plan.words);
         scene.load()?;
-        jump_refused(scene, words)?;
+        jump_refused(scene, Errno::INVAL, words)?;
     }
     scene.plan.words.clear();
     let (at, bytes) = TAKES_MORE;
@@ -110,31 +138,8 @@ fn refused(scene: &mut Scene) -> Result<()> {
     scene.take_back()
 }
 
-/// How often the kernel has said it.
-fn count(scene: &Scene, words: &str) -> usize {
-    let lines = scene.machine.console.lines();
-    lines
-        .iter()
-        .filter(|line| line.text.contains(words))
-        .count()
-}
-
-fn jump_refused(scene: &mut Scene, words: &str) -> Result<()> {
-    let before = count(scene, words);
-    scene.refused(Command::Kexec, Errno::INVAL)?;
-    let until = Instant::now() + scene.machine.pace.patience(CONSOLE);
-    while count(scene, words) == before {
-        ensure!(
-            Instant::now() < until,
-            "the kernel does not say `{words}` again"
-        );
-        scene.flow(Duration::from_millis(20));
-    }
-    scene.check(words)
-}
-
 fn anyway(scene: &mut Scene) -> Result<()> {
-    preserved(scene)?;
+    until_preserved(scene)?;
     ANYWAY.clone_into(&mut scene.plan.words);
     let (at, bytes) = GONE;
     scene.load_edited(at, bytes)?;

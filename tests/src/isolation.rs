@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{ensure, Result};
 
 use crate::outcome::{bad, done, good, plan};
+use crate::steps::until_preserved;
 use crate::test::{Bench, End, Test};
 use hitless_lab::evidence::event::Harm;
 use hitless_lab::evidence::verdict::Kind;
@@ -195,10 +196,7 @@ fn writes_until_cleared(outcome: &Outcome, cleared: bool) -> Result<()> {
 }
 
 fn jump(scene: &mut Scene) -> Result<()> {
-    scene.receive_both()?;
-    scene.flow(SETTLE);
-    scene.prepare()?;
-    scene.preserve()?;
+    until_preserved(scene)?;
     scene.jump()
 }
 

@@ -3,19 +3,18 @@
 
 use std::time::Duration;
 
-use anyhow::{ensure, Result};
+use anyhow::Result;
 use hitless_proto::{Command, What};
 use rustix::io::Errno;
 
 use crate::outcome::{good, plan};
+use crate::steps::{close, create, open, preserve, preserve_some, retrieve, says};
 use crate::test::{Bench, End, Test};
 use hitless_lab::evidence::phases::SWAP;
 use hitless_lab::evidence::verdict::Kind;
 use hitless_lab::play::scene::{Plan, Scene, CARDS, SETTLE};
 use hitless_lab::play::update::{FILES, SESSION};
 
-/// How long a line of the kernel may take to the console.
-const CONSOLE: Duration = Duration::from_secs(5);
 /// How long frames flow after a step that has done nothing.
 const AFTERWARDS: Duration = Duration::from_millis(100);
 
@@ -153,14 +152,6 @@ impl Action {
     }
 }
 
-fn preserve_some(scene: &mut Scene, count: usize) -> Result<()> {
-    create(scene, SESSION)?;
-    for (what, token) in FILES.into_iter().take(count) {
-        scene.preserve_one(what, token)?;
-    }
-    Ok(())
-}
-
 fn open_refused(scene: &mut Scene) -> Result<()> {
     let bdf = scene.first.bdf.clone();
     scene.order(Command::BindDriver { bdf: bdf.clone() })?;
@@ -183,51 +174,6 @@ fn hole_refused(scene: &mut Scene) -> Result<()> {
     scene.refused(preserve(session, card, (What::Iommufd, 2)), Errno::INVAL)?;
     says(scene, "refused: memory was taken out of a file")?;
     close(scene, session)
-}
-
-fn create(scene: &mut Scene, session: &str) -> Result<()> {
-    let session = session.to_owned();
-    scene.order(Command::SessionCreate { session }).map(|_| ())
-}
-
-/// Takes the session over after a jump.
-fn open(scene: &mut Scene) -> Result<()> {
-    let session = SESSION.to_owned();
-    scene
-        .order(Command::SessionRetrieve { session })
-        .map(|_| ())
-}
-
-fn close(scene: &mut Scene, session: &str) -> Result<()> {
-    let session = session.to_owned();
-    scene.order(Command::SessionClose { session }).map(|_| ())
-}
-
-fn preserve(session: &str, card: u8, (what, token): (What, u64)) -> Command {
-    Command::Preserve {
-        session: session.to_owned(),
-        card,
-        what,
-        token,
-    }
-}
-
-fn retrieve(card: u8, (what, token): (What, u64)) -> Command {
-    Command::Retrieve {
-        session: SESSION.to_owned(),
-        card,
-        what,
-        token,
-    }
-}
-
-/// The kernel says something on its console, now or a moment later.
-fn says(scene: &Scene, words: &str) -> Result<()> {
-    ensure!(
-        scene.machine.says(words, CONSOLE),
-        "the kernel's log does not say `{words}`"
-    );
-    Ok(())
 }
 
 /// A list of actions that is a test.

@@ -32,6 +32,7 @@ mod owner;
 mod repetition;
 mod runner;
 mod selftests;
+mod steps;
 mod stopped;
 mod test;
 mod trouble;

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The process that owns a session and its card is killed, and another one takes over.
 
-use std::time::Duration;
-
 use anyhow::{ensure, Result};
 use hitless_proto::{Command, What};
 use rustix::io::Errno;
 
 use crate::outcome::{bad, done, good, plan};
 use crate::repetition::{counts, grown};
+use crate::steps::{nothing_lands, open, preserve_some, quiet, receives, retrieve};
 use crate::test::{Bench, End, Test};
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
@@ -16,8 +15,6 @@ use hitless_lab::play::update::{FILES, HWPT_TOKEN, SESSION};
 
 /// Few frames: the ring has to last while nobody serves it.
 const RATE: u32 = 200;
-/// How long frames flow that must not land.
-const WATCH: Duration = Duration::from_millis(500);
 
 pub(crate) fn tests() -> Vec<Test> {
     type Play = fn(&mut Scene) -> Result<()>;
@@ -92,24 +89,8 @@ fn receive(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// Nothing that the lab minds was said.
-fn quiet(scene: &Scene) -> Result<()> {
-    match scene.machine.console.warnings().first() {
-        Some(warning) => anyhow::bail!("the kernel warns: {warning}"),
-        None => Ok(()),
-    }
-}
-
 fn session(of: impl FnOnce(String) -> Command) -> Command {
     of(SESSION.to_owned())
-}
-
-fn create(session: String) -> Command {
-    Command::SessionCreate { session }
-}
-
-fn open(session: String) -> Command {
-    Command::SessionRetrieve { session }
 }
 
 fn finish(session: String) -> Command {
@@ -118,15 +99,6 @@ fn finish(session: String) -> Command {
 
 fn share(session: String) -> Command {
     Command::OwnerShare { session }
-}
-
-/// The first so many files go into the session.
-fn preserve(scene: &mut Scene, files: usize) -> Result<()> {
-    scene.order(session(create))?;
-    for (what, token) in FILES.into_iter().take(files) {
-        scene.preserve_one(what, token)?;
-    }
-    Ok(())
 }
 
 fn before(scene: &mut Scene) -> Result<()> {
@@ -142,7 +114,7 @@ fn before(scene: &mut Scene) -> Result<()> {
         }
         let (card, token) = (scene.first.number, HWPT_TOKEN);
         scene.order(Command::Mark { card, token })?;
-        preserve(scene, files)?;
+        preserve_some(scene, files)?;
         scene.order(Command::OwnerKill)?;
         free(scene)?;
         let grown = grown(&first, &counts(scene)?);
@@ -160,11 +132,8 @@ fn free(scene: &mut Scene) -> Result<()> {
     scene.receive_again(&scene.first.clone())?;
     let (card, token) = (scene.first.number, HWPT_TOKEN);
     scene.order(Command::Mark { card, token })?;
-    preserve(scene, FILES.len())?;
-    let before = scene.machine.guest.count(card)?.received;
-    scene.flow(scene.machine.pace.patience(WATCH));
-    let received = scene.machine.guest.count(card)?.received;
-    ensure!(received > before, "set up anew, the card receives nothing");
+    preserve_some(scene, FILES.len())?;
+    receives(scene)?;
     scene.order(Command::OwnerKill)?;
     Ok(())
 }
@@ -205,8 +174,8 @@ impl Step {
     fn play(self, scene: &mut Scene, again: bool) -> Result<()> {
         let (card, token) = (scene.first.number, HWPT_TOKEN);
         match self {
-            Self::Session => scene.order(session(open)).map(|_| ()),
-            Self::File(what, token) => scene.order(retrieve(card, what, token)).map(|_| ()),
+            Self::Session => open(scene),
+            Self::File(what, token) => scene.order(retrieve(card, (what, token))).map(drop),
             Self::Restore if again => {
                 scene.refused(Command::RestoreHwpt { card, token }, Errno::EXIST)
             }
@@ -225,15 +194,6 @@ impl Step {
             }
             Self::Rebuild => scene.rebuild(),
         }
-    }
-}
-
-fn retrieve(card: u8, what: What, token: u64) -> Command {
-    Command::Retrieve {
-        session: SESSION.to_owned(),
-        card,
-        what,
-        token,
     }
 }
 
@@ -284,8 +244,8 @@ fn held_behind(scene: &mut Scene) -> Result<()> {
     scene.order(Command::OwnerKill)?;
     scene.check("the owner's end")?;
     let card = scene.first.number;
-    for (what, token) in FILES {
-        scene.order(retrieve(card, what, token))?;
+    for file in FILES {
+        scene.order(retrieve(card, file))?;
     }
     scene.order(Command::Adopt { card })?;
     scene.order(Command::Resume { card })?;
@@ -296,20 +256,16 @@ fn held_behind(scene: &mut Scene) -> Result<()> {
 fn swapped(scene: &mut Scene) -> Result<()> {
     swap(scene)?;
     scene.order(Command::OwnerKill)?;
-    scene.refused(session(open), Errno::NOENT)?;
+    let session = SESSION.to_owned();
+    scene.refused(Command::SessionRetrieve { session }, Errno::NOENT)?;
     stopped(scene)
 }
 
 /// Nothing lands, the memory is free, and another process has the device receive.
 fn stopped(scene: &mut Scene) -> Result<()> {
-    let before = scene.witness()?.count();
-    scene.flow(WATCH);
-    let landed = scene.witness()?.count() - before;
-    ensure!(landed == 0, "{landed} frames landed in the old memory");
+    nothing_lands(scene)?;
     scene.fill_memory()?;
-    scene.flow(WATCH);
-    let strays = scene.strays()?;
-    ensure!(strays == 0, "{strays} frames landed where none may be");
+    nothing_lands(scene)?;
     free(scene)
 }
 
@@ -320,10 +276,10 @@ fn given_up(scene: &mut Scene) -> Result<()> {
     scene.order(Command::OwnerKill)?;
     scene.check("the owner's end")?;
     scene.order(Command::OwnerStart)?;
-    scene.order(session(open))?;
+    open(scene)?;
     let card = scene.first.number;
-    for (what, token) in FILES {
-        scene.order(retrieve(card, what, token))?;
+    for file in FILES {
+        scene.order(retrieve(card, file))?;
     }
     scene.refused(session(finish), Errno::BUSY)?;
     scene.order(Command::DetachDevice { card })?;

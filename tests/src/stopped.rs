@@ -2,13 +2,14 @@
 //! A device that arrives running and that the new kernel does not take over is stopped before it is an ordinary device:
 //! nothing of it lands any more, what it used is free, and a driver can set it up anew.
 
-use std::time::Duration;
-
 use anyhow::{ensure, Result};
-use hitless_proto::{Command, What};
+use hitless_proto::Command;
 use rustix::io::Errno;
 
 use crate::outcome::{bad, done, plan};
+use crate::steps::{
+    nothing_lands, open, preserve_some, quiet, receives, retrieve, says, until_preserved,
+};
 use crate::test::{Bench, End, Test};
 use crate::twins::{entry, harm_at, hello};
 use hitless_lab::evidence::event::Harm;
@@ -16,18 +17,14 @@ use hitless_lab::machine::pace::Rate;
 use hitless_lab::machine::profile::TABLE_FORMATS;
 use hitless_lab::play::end::Outcome;
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
-use hitless_lab::play::update::{FILES, HWPT_TOKEN, SESSION};
+use hitless_lab::play::update::{FILES, HWPT_TOKEN};
 
 /// Few frames: each of them burns a whole ring of descriptors in faults.
 const RATE: u32 = 100;
-/// How long a line of the kernel may take to the console.
-const CONSOLE: Duration = Duration::from_secs(5);
 /// What is left out in the twin of the test without a device.
 const TRANSLATION: &str = "hitless.break=translation";
 /// A card that there is not.
 const NOBODY: u8 = 9;
-/// How long frames flow that must not land.
-const WATCH: Duration = Duration::from_millis(500);
 
 /// Why the new kernel does not take the device over.
 #[derive(Clone, Copy)]
@@ -121,39 +118,29 @@ fn run(bench: &Bench, cause: Cause, profile: &str) -> Result<End> {
 }
 
 fn play(scene: &mut Scene, cause: Cause) -> Result<()> {
-    scene.receive_both()?;
-    scene.flow(SETTLE);
     cause.words.clone_into(&mut scene.plan.words);
-    scene.prepare()?;
-    scene.preserve()?;
+    until_preserved(scene)?;
     scene.jump()?;
     for words in cause.says {
-        ensure!(
-            scene.machine.says(words, CONSOLE),
-            "the kernel does not say `{words}`"
-        );
+        says(scene, words)?;
     }
     nothing_lands(scene)?;
     if cause.finish != Finish::Never {
-        scene.order(Command::SessionRetrieve {
-            session: SESSION.to_owned(),
-        })?;
+        open(scene)?;
     }
     if cause.finish == Finish::Before {
         scene.finish()?;
     }
     scene.fill_memory()?;
     nothing_lands(scene)?;
-    if let Some(warning) = scene.machine.console.warnings().first() {
-        anyhow::bail!("the kernel warns: {warning}");
-    }
+    quiet(scene)?;
     if cause.finish == Finish::After {
-        let [.., (device, token)] = FILES;
+        let [.., device] = FILES;
         scene.order(Command::BindDriver {
             bdf: scene.first.bdf.clone(),
         })?;
         // Under another number: the guest is to set the card up by itself.
-        scene.refused(retrieve(NOBODY, device, token), Errno::NODEV)?;
+        scene.refused(retrieve(NOBODY, device), Errno::NODEV)?;
     }
     scene.receive_again(&scene.first.clone())?;
     receives(scene)?;
@@ -162,35 +149,6 @@ fn play(scene: &mut Scene, cause: Cause) -> Result<()> {
         receives(scene)?;
     }
     Ok(())
-}
-
-/// Frames are sent, and none of them lands, neither where they used to nor elsewhere.
-fn nothing_lands(scene: &mut Scene) -> Result<()> {
-    let before = scene.witness()?.count();
-    scene.flow(WATCH);
-    let landed = scene.witness()?.count() - before;
-    ensure!(landed == 0, "{landed} frames landed in the old memory");
-    let strays = scene.strays()?;
-    ensure!(strays == 0, "{strays} frames landed where none may be");
-    Ok(())
-}
-
-/// It is an ordinary device: a driver has reset it and set it up, and it receives.
-fn receives(scene: &mut Scene) -> Result<()> {
-    let before = scene.machine.guest.count(scene.first.number)?.received;
-    scene.flow(scene.machine.pace.patience(WATCH));
-    let received = scene.machine.guest.count(scene.first.number)?.received;
-    ensure!(received > before, "set up anew, the card receives nothing");
-    Ok(())
-}
-
-fn retrieve(card: u8, what: What, token: u64) -> Command {
-    Command::Retrieve {
-        session: SESSION.to_owned(),
-        card,
-        what,
-        token,
-    }
 }
 
 /// A session without its device is whole: memory and page tables come back, nothing is blocked, and it can be finished.
@@ -219,20 +177,13 @@ fn play_without_device(scene: &mut Scene) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.prepare()?;
-    scene.order(Command::SessionCreate {
-        session: SESSION.to_owned(),
-    })?;
     let [memory, iommufd, _] = FILES;
-    for (what, token) in [memory, iommufd] {
-        scene.preserve_one(what, token)?;
-    }
+    preserve_some(scene, 2)?;
     scene.jump()?;
     nothing_lands(scene)?;
-    scene.order(Command::SessionRetrieve {
-        session: SESSION.to_owned(),
-    })?;
-    for (what, token) in [memory, iommufd] {
-        scene.order(retrieve(scene.first.number, what, token))?;
+    open(scene)?;
+    for file in [memory, iommufd] {
+        scene.order(retrieve(scene.first.number, file))?;
     }
     scene.order(Command::RestoreHwpt {
         card: scene.first.number,
@@ -243,10 +194,7 @@ fn play_without_device(scene: &mut Scene) -> Result<()> {
         !scene.machine.console.says("is blocked"),
         "a unit is blocked though no device was preserved"
     );
-    if let Some(warning) = scene.machine.console.warnings().first() {
-        anyhow::bail!("the kernel warns: {warning}");
-    }
-    Ok(())
+    quiet(scene)
 }
 
 /// Bus mastering was switched off after the new kernel had begun, and before its user space had.

@@ -216,6 +216,14 @@ impl<L: Lender> Iommu<L> {
         kinds.chain(formats).fold(0, |all, one| all | one)
     }
 
+    /// Features that the attachment of one device uses, as in [`Self::uses`].
+    pub fn uses_of(&self, address: DeviceAddress) -> Option<u64> {
+        let attachment = self.attachment(address)?.ok()?;
+        let unit = self.unit_of(&attachment).ok()?;
+        let domain = self.domain(attachment.domain).ok()?;
+        Some(kind_feature(unit.hardware) | format_feature(domain.table.format.number()))
+    }
+
     /// The domain of the HWPT with a token of an iommufd.
     pub fn domain_of(&self, iommufd: u64, token: u64) -> Option<(DomainKey, Domain)> {
         let node = self.list.about(HWPT, iommufd, token)?;

@@ -93,20 +93,6 @@ pub fn read(image: &[u8], next: &[u8], this: &[u8], kinds: Kinds) -> Image {
     }
 }
 
-/// May the machine jump at all, while devices of the previous update run on the tables that they arrived with, or do not?
-/// `Some`: as in [`image`].
-///
-/// # Errors
-///
-/// [`Refusal::NotSwapped`]. Only who has swapped a device can hand it on.
-pub fn jump(facts: ImageFacts, runs: bool) -> Result<Option<Refusal>, Refusal> {
-    match (runs, facts.has(ImageFacts::ANYWAY)) {
-        (false, _) => Ok(None),
-        (true, true) => Ok(Some(Refusal::NotSwapped)),
-        (true, false) => Err(Refusal::NotSwapped),
-    }
-}
-
 /// Why the machine would not jump into an image.
 const REASONS: [(u32, Refusal); 8] = [
     (ImageFacts::NO_RECORD, Refusal::ImageWithoutHitless),
@@ -119,20 +105,68 @@ const REASONS: [(u32, Refusal); 8] = [
     (ImageFacts::OTHER_PCI, Refusal::NextOtherPci),
 ];
 
-/// May the machine jump into an image, if what is handed over `uses` these features? `Some`: it does so only because it
-/// is told to, and this is what it has been warned of.
+/// What there is to lose in a jump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Features that what is handed over uses, if anything is.
+    pub uses: Option<u64>,
+    /// Devices of the previous update run on the tables that they arrived with.
+    pub runs: bool,
+}
+
+/// May the machine jump into an image? `Some`: it does so only because it is told to, and this is what it has been
+/// warned of.
+///
+/// # Errors
+///
+/// [`Refusal::NotSwapped`], since only who has swapped a device can hand it on, and those of [`image`].
+pub fn jump(loaded: &Image, held: &Held) -> Result<Option<Refusal>, Refusal> {
+    let anyway = loaded.facts.has(ImageFacts::ANYWAY);
+    if held.runs && !anyway {
+        return Err(Refusal::NotSwapped);
+    }
+    let warning = held.uses.map_or(Ok(None), |uses| image(loaded, uses))?;
+    Ok(warning.or(held.runs.then_some(Refusal::NotSwapped)))
+}
+
+/// May the machine jump into an image, if what is handed over `uses` these features? `Some`: as in [`jump`].
 ///
 /// # Errors
 ///
 /// Why not. To an image that gets nothing all memory is free: nobody can want that.
 pub fn image(image: &Image, uses: u64) -> Result<Option<Refusal>, Refusal> {
+    let needs_more = image.needs & !uses != 0;
+    let needs = if needs_more {
+        Err(Refusal::ImageNeedsMore)
+    } else {
+        Ok(())
+    };
+    unless_told(image, takes(image, uses).and(needs))
+}
+
+/// Does an image that the machine is about to jump into take over one device, which `uses` these features? The jump was
+/// allowed with what had been preserved by then, and this device may have come later.
+///
+/// # Errors
+///
+/// Why not.
+pub fn device(image: &Image, uses: u64) -> Result<(), Refusal> {
+    unless_told(image, takes(image, uses)).map(drop)
+}
+
+fn takes(image: &Image, uses: u64) -> Result<(), Refusal> {
+    first(image.facts.0, &REASONS)?;
+    if uses & !image.takes != 0 {
+        return Err(Refusal::ImageTakesLess);
+    }
+    Ok(())
+}
+
+/// The command line can say that the machine is to jump all the same.
+fn unless_told(image: &Image, fits: Result<(), Refusal>) -> Result<Option<Refusal>, Refusal> {
     if image.facts.has(ImageFacts::NO_HANDOVER) {
         return Err(Refusal::NoHandover);
     }
-    let unless = |is, refusal| if is { Err(refusal) } else { Ok(()) };
-    let fits = first(image.facts.0, &REASONS)
-        .and(unless(uses & !image.takes != 0, Refusal::ImageTakesLess))
-        .and(unless(image.needs & !uses != 0, Refusal::ImageNeedsMore));
     match fits {
         Err(refusal) if image.facts.has(ImageFacts::ANYWAY) => Ok(Some(refusal)),
         fits => fits.map(|()| None),

@@ -28,12 +28,9 @@ void hitless_kimage_loads(struct kimage *image)
 
 int hitless_kimage_jumps(void)
 {
-	return hitless_jumps(&kexec_image->hitless);
-}
+	struct hitless_image image = kexec_image->hitless;
 
-void hitless_seam_image(struct hitless_image *out)
-{
-	*out = (struct hitless_image) { .facts = HITLESS_IMAGE_NO_HANDOVER };
-	if (kexec_image && kexec_image->kho.fdt)
-		*out = kexec_image->hitless;
+	if (!kexec_image->kho.fdt)
+		image.facts |= HITLESS_IMAGE_NO_HANDOVER;
+	return hitless_jumps(&image);
 }

@@ -11,6 +11,7 @@ use hitless_core::record::pci::{
 };
 use hitless_core::refusal::Refusal;
 use kernel::prelude::*;
+use kernel::rbtree::RBTree;
 
 use crate::failure::Outcome;
 use crate::incoming::INCOMING;
@@ -20,8 +21,8 @@ use crate::part::{
     Part, //
 };
 use crate::seam::pci::{
-    self,
-    Keeps, //
+    Keeps,
+    PciFunction, //
 };
 
 kernel::sync::global_lock! {
@@ -32,46 +33,99 @@ kernel::sync::global_lock! {
 
 kernel::sync::global_lock! {
     // SAFETY: `hitless_init()` initializes it before anything else here runs.
-    /// Functions of frozen devices. A bridge is there once for each device below it.
-    pub(crate) unsafe(uninit) static FROZEN: Mutex<KVec<DeviceAddress>> = KVec::new();
+    /// How many frozen devices a function belongs to, by its address: a bridge belongs to each device below it.
+    pub(crate) unsafe(uninit) static FROZEN: Mutex<Option<RBTree<DeviceAddress, usize>>> = None;
 }
 
-/// A device that has been frozen, and the bridges above it: until this is dropped they are neither reset nor changed by user
-/// space.
-pub(crate) struct Frozen(KVec<DeviceAddress>);
+fn count_in(address: DeviceAddress) -> Result {
+    let mut frozen = FROZEN.lock();
+    let frozen = frozen.get_or_insert_with(RBTree::new);
+    if let Some(devices) = frozen.get_mut(&address) {
+        *devices += 1;
+    } else {
+        frozen.try_create_and_insert(address, 1, GFP_KERNEL)?;
+    }
+    Ok(())
+}
 
-impl Frozen {
-    /// May sleep; no lock of hitless may be held. What user space was doing to the functions is over afterwards.
-    pub(crate) fn new(functions: impl Iterator<Item = DeviceAddress>) -> Outcome<Self> {
-        let mut this = Self(KVec::new());
-        for function in functions {
-            this.0.reserve(1, GFP_KERNEL)?;
-            FROZEN.lock().push(function, GFP_KERNEL)?;
-            this.0.push(function, GFP_KERNEL)?;
-            renew(function);
-            if !pci::settle(function) {
-                return Err(Refusal::Unsettled.into());
-            }
+/// Undo of [`count_in`].
+fn count_out(address: DeviceAddress) {
+    let mut frozen = FROZEN.lock();
+    let Some(frozen) = &mut *frozen else {
+        return;
+    };
+    if let Some(devices) = frozen.get_mut(&address) {
+        *devices -= 1;
+        if *devices == 0 {
+            frozen.remove(&address);
         }
-        Ok(this)
     }
 }
 
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        for function in &self.0 {
-            let mut frozen = FROZEN.lock();
-            if let Some(place) = frozen.iter().position(|other| other == function) {
-                let _ = frozen.remove(place);
-            }
-            drop(frozen);
-            renew(*function);
+/// How long user space may take to end what it is doing to a function. Who unbinds a driver from a preserved device holds
+/// its lock for ever.
+const PATIENCE_MS: u32 = 1000;
+
+/// A device that is to go on, and the bridges above it, nearest first. While they are frozen they are neither reset nor
+/// changed by user space; dropping this unfreezes them.
+pub(crate) struct Path {
+    functions: KVec<PciFunction>,
+    /// So many of them, from the first one on, are frozen.
+    frozen: usize,
+}
+
+impl Path {
+    /// The functions at these addresses.
+    pub(crate) fn find(addresses: impl Iterator<Item = DeviceAddress>) -> Outcome<Self> {
+        let mut functions = KVec::new();
+        for address in addresses {
+            let function = PciFunction::find(address).ok_or(Refusal::OtherDevice)?;
+            functions.push(function, GFP_KERNEL)?;
         }
+        Ok(Self {
+            functions,
+            frozen: 0,
+        })
+    }
+
+    /// What is recorded of them has changed. Context as for [`renew`].
+    pub(crate) fn renew(&self) {
+        self.functions.iter().for_each(renew);
+    }
+
+    /// May sleep; no lock of hitless may be held. What user space was doing to the functions is over afterwards.
+    pub(crate) fn freeze(&mut self) -> Outcome {
+        for function in &self.functions {
+            count_in(function.address())?;
+            self.frozen += 1;
+            renew(function);
+            if !function.settle(PATIENCE_MS) {
+                return Err(Refusal::Unsettled.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Undo of [`Self::freeze`], also of one that has failed.
+    pub(crate) fn unfreeze(&mut self) {
+        for function in self.functions.iter().take(self.frozen) {
+            count_out(function.address());
+            renew(function);
+        }
+        self.frozen = 0;
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        self.unfreeze();
     }
 }
 
 fn frozen(address: DeviceAddress) -> Keeps {
-    let frozen = FROZEN.lock().contains(&address) && !leaves_out(Part::Freeze);
+    let frozen = FROZEN.lock();
+    let frozen = frozen.as_ref().is_some_and(|frozen| frozen.get(&address).is_some());
+    let frozen = frozen && !leaves_out(Part::Freeze);
     Keeps::NONE
         .and_if(frozen, Keeps::RESET)
         .and_if(frozen, Keeps::CONFIG)
@@ -110,13 +164,20 @@ pub(crate) fn of(address: DeviceAddress) -> Keeps {
 }
 
 /// What is recorded of a function has changed. May sleep; no lock of hitless may be held.
-pub(crate) fn renew(address: DeviceAddress) {
+pub(crate) fn renew(function: &PciFunction) {
     let _renewal = RENEWAL.lock();
-    pci::keep(address, of(address));
+    function.keep(of(function.address()));
+}
+
+/// As [`renew`], of the function at an address, if there is one.
+pub(crate) fn renew_at(address: DeviceAddress) {
+    if let Some(function) = PciFunction::find(address) {
+        renew(&function);
+    }
 }
 
 /// A device that is going to be preserved stays attached to what it is on. Undone by [`renew`], should it not be.
-pub(crate) fn hold_attached(address: DeviceAddress) {
+pub(crate) fn hold_attached(function: &PciFunction) {
     let _renewal = RENEWAL.lock();
-    pci::keep(address, of(address).and_if(true, Keeps::ATTACHED));
+    function.keep(of(function.address()).and_if(true, Keeps::ATTACHED));
 }

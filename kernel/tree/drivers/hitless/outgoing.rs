@@ -24,6 +24,8 @@ use hitless_core::refusal::{
     Family,
     Refusal, //
 };
+use hitless_core::rules;
+use hitless_core::rules::image::Image;
 use kernel::kho;
 use kernel::prelude::*;
 
@@ -36,6 +38,7 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static OUTGOING: Mutex<Outgoing> = Outgoing {
         pci: None,
         iommu: None,
+        image: None,
     };
 }
 
@@ -43,6 +46,8 @@ kernel::sync::global_lock! {
 pub(crate) struct Outgoing {
     pci: Option<Devices<lent::Outgoing>>,
     iommu: Option<Iommu<lent::Outgoing>>,
+    /// The image that the machine is about to jump into, or was the last time.
+    image: Option<Image>,
 }
 
 /// What LUO has to have arranged before a handler asks.
@@ -132,6 +137,19 @@ impl Outgoing {
     /// The device or bridge at an address, if it takes part.
     pub(crate) fn function(&self, address: DeviceAddress) -> Option<Function> {
         self.pci.as_ref()?.find(address)?.ok()
+    }
+
+    /// The machine is about to jump into an image: files are frozen next.
+    pub(crate) fn jumps_into(&mut self, image: Image) {
+        self.image = Some(image);
+    }
+
+    /// Does the image that the machine is about to jump into take over a device?
+    pub(crate) fn fits(&self, address: DeviceAddress) -> Outcome {
+        let iommu = self.iommu.as_ref().ok_or(NO_RECORDS)?;
+        let uses = iommu.uses_of(address).ok_or(Refusal::NotAttached)?;
+        let image = self.image.as_ref().ok_or(Refusal::NoHandover)?;
+        Ok(rules::image::device(image, uses)?)
     }
 
     /// A device's attachment, with its unit and its domain.

@@ -27,6 +27,8 @@ parts! {
     BridgeBusMaster = "bridge_bus_master",
     /// All other devices lose it; left out, none does.
     ClearMaster = "clear_master",
+    /// The machine does not jump into an image that would not take over what runs on.
+    Image = "image",
     /// From freeze on a device is neither reset nor changed by user space.
     Freeze = "freeze",
     /// In the new kernel what nobody recorded is stopped when it is found.

@@ -114,13 +114,9 @@ struct iommu_domain *hitless_domain_for_hwpt(u64 key)
 int hitless_domain_left(struct iommu_domain *old, struct device *dev,
 			bool took_id)
 {
-	struct pci_dev *pdev;
-
 	if (!old || !old->restored)
 		return -1;
-	pdev = to_pci_dev(dev);
-	return hitless_iommu_left(pci_domain_nr(pdev->bus), pci_dev_id(pdev),
-				  took_id);
+	return hitless_iommu_left(to_pci_dev(dev), took_id);
 }
 
 static const struct hitless_iommu_ops *ops_of(struct device *dev)
@@ -136,7 +132,7 @@ static void stop_device(struct pci_dev *pdev)
 {
 	pci_clear_master(pdev);
 	ops_of(&pdev->dev)->block(&pdev->dev);
-	hitless_iommu_stopped(pci_domain_nr(pdev->bus), pci_dev_id(pdev));
+	hitless_iommu_stopped(pdev);
 }
 
 static u32 arrival_facts(struct pci_dev *pdev, bool alone)

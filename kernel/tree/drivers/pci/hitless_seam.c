@@ -7,55 +7,45 @@
 
 #include <linux/delay.h>
 #include <linux/hitless/pci.h>
+#include <linux/jiffies.h>
 #include <linux/kexec_handover.h>
 
-void hitless_seam_pci_keep(u32 segment, u16 bdf, unsigned long set,
+u32 hitless_seam_pci_segment(struct pci_dev *pdev)
+{
+	return pci_domain_nr(pdev->bus);
+}
+
+void hitless_seam_pci_keep(struct pci_dev *pdev, unsigned long set,
 			   unsigned long clear)
 {
-	struct pci_dev *pdev;
 	unsigned long bit;
 
-	pdev = pci_get_domain_bus_and_slot(segment, PCI_BUS_NUM(bdf),
-					   bdf & 0xff);
-	if (!pdev)
-		return;
 	for_each_set_bit(bit, &clear, BITS_PER_LONG)
 		clear_bit(bit, &pdev->liveupdate);
 	for_each_set_bit(bit, &set, BITS_PER_LONG)
 		set_bit(bit, &pdev->liveupdate);
-	pci_dev_put(pdev);
 }
 
-/* Who unbinds a driver from a preserved device holds its lock for ever. */
-static bool lock_soon(struct device *dev)
+static bool lock_within(struct device *dev, unsigned int patience_ms)
 {
-	int tries;
+	unsigned long until = jiffies + msecs_to_jiffies(patience_ms);
 
-	for (tries = 0; tries < 100; tries++) {
-		if (device_trylock(dev))
-			return true;
+	while (!device_trylock(dev)) {
+		if (time_after(jiffies, until))
+			return false;
 		msleep(10);
 	}
-	return false;
+	return true;
 }
 
-bool hitless_seam_pci_settle(u32 segment, u16 bdf)
+bool hitless_seam_pci_settle(struct pci_dev *pdev, u32 patience_ms)
 {
-	struct pci_dev *pdev;
-	bool locked;
-
-	pdev = pci_get_domain_bus_and_slot(segment, PCI_BUS_NUM(bdf),
-					   bdf & 0xff);
-	if (!pdev)
+	if (!lock_within(&pdev->dev, patience_ms))
 		return false;
-	locked = lock_soon(&pdev->dev);
-	if (locked) {
-		pci_cfg_access_lock(pdev);
-		pci_cfg_access_unlock(pdev);
-		device_unlock(&pdev->dev);
-	}
-	pci_dev_put(pdev);
-	return locked;
+	pci_cfg_access_lock(pdev);
+	pci_cfg_access_unlock(pdev);
+	device_unlock(&pdev->dev);
+	return true;
 }
 
 bool pci_liveupdate_refuses_bus_reset(struct pci_bus *bus)

@@ -2,10 +2,11 @@
 
 //! What kexec asks.
 
+use hitless_core::record::iommu::Iommu;
 use hitless_core::rules::image::{
     jump,
     read,
-    ImageFacts, //
+    Held, //
 };
 use kernel::bindings;
 use kernel::prelude::*;
@@ -16,9 +17,15 @@ use crate::failure::{
     Text, //
 };
 use crate::incoming::INCOMING;
+use crate::outgoing::OUTGOING;
+use crate::part::{
+    leaves_out,
+    Part, //
+};
 use crate::running;
 use crate::seam::image::{
     bytes,
+    from_c,
     to_c, //
 };
 
@@ -45,7 +52,7 @@ pub(crate) unsafe extern "C" fn hitless_image_loads(
     unsafe { out.write(read) };
 }
 
-/// May the machine jump at all?
+/// May the machine jump into an image?
 ///
 /// # Safety
 ///
@@ -56,14 +63,18 @@ pub(crate) unsafe extern "C" fn hitless_jumps(image: *const bindings::hitless_im
         return 0;
     }
     // SAFETY: By the safety requirement.
-    let facts = ImageFacts(unsafe { (*image).facts });
+    let image = from_c(unsafe { &*image });
+    let mut outgoing = OUTGOING.lock();
+    outgoing.jumps_into(image);
+    let uses = outgoing.iommu().map(Iommu::uses);
+    drop(outgoing);
     let runs = INCOMING.lock().is_any_running();
-    match jump(facts, runs) {
+    match jump(&image, &Held { uses, runs }) {
+        Err(refusal) if !leaves_out(Part::Image) => Failure::from(refusal).report().to_errno(),
         Ok(None) => 0,
-        Ok(Some(refusal)) => {
+        Ok(Some(refusal)) | Err(refusal) => {
             pr_emerg!("jumping all the same, though: {}\n", Text(refusal));
             0
         }
-        Err(refusal) => Failure::from(refusal).report().to_errno(),
     }
 }

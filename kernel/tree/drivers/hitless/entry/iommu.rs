@@ -21,6 +21,7 @@ use crate::part::{
     Part, //
 };
 use crate::running;
+use crate::seam::pci::PciFunction;
 use crate::tables;
 
 const ORDINARY: bindings::hitless_arrival = bindings::hitless_arrival_HITLESS_ARRIVES_ORDINARY;
@@ -69,31 +70,34 @@ pub(crate) unsafe extern "C" fn hitless_iommu_arrives(
 ///
 /// # Safety
 ///
-/// None.
+/// `pdev` must be valid.
 #[export]
-pub(crate) unsafe extern "C" fn hitless_iommu_stopped(segment: u32, bdf: u16) {
-    let address = DeviceAddress { segment, bdf };
-    if !running::is() {
+pub(crate) unsafe extern "C" fn hitless_iommu_stopped(pdev: *mut bindings::pci_dev) {
+    // SAFETY: By the safety requirement.
+    let Some(function) = unsafe { PciFunction::of(pdev) }.filter(|_| running::is()) else {
         return;
-    }
-    INCOMING.lock().device_stopped(address);
-    keeps::renew(address);
+    };
+    INCOMING.lock().device_stopped(function.address());
+    keeps::renew(&function);
 }
 
 /// A device does not use its restored domain any more.
 ///
 /// # Safety
 ///
-/// None.
+/// `pdev` must be valid.
 #[export]
-pub(crate) unsafe extern "C" fn hitless_iommu_left(segment: u32, bdf: u16, took_id: bool) -> c_int {
-    let address = DeviceAddress { segment, bdf };
-    if !running::is() {
+pub(crate) unsafe extern "C" fn hitless_iommu_left(
+    pdev: *mut bindings::pci_dev,
+    took_id: bool,
+) -> c_int {
+    // SAFETY: By the safety requirement.
+    let Some(function) = unsafe { PciFunction::of(pdev) }.filter(|_| running::is()) else {
         return -1;
-    }
-    let unused = INCOMING.lock().device_left(address);
+    };
+    let unused = INCOMING.lock().device_left(function.address());
     // Its user may reset it again.
-    keeps::renew(address);
+    keeps::renew(&function);
     unused
         .filter(|_| !took_id)
         .and_then(|id| c_int::try_from(id).ok())

@@ -50,7 +50,7 @@ impl Flb for PciRecords {
 
     fn finish() {
         let functions = INCOMING.lock().finish_pci();
-        functions.into_iter().for_each(keeps::renew);
+        functions.into_iter().for_each(keeps::renew_at);
     }
 }
 

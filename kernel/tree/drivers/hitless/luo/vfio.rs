@@ -2,8 +2,12 @@
 
 //! A VFIO device file: the device, its unit, its attachment, and the bridges above it.
 
-use hitless_core::record::iommu::Iommu;
-use hitless_core::record::pci::DeviceAddress;
+use core::iter::once;
+
+use hitless_core::record::pci::{
+    DeviceAddress,
+    Identity, //
+};
 use hitless_core::record::vfio::{
     DeviceFile,
     Vfio, //
@@ -27,18 +31,19 @@ use crate::failure::{
 use crate::incoming::INCOMING;
 use crate::keeps::{
     self,
-    Frozen, //
+    Path, //
 };
 use crate::kinds::kind;
 use crate::lent;
 use crate::outgoing::OUTGOING;
+use crate::part::{
+    leaves_out,
+    Part, //
+};
+use crate::seam::pci::PciFunction;
 use crate::seam::vfio::{
     self,
     VfioDevice, //
-};
-use crate::seam::{
-    image,
-    pci, //
 };
 
 /// LUO's handler of VFIO device files.
@@ -47,40 +52,39 @@ pub(crate) struct VfioHandler;
 /// A preserved device. Dropping it undoes everything.
 pub(crate) struct OutgoingDevice {
     record: Vfio<lent::Outgoing>,
-    bridges: KVec<DeviceAddress>,
+    path: Path,
     /// The device is in the shared records.
     recorded: bool,
-    /// From freeze on.
-    frozen: Option<Frozen>,
 }
 
 impl OutgoingDevice {
     fn new(args: &PreserveArgs<'_>) -> Outcome<Self> {
-        let file = args.file();
-        let address = VfioDevice::describe(file)?.address;
-        keeps::hold_attached(address);
-        Self::record(args, file, address).inspect_err(|_| keeps::renew(address))
+        let address = VfioDevice::describe(args.file())?.address;
+        let function = PciFunction::find(address).ok_or(Refusal::OtherDevice)?;
+        keeps::hold_attached(&function);
+        Self::record(args, &function).inspect_err(|_| keeps::renew(&function))
     }
 
     /// Describes and records a device that stays attached to what it is on.
-    fn record(args: &PreserveArgs<'_>, file: &File, address: DeviceAddress) -> Outcome<Self> {
-        let device = VfioDevice::describe(file)?;
+    fn record(args: &PreserveArgs<'_>, function: &PciFunction) -> Outcome<Self> {
+        let device = VfioDevice::describe(args.file())?;
         rules::vfio::device(device.facts)?;
         let iommufd = device.iommufd.ok_or(Refusal::NoIommufd)?;
         let iommufd = args.token_outgoing(iommufd)?;
         let iommufd = iommufd.ok_or(Refusal::IommufdNotInSession)?.data;
         let device_file = DeviceFile {
-            address,
+            address: function.address(),
             iommufd,
             hwpt_token: device.hwpt_token,
         };
+        let bridges = device.bridges(args.file())?;
+        let functions = Iterator::chain(once(function.address()), bridges.iter().copied());
         let mut this = Self {
             record: Vfio::create(lent::Outgoing::new(), &device_file)?,
-            bridges: device.bridges(file)?,
+            path: Path::find(functions)?,
             recorded: false,
-            frozen: None,
         };
-        this.add(&device)?;
+        this.add(&device, &function.identity(), &bridges)?;
         Ok(this)
     }
 
@@ -88,8 +92,13 @@ impl OutgoingDevice {
         self.record.file().address
     }
 
-    /// Checks the tables and enters the device into the shared records.
-    fn add(&mut self, device: &VfioDevice<'_>) -> Outcome {
+    /// Checks the tables and enters the device, and the bridges above it, into the shared records.
+    fn add(
+        &mut self,
+        device: &VfioDevice<'_>,
+        identity: &Identity,
+        bridges: &[DeviceAddress],
+    ) -> Outcome {
         let file = *self.record.file();
         let domain = OUTGOING.lock().domain_of(file.iommufd, file.hwpt_token);
         let (key, domain) = domain.ok_or(Refusal::HwptNotPreserved)?;
@@ -101,15 +110,15 @@ impl OutgoingDevice {
         let translation = hardware.translation(&device.attachment)?;
         OUTGOING.lock().add_device(
             file.address,
-            pci::identity(file.address).ok_or(Refusal::OtherDevice)?,
-            &self.bridges,
+            *identity,
+            bridges,
             &unit,
             key,
             &translation,
         )?;
         self.recorded = true;
         self.check_tables()?;
-        self.renew();
+        self.path.renew();
         Ok(())
     }
 
@@ -120,28 +129,10 @@ impl OutgoingDevice {
         kind(unit.hardware.into())?.check(&unit, &attachment, &domain.table)
     }
 
-    fn renew(&self) {
-        keeps::renew(self.address());
-        self.bridges.iter().copied().for_each(keeps::renew);
-    }
-
-    fn freeze(&mut self) -> Outcome {
-        let bridges = self.bridges.iter().copied();
-        let functions = Iterator::chain(core::iter::once(self.address()), bridges);
-        self.frozen = Some(Frozen::new(functions)?);
-        Ok(())
-    }
-
-    /// Undo of [`Self::freeze`].
-    fn unfreeze(&mut self) {
-        self.frozen = None;
-    }
-
     /// Is everything still as recorded? User space may have changed the device since.
-    fn check(&self, freeze: &Freeze<'_>, file: &File) -> Outcome {
-        let uses = OUTGOING.lock().iommu().map_or(0, Iommu::uses);
-        if let Some(refusal) = rules::image::image(&image::next(freeze), uses)? {
-            pr_emerg!("jumping all the same, though: {}\n", Text(refusal));
+    fn check(&self, _freeze: &Freeze<'_>, file: &File) -> Outcome {
+        if !leaves_out(Part::Image) {
+            OUTGOING.lock().fits(self.address())?;
         }
         let device = VfioDevice::describe(file)?;
         rules::vfio::device(device.facts)?;
@@ -156,10 +147,10 @@ impl OutgoingDevice {
 
 impl Drop for OutgoingDevice {
     fn drop(&mut self) {
-        self.unfreeze();
+        self.path.unfreeze();
         if self.recorded {
             OUTGOING.lock().remove_device(self.address());
-            self.renew();
+            self.path.renew();
         }
     }
 }
@@ -168,7 +159,7 @@ impl Drop for OutgoingDevice {
 fn retrieve(data: u64) -> Outcome<ARef<File>> {
     let file = INCOMING.lock().file(data)?;
     // No lock is held while others are asked.
-    let now = pci::identity(file.address).ok_or(Refusal::OtherDevice)?;
+    let now = PciFunction::find(file.address).ok_or(Refusal::OtherDevice)?.identity();
     let kept = INCOMING.lock().kept(&file)?;
     rules::pci::device(&kept.function.identity, &now)?;
     vfio::create(file.address).map_err(|error| {
@@ -214,10 +205,10 @@ impl FileHandler for VfioHandler {
 
     fn freeze(freeze: &Freeze<'_>, file: &File, outgoing: &mut OutgoingDevice) -> Result {
         // First nobody can change anything any more, then it is looked at.
-        let frozen = outgoing.freeze();
+        let frozen = outgoing.path.freeze();
         let checked = frozen.and_then(|()| outgoing.check(freeze, file));
         if checked.is_err() {
-            outgoing.unfreeze();
+            outgoing.path.unfreeze();
         }
         checked.map_err(Failure::report)?;
         pr_info!("froze device {}\n", Text(outgoing.address()));
@@ -225,7 +216,7 @@ impl FileHandler for VfioHandler {
     }
 
     fn unfreeze(_file: &File, outgoing: &mut OutgoingDevice) {
-        outgoing.unfreeze();
+        outgoing.path.unfreeze();
     }
 
     fn retrieve(data: u64) -> Result<ARef<File>> {
@@ -245,7 +236,7 @@ impl FileHandler for VfioHandler {
         let finished = incoming.finish_file(data);
         drop(incoming);
         match finished {
-            Ok(functions) => functions.into_iter().for_each(keeps::renew),
+            Ok(functions) => functions.into_iter().for_each(keeps::renew_at),
             Err(_) => pr_err!("no memory to let go of a device\n"),
         }
     }

@@ -8,14 +8,9 @@ use hitless_core::rules::image::{
     ImageFacts, //
 };
 use kernel::bindings;
-use kernel::liveupdate::Freeze;
 
-/// What is known of the image that is about to be jumped into.
-pub(crate) fn next(_freeze: &Freeze<'_>) -> Image {
-    let mut image = bindings::hitless_image::default();
-    // SAFETY: Files are being frozen, so by the invariant of `Freeze` the image cannot change; the result is written
-    // before the call returns.
-    unsafe { bindings::hitless_seam_image(&mut image) };
+/// What is known of an image, from C.
+pub(crate) fn from_c(image: &bindings::hitless_image) -> Image {
     Image {
         facts: ImageFacts(image.facts),
         takes: image.takes,

@@ -13,11 +13,21 @@
 
 /* Linux makes tables of this size only. */
 #define IRQ_TABLE_SIZE	SZ_1M
+/* Bit of the lower half of an entry (VT-d 9.9). */
+#define IRQ_ENTRY_PRESENT	BIT_ULL(0)
 
+/* Entries that are not present mean nothing, and are left as they are. */
 static void clear_table(struct intel_iommu *iommu, struct irte *table)
 {
-	memset(table, 0, IRQ_TABLE_SIZE);
-	__iommu_flush_cache(iommu, table, IRQ_TABLE_SIZE);
+	struct irte *entry;
+
+	for (entry = table; entry < table + INTR_REMAP_TABLE_ENTRIES; entry++) {
+		if (!(READ_ONCE(entry->low) & IRQ_ENTRY_PRESENT))
+			continue;
+		WRITE_ONCE(entry->low, 0);
+		entry->high = 0;
+		__iommu_flush_cache(iommu, entry, sizeof(*entry));
+	}
 }
 
 /*

@@ -72,19 +72,24 @@ void hitless_image_loads(struct hitless_bytes image, struct hitless_bytes next,
 			 struct hitless_bytes this, struct hitless_image *out);
 
 /**
- * hitless_jumps() - may the machine jump at all?
- * @image: the image that it would jump into
+ * hitless_jumps() - may the machine jump into an image?
+ * @image: the image
  *
- * Asked before any file is frozen, and even if there is none.
+ * Asked before any file is frozen, and even if there is none. It is what files
+ * that are frozen next are compared with.
  *
  * Context: kernel_kexec(), which keeps the image from changing. May sleep.
- * Return: 0, or -errno while a device of the previous update is on the tables
- * that it arrived with: this kernel cannot hand it on.
+ * Return: 0, or -errno if the image would not take over what is preserved, or
+ * while a device of the previous update is on the tables that it arrived with:
+ * this kernel cannot hand it on.
  */
 int hitless_jumps(const struct hitless_image *image);
 
 /**
  * hitless_kimage_jumps() - may the machine jump into the loaded image?
+ *
+ * One from kexec_load(2) gets nothing of what is handed over: to it everything
+ * is free memory.
  *
  * Context: kernel_kexec(), with an image loaded.
  * Return: as hitless_jumps().
@@ -100,17 +105,6 @@ int hitless_kimage_jumps(void);
  * Context: kexec_file_load(2). May sleep.
  */
 void hitless_kimage_loads(struct kimage *image);
-
-/**
- * hitless_seam_image() - the image that is about to be jumped into
- * @out: what is known of it
- *
- * One from kexec_load(2) gets nothing of what is handed over: to it everything
- * is free memory.
- *
- * Context: kernel_kexec(), which keeps the image from changing.
- */
-void hitless_seam_image(struct hitless_image *out);
 
 #else /* CONFIG_HITLESS */
 

@@ -11,6 +11,7 @@
 
 struct device;
 struct iommu_domain;
+struct pci_dev;
 
 /* Formats of page tables, numbered as in the records; others are per kind. */
 #define HITLESS_PT_X86_64	2
@@ -121,19 +122,17 @@ enum hitless_arrival hitless_iommu_arrives(u32 segment, u16 bdf, u32 facts,
 
 /**
  * hitless_iommu_stopped() - a device that arrived was stopped
- * @segment: PCI segment
- * @bdf: bus, device and function
+ * @pdev: the device
  *
  * It is an ordinary one from here on.
  *
  * Context: May sleep.
  */
-void hitless_iommu_stopped(u32 segment, u16 bdf);
+void hitless_iommu_stopped(struct pci_dev *pdev);
 
 /**
  * hitless_iommu_left() - a device does not use its restored domain any more
- * @segment: PCI segment
- * @bdf: bus, device and function
+ * @pdev: the device
  * @took_id: the domain that it changed to has the domain id now
  *
  * It was swapped or blocked, and the caches have been flushed.
@@ -142,7 +141,7 @@ void hitless_iommu_stopped(u32 segment, u16 bdf);
  * Return: the domain id if nobody uses it any more, which the caller gives
  * back; else -1.
  */
-int hitless_iommu_left(u32 segment, u16 bdf, bool took_id);
+int hitless_iommu_left(struct pci_dev *pdev, bool took_id);
 
 /**
  * hitless_iommu_users() - how many devices use a restored domain?

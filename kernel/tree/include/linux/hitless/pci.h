@@ -77,32 +77,36 @@ unsigned long hitless_pci_arrives(const struct hitless_pci_function *function,
 				  bool *stop);
 
 /**
+ * hitless_seam_pci_segment() - the PCI segment of a function
+ * @pdev: the function
+ *
+ * Context: Any.
+ */
+u32 hitless_seam_pci_segment(struct pci_dev *pdev);
+
+/**
  * hitless_seam_pci_keep() - set or clear bits of a function
- * @segment: PCI segment
- * @bdf: bus, device and function
+ * @pdev: the function
  * @set: bits of enum hitless_keep to set
  * @clear: bits to clear
  *
- * Nothing happens if there is no such function.
- *
- * Context: May sleep.
+ * Context: Any.
  */
-void hitless_seam_pci_keep(u32 segment, u16 bdf, unsigned long set,
+void hitless_seam_pci_keep(struct pci_dev *pdev, unsigned long set,
 			   unsigned long clear);
 
 /**
  * hitless_seam_pci_settle() - wait for what user space is doing to a function
- * @segment: PCI segment
- * @bdf: bus, device and function
+ * @pdev: the function
+ * @patience_ms: how long to wait, in milliseconds
  *
  * Resets and writes of configuration space that began before bits were set are
  * over afterwards.
  *
- * Context: May sleep, for a second at most; takes the device's lock.
- * Return: false if somebody holds the lock for longer, or there is no such
- * function.
+ * Context: May sleep; takes the device's lock.
+ * Return: false if somebody holds the lock for longer.
  */
-bool hitless_seam_pci_settle(u32 segment, u16 bdf);
+bool hitless_seam_pci_settle(struct pci_dev *pdev, u32 patience_ms);
 
 /**
  * hitless_dev_keeps() - is something to be left alone on a device?
