@@ -7,6 +7,7 @@
 //! | [`generator`] | the frames, sent from outside |
 //! | [`witness`], [`stray`] | what landed where it should, and where it should not |
 //! | [`trace`] of [`event`]s, [`registers`], [`iommu`] | what QEMU's IOMMU and PCI say: faults, resets, translation and bus mastering switched off |
+//! | [`requests`] | requests for interrupts that devices make by DMA |
 //! | [`phases`] | the timeline, and which of the kernel's lines mean something |
 //! | [`account`], [`judge`], [`verdict`] | the account of the frames, and the verdict |
 //! | [`worker`] | the thread of each of those that send or watch |
@@ -20,6 +21,7 @@ pub mod phases;
 #[cfg(test)]
 pub(crate) mod pretend;
 pub mod registers;
+pub mod requests;
 pub mod stray;
 pub mod trace;
 pub mod verdict;

@@ -30,6 +30,7 @@ mod lifecycle;
 mod outcome;
 mod owner;
 mod repetition;
+mod requests;
 mod runner;
 mod selftests;
 mod steps;

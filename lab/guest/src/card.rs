@@ -412,6 +412,12 @@ impl Card {
         })
     }
 
+    /// The card's frames go to an address from now on, whatever is there.
+    pub(crate) fn aim(&self, address: u64) -> Result<()> {
+        with(&self.memory()?.ring, |ring| ring.aim(address));
+        Ok(())
+    }
+
     /// Takes a page that nothing is kept in out of the memfd, and touches it: the file has another one there.
     pub(crate) fn punch_hole(&self) -> Result<()> {
         let memory = self.memory()?;

@@ -143,6 +143,7 @@ impl Machine {
             }
             Command::DestroyOld { card } => self.card(card)?.destroy_old()?,
             Command::Frames { card } => return self.look(card)?.frames(),
+            Command::AimFrames { card, address } => self.look(card)?.aim(address)?,
             Command::PunchHole { card } => self.look(card)?.punch_hole()?,
             Command::Interrupts { card, on } => self.look(card)?.interrupts(on)?,
             Command::ResetDevice { card } => self.look(card)?.reset()?,

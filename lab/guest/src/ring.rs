@@ -28,6 +28,8 @@ pub(crate) struct Ring {
     memory: Arc<Mapping>,
     state: State,
     buffer: Vec<u8>,
+    /// Where frames go, if not to their buffers. The next kernel's program knows nothing of it.
+    aim: Option<u64>,
 }
 
 impl Ring {
@@ -82,6 +84,7 @@ impl Ring {
             memory,
             state,
             buffer: vec![0; layout::BUFFER as usize + ASIDE],
+            aim: None,
         }
     }
 
@@ -201,8 +204,20 @@ impl Ring {
         Ok(())
     }
 
+    /// Frames go to an address from now on, those for which descriptors have been posted, too.
+    pub(crate) fn aim(&mut self, address: u64) {
+        self.aim = Some(address);
+        let mut index = self.state.next;
+        while index != self.state.tail {
+            // Only the address: the card may be writing the rest.
+            self.memory.write_u64(layout::descriptor(index), address);
+            index = self.after(index, 1);
+        }
+    }
+
     fn write_descriptor(&self, index: u32) {
-        let buffer = self.state.iova + layout::buffer(index);
+        let own = self.state.iova + layout::buffer(index);
+        let buffer = self.aim.unwrap_or(own);
         self.memory
             .copy_in(layout::descriptor(index), &layout::posted(buffer));
     }

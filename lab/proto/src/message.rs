@@ -220,6 +220,8 @@ pub enum Command {
     Finish { session: String },
     /// How the card's frames stand. Answers [`Answer::Frames`].
     Frames { card: u8 },
+    /// The card's frames go to this address from now on, instead of to its buffers.
+    AimFrames { card: u8, address: u64 },
     /// Punch a hole of one page into the memfd, where nothing is kept.
     PunchHole { card: u8 },
     /// VFIO_DEVICE_SET_IRQS: set one MSI-X vector up, or take all down.

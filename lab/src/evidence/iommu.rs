@@ -4,4 +4,4 @@
 
 #[cfg(test)]
 pub(super) use crate::evidence::vtd::recorded;
-pub(super) use crate::evidence::vtd::{event, look, BEGINS, JUDGED};
+pub(super) use crate::evidence::vtd::{event, look, request, BEGINS, JUDGED};

@@ -167,7 +167,7 @@ fn parse(line: &str) -> Option<(u64, Event)> {
 }
 
 /// A stamp and what is behind it: `1234@1700000000.123456:` until QEMU 10, `2026-11-25T21:56:48.939929Z ` since 11.
-fn stamped(line: &str) -> Option<(u64, &str)> {
+pub(super) fn stamped(line: &str) -> Option<(u64, &str)> {
     if let Some((date, rest)) = line.split_once("Z ") {
         if let Ok(time) = humantime::parse_rfc3339(&format!("{date}Z")) {
             let since = time.duration_since(UNIX_EPOCH).ok()?;

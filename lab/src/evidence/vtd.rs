@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::evidence::event::{after, Event};
 use crate::machine::monitor::Monitor;
-use crate::machine::vtd::{COMMAND, ENABLE, FAULT, HIDDEN_FAULT, REGISTERS, REMAPPING};
+use crate::machine::vtd::{COMMAND, ENABLE, FAULT, HIDDEN_FAULT, REGISTERS, REMAPPING, REQUEST};
 
 /// The kernel's driver begins with one of these lines, in lower case.
 pub(super) const BEGINS: &[&str] = &["dmar: no rmrr", "dmar: rmrr base"];
@@ -36,6 +36,14 @@ pub(super) fn event(words: &[&str]) -> Option<Event> {
         }
         _ => return None,
     })
+}
+
+/// The entry that a device's request for an interrupt names, and whether there is one (VT-d specification 9.9).
+pub(super) fn request(words: &[&str]) -> Option<(u32, bool)> {
+    if *words.first()? != REQUEST {
+        return None;
+    }
+    Some((after(words, "index")?, after::<u64>(words, "low")? & 1 != 0))
 }
 
 /// Whether the unit translates, and the device whose fault it has recorded.
@@ -98,6 +106,16 @@ mod tests {
             let words: Vec<&str> = line.split_whitespace().collect();
             assert_eq!(event(&words), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn requests_are_read() {
+        let read = |line: &str| request(&line.split_whitespace().collect::<Vec<_>>());
+        let none = "vtd_ir_irte_get index 30720 low 0x0 high 0x0";
+        assert_eq!(read(none), Some((30720, false)));
+        let some = "vtd_ir_irte_get index 3 low 0x100000d high 0x40100";
+        assert_eq!(read(some), Some((3, true)));
+        assert_eq!(read(recorded::HIDDEN), None);
     }
 
     #[test]

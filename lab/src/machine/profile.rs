@@ -102,6 +102,8 @@ pub struct Names {
     pub command_line: &'static str,
     /// What QEMU is to trace of it.
     pub trace_events: &'static [&'static str],
+    /// The one that is traced while requests for interrupts are watched.
+    pub request: &'static str,
 }
 
 impl IommuKind {
@@ -112,6 +114,7 @@ impl IommuKind {
                 device: vtd::DEVICE,
                 command_line: vtd::COMMAND_LINE,
                 trace_events: &vtd::TRACE_EVENTS,
+                request: vtd::REQUEST,
             },
         }
     }

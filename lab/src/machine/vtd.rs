@@ -22,6 +22,9 @@ pub const COMMAND: &str = "vtd_reg_write_gcmd";
 /// Interrupt remapping was switched.
 pub const REMAPPING: &str = "vtd_ir_enable";
 
+/// An entry of the table by which interrupts are remapped was read, for a device's request.
+pub const REQUEST: &str = "vtd_ir_irte_get";
+
 /// Its trace events that the judge reads, and two that help to understand a failure.
 pub const TRACE_EVENTS: [&str; 7] = [
     FAULT,

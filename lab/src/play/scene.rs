@@ -256,6 +256,14 @@ impl Scene {
         }
     }
 
+    /// From now on the trace has every request for an interrupt that a device makes by DMA.
+    pub fn watch_requests(&self) -> Result<()> {
+        let event = self.plan.profile.iommu.kind.names().request;
+        let monitor = self.machine.monitor();
+        monitor.human(&format!("trace-event {event} on"))?;
+        Ok(())
+    }
+
     /// Makes a ring for the second card out of memory that nobody uses, at the physical addresses that it knows as its
     /// own: where it reads and writes without an IOMMU.
     pub fn ring_without_iommu(&self) -> Result<()> {
