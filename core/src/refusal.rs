@@ -130,10 +130,6 @@ pub enum Refusal {
     ///
     /// Remedy: preserve the iommufd when all calls that map or unmap have returned.
     MappingUnsettled,
-    /// A file was not sealed against growing, shrinking and further seals when it was mapped.
-    ///
-    /// Remedy: Seal the memfd with `F_SEAL_SEAL`, `F_SEAL_GROW` and `F_SEAL_SHRINK` first, and map it after that.
-    Unsealed,
     /// Memory was taken out of a file after it was mapped: the device has other pages than the file.
     ///
     /// Remedy: A hole was punched into the memfd, perhaps by a balloon. Unmap the file from the IOAS and map it anew.
@@ -380,7 +376,6 @@ impl fmt::Display for Refusal {
             Self::DmaBuffer => "IOAS has a mapping of a DMA buffer",
             Self::NotShmem => "IOAS has a mapping of a file that is not a memfd of ordinary pages",
             Self::MappingUnsettled => "a mapping is being made or taken down",
-            Self::Unsealed => "a file was not sealed when it was mapped",
             Self::Holes => "memory was taken out of a file after it was mapped",
             Self::UnknownTable => "HWPT's page table cannot be described",
             Self::NothingMapped => "HWPT maps no memory",

@@ -23,7 +23,7 @@ const SHARE: usize = 8;
 /// The sessions: the card's, another one, and that of a tenant who makes a mistake.
 const SESSIONS: [&str; 3] = [SESSION, "crowd", "tenant"];
 /// What the kernel says of the tenant's mistake.
-const UNSEALED: &str = "refused: a file was not sealed when it was mapped";
+const HOLE: &str = "refused: memory was taken out of a file";
 /// What every refusal in the kernel's log has.
 const REFUSED: &str = "hitless: refused:";
 
@@ -45,7 +45,7 @@ pub(crate) fn tests() -> Vec<Test> {
 struct Everybody {
     /// Who is preserved.
     crowds: Vec<Crowd>,
-    /// Who is refused: one of its memfds is not sealed.
+    /// Who is refused: memory was taken out of one of its memfds.
     tenant: Crowd,
 }
 
@@ -63,7 +63,7 @@ impl Everybody {
                 functions: functions.to_vec(),
                 memories,
                 mappings,
-                sealed: true,
+                hole: false,
             })
         };
         let [lab, other, tenant] = SESSIONS;
@@ -76,7 +76,7 @@ impl Everybody {
                 next("small-3", lab, 12, 12, 4000)?,
             ],
             tenant: Crowd {
-                sealed: false,
+                hole: true,
                 ..next("tenant", tenant, 70, 70, 5000)?
             },
         })
@@ -113,7 +113,7 @@ fn run(bench: &Bench, format: &str) -> Result<End> {
     let refused = refused.iter().filter(|line| line.text.contains(REFUSED));
     let refused: Vec<_> = refused.map(|line| line.text.clone()).collect();
     let outcome = scene.end(ended)?;
-    let wanted = refused.iter().filter(|line| line.contains(UNSEALED));
+    let wanted = refused.iter().filter(|line| line.contains(HOLE));
     let as_often = [wanted.count(), refused.len()] == [UPDATES as usize; 2];
     if outcome.verdict.is_good() && !as_often {
         return bad(
@@ -166,7 +166,7 @@ fn tenant_is_refused(scene: &mut Scene, tenant: &Crowd) -> Result<()> {
     let session = &tenant.session;
     create(scene, session)?;
     scene.refused(about(tenant, Act::Preserve), Errno::INVAL)?;
-    says(scene, UNSEALED)?;
+    says(scene, HOLE)?;
     close(scene, session)
 }
 

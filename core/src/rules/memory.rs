@@ -24,16 +24,15 @@ facts! {
     }
 }
 
-/// Seals that a file must have had when it was mapped: `F_SEAL_SEAL`, `F_SEAL_SHRINK`, `F_SEAL_GROW`
-/// (`fcntl(2)`).
-const SEALS: u32 = 0x1 | 0x2 | 0x4;
-
-/// May memory with these facts, of a file that had these seals when it was mapped, be preserved?
+/// May memory with these facts be preserved?
+///
+/// What seals its file has does not matter. Pages that were pinned are still what the file has as long as no folio was taken
+/// out of it, and from the memfd's preserve on none can be.
 ///
 /// # Errors
 ///
 /// The first reason against it. A fact that is not known here is one against it.
-pub fn memory(facts: MemoryFacts, seals: u32) -> Result<(), Refusal> {
+pub fn memory(facts: MemoryFacts) -> Result<(), Refusal> {
     first(
         facts.0,
         &[
@@ -44,8 +43,7 @@ pub fn memory(facts: MemoryFacts, seals: u32) -> Result<(), Refusal> {
             (MemoryFacts::HOLES, Refusal::Holes),
             (!MemoryFacts::KNOWN, Refusal::OtherMemory),
         ],
-    )?;
-    (SEALS & !seals == 0).then_some(()).ok_or(Refusal::Unsealed)
+    )
 }
 
 /// May a HWPT that has this many mappings be preserved?
@@ -75,18 +73,9 @@ mod tests {
     fn every_fact_but_rights_is_a_reason() {
         for bit in 0..32 {
             let rights = MemoryFacts::READABLE | MemoryFacts::WRITEABLE;
-            let verdict = memory(MemoryFacts(1 << bit), SEALS);
+            let verdict = memory(MemoryFacts(1 << bit));
             assert_eq!(verdict.is_ok(), rights & 1 << bit != 0, "{bit}");
         }
-    }
-
-    #[test]
-    fn every_seal_counts() {
-        for seal in [1, 2, 4] {
-            let verdict = memory(MemoryFacts(0), SEALS & !seal);
-            assert_eq!(verdict, Err(Refusal::Unsealed));
-        }
-        assert_eq!(memory(MemoryFacts(0), SEALS | 8), Ok(()));
     }
 
     #[test]

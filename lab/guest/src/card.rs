@@ -71,7 +71,6 @@ impl Card {
             layout::MAX_RING
         );
         let file = Memfd::create(&format!("card-{number}"), layout::memory_size(ring))?;
-        // The kernel asks whether the size was fixed when the mapping was made, so the seals come first.
         file.seal()?;
         let mapping = Arc::new(file.map()?);
 

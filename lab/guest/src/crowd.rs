@@ -2,13 +2,16 @@
 //! Many functions that share an iommufd, taken through an update as one. They do nothing: what counts is how many
 //! entries they need in the records.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use anyhow::{ensure, Context, Result};
 use hitless_proto::layout::PAGE;
 use hitless_proto::Crowd as Plan;
 use hitless_uapi::iommufd::{DeviceId, FileMapping, HwptId, IoasId};
 use hitless_uapi::{Iommufd, Memfd, Session, VfioDevice};
+use rustix::fs::{fcntl_get_seals, ftruncate, memfd_create, MemfdFlags, SealFlags};
 
 /// Where the first mapping is. Between two of them is a page that nothing is mapped at.
 const IOVA: u64 = 1 << 32;
@@ -38,15 +41,15 @@ impl Crowd {
     pub(crate) fn start(plan: &Plan) -> Result<Self> {
         let mut memories = Vec::new();
         for index in 0..plan.memories {
-            let memory = Memfd::create(&format!("{}-{index}", plan.name), PAGE)?;
-            if plan.sealed || index + 1 < plan.memories {
-                memory.seal()?;
-                memory.map()?.write_u64(0, content(plan, index));
-            }
+            let memory = Seals::of(index).create(&format!("{}-{index}", plan.name))?;
+            file(&memory)?.write_all_at(&content(plan, index), 0)?;
             memories.push(memory);
         }
         let iommufd = Iommufd::open()?;
         let ioas = map(plan, &iommufd, &memories)?;
+        if let Some(last) = memories.last().filter(|_| plan.hole) {
+            last.punch_hole(0, PAGE)?;
+        }
         let mut members = Vec::new();
         for (function, token) in plan.functions.iter().zip(0..) {
             let device = VfioDevice::open(function)?;
@@ -93,10 +96,14 @@ impl Crowd {
         };
         for index in 0..plan.memories {
             let memory = Memfd::from(next()?);
-            let found = memory.map()?.read_u64(0);
+            Seals::of(index)
+                .check(&memory)
+                .with_context(|| format!("memfd {index} of the crowd `{}`", plan.name))?;
+            let mut found = [0; 8];
+            file(&memory)?.read_exact_at(&mut found, 0)?;
             ensure!(
                 found == content(plan, index),
-                "memfd {index} of the crowd `{}` holds {found:#x}",
+                "memfd {index} of the crowd `{}` holds {found:x?}",
                 plan.name
             );
             memories.push(memory);
@@ -157,9 +164,67 @@ impl Crowd {
     }
 }
 
+/// The seals that a memfd has, one kind after the other and round again. VMMs have memory of each.
+#[derive(Clone, Copy)]
+enum Seals {
+    /// Its size is fixed for good.
+    Size,
+    /// It has none yet.
+    None,
+    /// It has none and can be given none, which is a seal, too.
+    Never,
+}
+
+impl Seals {
+    fn of(index: u32) -> Self {
+        match index % 3 {
+            0 => Self::Size,
+            1 => Self::None,
+            _ => Self::Never,
+        }
+    }
+
+    /// A memfd of one page.
+    fn create(self, name: &str) -> Result<Memfd> {
+        Ok(match self {
+            Self::Size => {
+                let memory = Memfd::create(name, PAGE)?;
+                memory.seal()?;
+                memory
+            }
+            Self::None => Memfd::create(name, PAGE)?,
+            Self::Never => {
+                let memory = memfd_create(name, MemfdFlags::CLOEXEC)?;
+                ftruncate(&memory, PAGE)?;
+                memory.into()
+            }
+        })
+    }
+
+    /// They came back as they were, and memory whose size is fixed can be mapped.
+    fn check(self, memory: &Memfd) -> Result<()> {
+        let expected = match self {
+            Self::Size => SealFlags::SEAL | SealFlags::GROW | SealFlags::SHRINK,
+            Self::None => SealFlags::empty(),
+            Self::Never => SealFlags::SEAL,
+        };
+        let seals = fcntl_get_seals(memory)?;
+        ensure!(seals == expected, "it has the seals {seals:?}");
+        if matches!(self, Self::Size) {
+            memory.map()?;
+        }
+        Ok(())
+    }
+}
+
+/// A file to read and write.
+fn file(memory: &Memfd) -> Result<File> {
+    Ok(memory.as_fd().try_clone_to_owned()?.into())
+}
+
 /// What a memfd begins with.
-fn content(plan: &Plan, index: u32) -> u64 {
-    plan.token << 32 | u64::from(index)
+fn content(plan: &Plan, index: u32) -> [u8; 8] {
+    (plan.token << 32 | u64::from(index)).to_le_bytes()
 }
 
 /// What every HWPT maps, in the order of addresses.

@@ -81,8 +81,8 @@ pub struct Crowd {
     pub memories: u32,
     /// How many mappings there are, of one memfd after the other and round again.
     pub mappings: u32,
-    /// Whether the last memfd is sealed as the others are.
-    pub sealed: bool,
+    /// Whether a hole is punched into the last memfd after it was mapped.
+    pub hole: bool,
 }
 
 /// What is done with a whole [`Crowd`].

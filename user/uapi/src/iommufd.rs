@@ -216,8 +216,8 @@ impl Iommufd {
         Ok(IoasId(argument.out_ioas_id))
     }
 
-    /// Maps `length` bytes of a file, from `start` on, at `iova`, for reading and writing. Only a memfd that was
-    /// sealed before lets a HWPT of this address space be preserved.
+    /// Maps `length` bytes of a file, from `start` on, at `iova`, for reading and writing. Only mappings of memfds let
+    /// a HWPT of this address space be preserved.
     ///
     /// # Errors
     ///

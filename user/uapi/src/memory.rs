@@ -33,8 +33,7 @@ impl Memfd {
         Ok(Self(fd))
     }
 
-    /// Fixes the size for good and forbids further seals: what preservation of a mapping asks for, before the
-    /// mapping is made.
+    /// Fixes the size for good and forbids further seals: what [`Memfd::map`] asks for. Preservation asks for no seals.
     ///
     /// # Errors
     ///

@@ -135,7 +135,6 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         Refusal::NothingMarked
         | Refusal::NothingMapped
         | Refusal::OtherMemory
-        | Refusal::Unsealed
         | Refusal::Holes
         | Refusal::MemoryNotInSession
         | Refusal::NoIommufd

@@ -105,7 +105,7 @@ impl OutgoingIommufd {
         let mut memories = KVVec::new();
         let mut last: Option<(&File, MemoryKey)> = None;
         for mapping in self.frozen.mappings(hwpt) {
-            rules::memory::memory(mapping.facts, mapping.seals)
+            rules::memory::memory(mapping.facts)
                 .inspect_err(|_| report_mapping(&mapping))?;
             let file = mapping.file.ok_or(Refusal::OtherMemory)?;
             let key = match last {

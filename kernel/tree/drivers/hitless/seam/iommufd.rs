@@ -59,8 +59,6 @@ pub(crate) struct Mapping<'a> {
     pub(crate) length: u64,
     pub(crate) offset: u64,
     pub(crate) facts: MemoryFacts,
-    /// The seals that the file had when it was mapped.
-    pub(crate) seals: u32,
     pub(crate) file: Option<&'a File>,
 }
 
@@ -128,7 +126,6 @@ impl FrozenIommufd {
                 length: raw.length,
                 offset: raw.offset,
                 facts: MemoryFacts(raw.facts),
-                seals: raw.seals,
                 file,
             })
         })

@@ -60,6 +60,7 @@ int intel_hitless_describe_table(struct iommu_domain *domain,
 			.incoherent = !!(dmar->sspt.vtdss_pt.common.features &
 					 BIT(PT_FEAT_DMA_INCOHERENT)),
 			.snoop = dmar->force_snooping,
+			.tracks_dirty = dmar->dirty_tracking,
 		};
 		return 0;
 	}

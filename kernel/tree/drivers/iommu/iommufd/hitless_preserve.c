@@ -9,7 +9,6 @@
 #include <linux/hitless/iommufd.h>
 #include <linux/hitless/vfio.h>
 #include <linux/iommu.h>
-#include <linux/memfd.h>
 #include <linux/shmem_fs.h>
 #include <uapi/linux/iommufd.h>
 
@@ -152,10 +151,10 @@ static void describe_hwpt(struct iommufd_hwpt_paging *hwpt,
 		out->facts |= HITLESS_HWPT_PASID;
 	if (hwpt->common.fault)
 		out->facts |= HITLESS_HWPT_FAULT;
-	if (domain->dirty_ops)
-		out->facts |= HITLESS_HWPT_DIRTY_TRACKING;
 	if (hitless_describe_table(domain, &out->table))
 		out->facts |= HITLESS_HWPT_UNKNOWN_TABLE;
+	if (out->table.tracks_dirty)
+		out->facts |= HITLESS_HWPT_DIRTY_TRACKING;
 }
 
 bool hitless_seam_iommufd_next_hwpt(struct file *file, u32 id,
@@ -199,7 +198,6 @@ static void describe_memory(struct iopt_area *area, struct hitless_mapping *out)
 	}
 	out->file = pages->file;
 	out->offset = pages->start + iopt_area_start_byte(area, iova);
-	out->seals = pages->seals;
 	if (!shmem_file(pages->file))
 		out->facts |= HITLESS_MEMORY_NOT_SHMEM;
 	else if (pages->removals != shmem_removals(file_inode(pages->file)))
@@ -230,7 +228,6 @@ bool hitless_seam_iommufd_next_mapping(struct file *file, u32 hwpt_id, u64 iova,
 /* A file is about to be mapped: what it is like before anything is pinned. */
 void iopt_pages_remember_file(struct iopt_pages *pages)
 {
-	pages->seals = max(memfd_get_seals(pages->file), 0);
 	if (shmem_file(pages->file))
 		pages->removals = shmem_removals(file_inode(pages->file));
 }

@@ -41,6 +41,8 @@ struct hitless_unit {
  * @levels: number of levels, 3 to 5
  * @incoherent: hardware does not snoop the tables
  * @snoop: snooping of the domain's accesses is forced
+ * @tracks_dirty: hardware marks what is written to
+ * @reserved: 0
  */
 struct hitless_table {
 	u64 top;
@@ -48,6 +50,8 @@ struct hitless_table {
 	u32 levels;
 	u32 incoherent;
 	u32 snoop;
+	u32 tracks_dirty;
+	u32 reserved;
 };
 
 /**

@@ -12,6 +12,7 @@ struct iommufd_device;
 
 /* Facts about a HWPT that has been marked. */
 enum {
+	/* Switched on, not only possible. */
 	HITLESS_HWPT_DIRTY_TRACKING = 1 << 0,
 	HITLESS_HWPT_NEST_PARENT = 1 << 1,
 	HITLESS_HWPT_FAULT = 1 << 2,
@@ -56,7 +57,7 @@ enum {
  * @offset: where it begins in the file
  * @file: the file, borrowed; NULL if there is none
  * @facts: HITLESS_MEMORY_*
- * @seals: F_SEAL_* that the file had when it was mapped
+ * @reserved: 0
  */
 struct hitless_mapping {
 	u64 iova;
@@ -64,7 +65,7 @@ struct hitless_mapping {
 	u64 offset;
 	struct file *file;
 	u32 facts;
-	u32 seals;
+	u32 reserved;
 };
 
 /* How a device binds to an iommufd. */
