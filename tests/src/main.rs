@@ -40,6 +40,7 @@ mod trouble;
 mod twins;
 mod uapi;
 mod updates;
+mod vmms;
 
 fn main() -> ExitCode {
     hitless_lab::cli::main(runner::main)

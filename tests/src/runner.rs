@@ -19,7 +19,7 @@ use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
     checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner, repetition,
-    requests, selftests, stopped, twins, uapi, updates,
+    requests, selftests, stopped, twins, uapi, updates, vmms,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -41,6 +41,7 @@ fn tests() -> Vec<Test> {
     tests.extend(image::tests());
     tests.extend(isolation::tests());
     tests.extend(requests::tests());
+    tests.extend(vmms::tests());
     tests.extend(stopped::tests());
     tests.extend(twins::tests());
     tests.extend(debug::tests());

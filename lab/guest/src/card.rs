@@ -149,6 +149,7 @@ impl Card {
         let raw = match call {
             Call::Destroy => RawCall::Destroy,
             Call::Option => RawCall::Option,
+            Call::ChangeProcess => RawCall::ChangeProcess,
             Call::Mark => RawCall::Mark,
             Call::Restore => RawCall::Restore,
             Call::Mappings => RawCall::Mappings,

@@ -56,6 +56,8 @@ pub enum Call {
     Destroy,
     /// IOMMU_OPTION.
     Option,
+    /// IOMMU_IOAS_CHANGE_PROCESS.
+    ChangeProcess,
     /// IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE.
     Mark,
     /// IOMMU_HWPT_LIVEUPDATE_RESTORE. On success the HWPT is the card's.

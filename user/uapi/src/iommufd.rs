@@ -148,6 +148,8 @@ pub enum RawCall {
     Destroy,
     /// `IOMMU_OPTION`.
     Option,
+    /// `IOMMU_IOAS_CHANGE_PROCESS`.
+    ChangeProcess,
     /// `IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE`.
     Mark,
     /// `IOMMU_HWPT_LIVEUPDATE_RESTORE`.
@@ -179,6 +181,7 @@ arguments! { unsafe TYPE;
     iommu_option, 0x87, "IOMMU_OPTION";
     Raw<0x80>, 0x80, "IOMMU_DESTROY";
     Raw<0x87>, 0x87, "IOMMU_OPTION";
+    Raw<0x92>, 0x92, "IOMMU_IOAS_CHANGE_PROCESS";
     Raw<0x96>, 0x96, "IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE";
     Raw<0x97>, 0x97, "IOMMU_HWPT_LIVEUPDATE_RESTORE";
     Raw<0x98>, 0x98, "IOMMU_HWPT_LIVEUPDATE_MAPPINGS";
@@ -442,6 +445,7 @@ impl Iommufd {
         match call {
             RawCall::Destroy => self.raw_words::<0x80>(&mut words)?,
             RawCall::Option => self.raw_words::<0x87>(&mut words)?,
+            RawCall::ChangeProcess => self.raw_words::<0x92>(&mut words)?,
             RawCall::Mark => self.raw_words::<0x96>(&mut words)?,
             RawCall::Restore => self.raw_words::<0x97>(&mut words)?,
             RawCall::Mappings => {
