@@ -35,6 +35,7 @@ mod runner;
 mod selftests;
 mod steps;
 mod stopped;
+mod tenants;
 mod test;
 mod trouble;
 mod twins;

@@ -19,7 +19,7 @@ use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
     checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner, repetition,
-    requests, selftests, stopped, twins, uapi, updates, vmms,
+    requests, selftests, stopped, tenants, twins, uapi, updates, vmms,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -34,6 +34,7 @@ fn tests() -> Vec<Test> {
     tests.extend(lifecycle::tests());
     tests.extend(repetition::tests());
     tests.extend(owner::tests());
+    tests.extend(tenants::tests());
     tests.extend(uapi::tests());
     tests.extend(crowd::tests());
     tests.extend(faults::tests());

@@ -138,6 +138,17 @@ impl Crowd {
         })
     }
 
+    /// Everything out of the session of somebody who has bound the devices and died; nobody goes on.
+    pub(crate) fn give_up(plan: &Plan, session: &Session) -> Result<()> {
+        let others = u64::from(plan.memories) + 1;
+        for (function, token) in plan.functions.iter().zip(plan.token + others..) {
+            let device = session.retrieve_fd(token);
+            let device = device.with_context(|| format!("retrieving the file of {function}"))?;
+            VfioDevice::from(device).detach()?;
+        }
+        Ok(())
+    }
+
     /// The same mappings in an IOAS of this kernel, and a HWPT of it for each device.
     pub(crate) fn rebuild(&mut self, plan: &Plan) -> Result<()> {
         let ioas = map(plan, &self.iommufd, &self.memories)?;

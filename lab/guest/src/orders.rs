@@ -198,6 +198,7 @@ impl Machine {
                 let crowd = self.crowds.get(name).with_context(unknown)?;
                 crowd.preserve(plan, self.session(&plan.session)?)
             }
+            Act::GiveUp => Crowd::give_up(plan, self.session(&plan.session)?),
             Act::Rebuild => crowd.with_context(unknown)?.rebuild(plan),
             Act::Swap => crowd.with_context(unknown)?.swap(),
         }

@@ -98,6 +98,9 @@ pub enum Act {
     /// Everything comes out of the session, which is there: memory, iommufd, devices; each device is bound and its HWPT
     /// restored. What the memory holds and what the HWPTs map is compared with what was set up.
     Retrieve,
+    /// Everything comes out of the session, whose devices somebody has bound already; each device is detached, and all of
+    /// it is closed.
+    GiveUp,
     /// A new IOAS with the same mappings, and a new HWPT for each device; not attached yet.
     Rebuild,
     /// Each device is attached to its new HWPT; the restored ones are destroyed and the new ones marked.

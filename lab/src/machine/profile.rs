@@ -28,6 +28,7 @@ const BUILT_IN: &[(&str, &str)] = built_in!(
     "legacy-switch"
     "legacy-functions"
     "crowd"
+    "tenants"
 );
 
 /// The profiles with different table formats: what has to work in each of them is tried in each of them.
