@@ -7,6 +7,9 @@ pub struct Args {
     /// Run only tests whose name contains one of these.
     #[arg(value_name = "FILTER")]
     pub filters: Vec<String>,
+    /// Run the long tests, too. A filter that names one runs it without this.
+    #[arg(long)]
+    pub all: bool,
     /// Name the tests and what they show, and run none.
     #[arg(long)]
     pub list: bool,

@@ -18,6 +18,7 @@
 use std::process::ExitCode;
 
 mod checks;
+mod corrupt;
 mod crowd;
 mod debug;
 mod faults;

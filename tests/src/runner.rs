@@ -18,8 +18,8 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner, repetition,
-    requests, selftests, stopped, tenants, twins, uapi, updates, vmms,
+    checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner,
+    repetition, requests, selftests, stopped, tenants, twins, uapi, updates, vmms,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -44,6 +44,7 @@ fn tests() -> Vec<Test> {
     tests.extend(requests::tests());
     tests.extend(vmms::tests());
     tests.extend(stopped::tests());
+    tests.extend(corrupt::tests());
     tests.extend(twins::tests());
     tests.extend(debug::tests());
     tests.extend(harness::tests());
@@ -63,6 +64,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         false => tests()
             .into_iter()
             .filter(|test| wanted(&test.name, &args.filters))
+            .filter(|test| !test.is_long || args.all || args.list || !args.filters.is_empty())
             .collect(),
     };
     if args.list {

@@ -57,6 +57,8 @@ pub(crate) struct Test {
     pub(crate) name: String,
     /// What it shows, in one line.
     pub(crate) about: String,
+    /// It takes so long that it is run only when all are, or when it is asked for.
+    pub(crate) is_long: bool,
     pub(crate) run: Run,
 }
 
@@ -82,6 +84,7 @@ impl Test {
         Self {
             name: name.into(),
             about: about.into(),
+            is_long: false,
             run: Run::Machine(profile, config, Box::new(run)),
         }
     }
@@ -95,7 +98,16 @@ impl Test {
         Self {
             name: name.into(),
             about: about.into(),
+            is_long: false,
             run: Run::Alone(Box::new(run)),
+        }
+    }
+
+    /// The same test, as a long one.
+    pub(crate) fn long(self) -> Self {
+        Self {
+            is_long: true,
+            ..self
         }
     }
 
