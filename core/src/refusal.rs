@@ -237,6 +237,21 @@ pub enum Refusal {
     /// its one requester id and its translation caches; if that cannot be had, detach the device, which stops its DMA.
     NotSwappable,
 
+    // When the machine is to sleep.
+    /// Something is preserved, and a device that sleeps does not go on.
+    ///
+    /// Remedy: Close the live update sessions, or jump, and suspend or hibernate the machine afterwards. The same holds for
+    /// an image that is loaded with `KEXEC_PRESERVE_CONTEXT`.
+    SleepsPreserved,
+    /// Something that came from the previous kernel is not finished, and a device that sleeps does not go on.
+    ///
+    /// Remedy: Retrieve and finish the sessions of the previous update, and suspend or hibernate the machine afterwards.
+    SleepsUnfinished,
+    /// The machine is on its way to sleep.
+    ///
+    /// Remedy: Preserve again when it is awake. Who has `/dev/snapshot` open keeps it on the way.
+    Asleep,
+
     // At freeze.
     /// A device of the previous update is still on the tables that it arrived with.
     ///
@@ -407,6 +422,14 @@ impl fmt::Display for Refusal {
             Self::AlreadyRecorded => "device is recorded already",
 
             Self::NotSwappable => "device cannot change from its restored domain without a fault",
+
+            Self::SleepsPreserved => {
+                "machine cannot sleep while anything is preserved: close its session first"
+            }
+            Self::SleepsUnfinished => {
+                "machine cannot sleep before the previous update is finished: finish its sessions first"
+            }
+            Self::Asleep => "machine is on its way to sleep",
 
             Self::NotSwapped => "a device of the previous update is not swapped yet",
             Self::Unsettled => "somebody holds the device or a bridge above it",

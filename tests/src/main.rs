@@ -7,6 +7,7 @@
 //! | [`repetition`], [`owner`] | update after update; a session whose owner dies |
 //! | [`uapi`] | what a VMM may call, in which order, and what it is refused |
 //! | [`crowd`] | more entries than a page of records holds, in every family |
+//! | [`sleep`] | suspend, hibernation and kexec jump while anything is preserved or not finished |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
 //! | [`twins`] | each part left out shows the loss that it prevents |
 //! | [`debug`] | a kernel that watches itself |
@@ -32,6 +33,7 @@ mod owner;
 mod repetition;
 mod runner;
 mod selftests;
+mod sleep;
 mod stopped;
 mod test;
 mod trouble;

@@ -117,6 +117,9 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::NotSwappable
         | Refusal::AlreadyRecorded
         | Refusal::NotSwapped
+        | Refusal::SleepsPreserved
+        | Refusal::SleepsUnfinished
+        | Refusal::Asleep
         | Refusal::Unsettled => EBUSY,
 
         // Once more, later: LUO does not remember this one.

@@ -24,6 +24,7 @@ use hitless_core::refusal::{
     Family,
     Refusal, //
 };
+use hitless_core::rules;
 use kernel::kho;
 use kernel::prelude::*;
 
@@ -36,6 +37,7 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static OUTGOING: Mutex<Outgoing> = Outgoing {
         pci: None,
         iommu: None,
+        asleep: false,
     };
 }
 
@@ -43,6 +45,8 @@ kernel::sync::global_lock! {
 pub(crate) struct Outgoing {
     pci: Option<Devices<lent::Outgoing>>,
     iommu: Option<Iommu<lent::Outgoing>>,
+    /// The machine is on its way to sleep: nothing may be preserved until it is awake.
+    asleep: bool,
 }
 
 /// What LUO has to have arranged before a handler asks.
@@ -51,6 +55,7 @@ const NO_RECORDS: Refusal = Refusal::NotRecorded(Family::Iommu);
 impl Outgoing {
     /// Makes the record of devices; gives its physical address.
     pub(crate) fn create_pci(&mut self) -> Outcome<u64> {
+        rules::sleep::preserve(self.asleep)?;
         let devices = self.pci.insert(Devices::create(lent::Outgoing::new())?);
         Ok(devices.phys())
     }
@@ -62,6 +67,7 @@ impl Outgoing {
 
     /// Makes the record of units, domains and attachments; gives its physical address.
     pub(crate) fn create_iommu(&mut self) -> Outcome<u64> {
+        rules::sleep::preserve(self.asleep)?;
         let iommu = Iommu::create(lent::Outgoing::new(), hardware::IN_RECORDS)?;
         Ok(self.iommu.insert(iommu).phys())
     }
@@ -69,6 +75,19 @@ impl Outgoing {
     /// Undo of [`Self::create_iommu`].
     pub(crate) fn drop_iommu(&mut self) {
         self.iommu = None;
+    }
+
+    /// The machine goes to sleep, if nothing is preserved.
+    pub(crate) fn sleep(&mut self, unfinished: bool) -> Outcome {
+        let preserved = self.pci.is_some() || self.iommu.is_some();
+        rules::sleep::sleep(preserved, unfinished)?;
+        self.asleep = true;
+        Ok(())
+    }
+
+    /// Undo of [`Self::sleep`].
+    pub(crate) fn wake(&mut self) {
+        self.asleep = false;
     }
 
     /// Records a domain.
