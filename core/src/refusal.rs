@@ -16,6 +16,9 @@ pub enum Family {
     Iommufd,
     /// A VFIO device file: `hitless-vfio-pci-v1`.
     VfioPci,
+    /// What the previous kernel did: `hitless-log-v1`. Nothing depends on it: one that is refused cannot be read, and that is
+    /// all.
+    Log,
 }
 
 impl fmt::Display for Family {
@@ -25,6 +28,7 @@ impl fmt::Display for Family {
             Self::Iommu => "IOMMU records",
             Self::Iommufd => "iommufd record",
             Self::VfioPci => "VFIO record",
+            Self::Log => "log",
         })
     }
 }

@@ -19,6 +19,10 @@ const CONSOLE: Duration = Duration::from_secs(5);
 /// With this on its command line an image is jumped into whatever it says.
 const ANYWAY: &str = "hitless.jump=anyway";
 
+/// The log of the previous kernel, and what it says then.
+const PREVIOUS: &str = "/sys/kernel/debug/hitless/previous_log";
+const OVERRULED: &str = "image not accepted and overruled device 0000:01:00.0: ImageWithoutHitless";
+
 /// What is changed of the image, and where (docs/abi.md, `ImageSer`).
 const GONE: (usize, &[u8]) = (0, b"HTLX");
 const OLDER: (usize, &[u8]) = (12, &[0, 0, 0, 0]);
@@ -143,5 +147,10 @@ fn anyway(scene: &mut Scene) -> Result<()> {
         scene,
         "jumping all the same, though: next kernel has no hitless",
     )?;
+    let log = scene.read(PREVIOUS)?;
+    ensure!(
+        log.contains(OVERRULED),
+        "the next kernel does not know why: {log}"
+    );
     scene.take_back()
 }

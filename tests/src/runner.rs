@@ -18,7 +18,7 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner,
+    checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, log, owner,
     repetition, selftests, sleep, stopped, twins, uapi, updates,
 };
 
@@ -40,6 +40,7 @@ fn tests() -> Vec<Test> {
     tests.extend(frozen::tests());
     tests.extend(image::tests());
     tests.extend(sleep::tests());
+    tests.extend(log::tests());
     tests.extend(isolation::tests());
     tests.extend(stopped::tests());
     tests.extend(twins::tests());

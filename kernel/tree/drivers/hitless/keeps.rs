@@ -4,6 +4,10 @@
 //!
 //! They are asked for when a function is found, and renewed whenever what is recorded of it has changed.
 
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::record::pci::{
     DeviceAddress,
     Function,
@@ -14,6 +18,7 @@ use kernel::prelude::*;
 
 use crate::failure::Outcome;
 use crate::incoming::INCOMING;
+use crate::log;
 use crate::outgoing::OUTGOING;
 use crate::part::{
     leaves_out,
@@ -45,6 +50,9 @@ impl Frozen {
     pub(crate) fn new(functions: impl Iterator<Item = DeviceAddress>) -> Outcome<Self> {
         let mut this = Self(KVec::new());
         for function in functions {
+            if this.0.is_empty() {
+                log::write(Step::Frozen, Object::Function(function));
+            }
             this.0.reserve(1, GFP_KERNEL)?;
             FROZEN.lock().push(function, GFP_KERNEL)?;
             this.0.push(function, GFP_KERNEL)?;
@@ -66,6 +74,9 @@ impl Drop for Frozen {
             }
             drop(frozen);
             renew(*function);
+        }
+        if let Some(device) = self.0.first() {
+            log::write(Step::Unfrozen, Object::Function(*device));
         }
     }
 }

@@ -3,8 +3,8 @@
 //! State given to the next kernel.
 //!
 //! It exists while a preserved file needs it, and consists of records in pages and of the index of their
-//! entries. The lock is a leaf but for those of the allocator and of kexec handover: no seam is called
-//! while it is held.
+//! entries. The lock is a leaf but for those of the allocator, of kexec handover and of the log: no seam is
+//! called while it is held.
 
 use hitless_core::record::attachment::{
     Attachment,
@@ -14,6 +14,10 @@ use hitless_core::record::attachment::{
     Unit, //
 };
 use hitless_core::record::iommu::Iommu;
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::record::pci::{
     DeviceAddress,
     Devices,
@@ -31,6 +35,7 @@ use kernel::prelude::*;
 use crate::failure::Outcome;
 use crate::hardware;
 use crate::lent;
+use crate::log;
 
 kernel::sync::global_lock! {
     // SAFETY: `hitless_init()` initializes it before anything else here runs.
@@ -132,6 +137,7 @@ impl Outgoing {
             iommu.remove_attachment(address);
             return Err(error.into());
         }
+        log::write(Step::Preserved, Object::Function(address));
         Ok(())
     }
 
@@ -146,6 +152,7 @@ impl Outgoing {
                 .for_each(kho::unpreserve_page);
             iommu.remove_attachment(address);
         }
+        log::write(Step::Unpreserved, Object::Function(address));
     }
 
     /// The device or bridge at an address, if it takes part.

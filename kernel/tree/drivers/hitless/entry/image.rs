@@ -2,6 +2,10 @@
 
 //! What kexec asks.
 
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::rules::image::{
     jump,
     read,
@@ -16,6 +20,7 @@ use crate::failure::{
     Text, //
 };
 use crate::incoming::INCOMING;
+use crate::log;
 use crate::running;
 use crate::seam::image::{
     bytes,
@@ -55,6 +60,7 @@ pub(crate) unsafe extern "C" fn hitless_jumps(image: *const bindings::hitless_im
     if !running::is() {
         return 0;
     }
+    log::write(Step::Jump, Object::None);
     // SAFETY: By the safety requirement.
     let facts = ImageFacts(unsafe { (*image).facts });
     let runs = INCOMING.lock().is_any_running();

@@ -3,6 +3,10 @@
 //! A VFIO device file: the device, its unit, its attachment, and the bridges above it.
 
 use hitless_core::record::iommu::Iommu;
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::record::pci::DeviceAddress;
 use hitless_core::record::vfio::{
     DeviceFile,
@@ -31,6 +35,7 @@ use crate::keeps::{
 };
 use crate::kinds::kind;
 use crate::lent;
+use crate::log;
 use crate::outgoing::OUTGOING;
 use crate::seam::vfio::{
     self,
@@ -140,8 +145,12 @@ impl OutgoingDevice {
     /// Is everything still as recorded? User space may have changed the device since.
     fn check(&self, freeze: &Freeze<'_>, file: &File) -> Outcome {
         let uses = OUTGOING.lock().iommu().map_or(0, Iommu::uses);
+        let object = Object::Function(self.address());
         if let Some(refusal) = rules::image::image(&image::next(freeze), uses)? {
             pr_emerg!("jumping all the same, though: {}\n", Text(refusal));
+            log::write_refusal(Step::ImageOverruled, object, refusal);
+        } else {
+            log::write(Step::ImageAccepted, object);
         }
         let device = VfioDevice::describe(file)?;
         rules::vfio::device(device.facts)?;
@@ -192,6 +201,11 @@ fn is_running(data: u64) -> bool {
     }
 }
 
+/// The device of a file, for the log.
+fn object(file: &File) -> Object {
+    VfioDevice::describe(file).map_or(Object::None, |device| Object::Function(device.address))
+}
+
 impl FileHandler for VfioHandler {
     const COMPATIBLE: &'static CStr = c"hitless-vfio-pci-v1";
 
@@ -202,7 +216,8 @@ impl FileHandler for VfioHandler {
     }
 
     fn preserve(args: &PreserveArgs<'_>) -> Result<(u64, Self::Outgoing)> {
-        let outgoing = OutgoingDevice::new(args).map_err(Failure::report)?;
+        let outgoing = OutgoingDevice::new(args);
+        let outgoing = outgoing.map_err(|failure| failure.report_of(object(args.file())))?;
         let outgoing = KBox::new(outgoing, GFP_KERNEL)?;
         pr_info!("preserved device {}\n", Text(outgoing.address()));
         Ok((outgoing.record.phys(), outgoing))
@@ -219,7 +234,7 @@ impl FileHandler for VfioHandler {
         if checked.is_err() {
             outgoing.unfreeze();
         }
-        checked.map_err(Failure::report)?;
+        checked.map_err(|failure| failure.report_of(object(file)))?;
         pr_info!("froze device {}\n", Text(outgoing.address()));
         Ok(())
     }
