@@ -18,12 +18,14 @@
 //! | [`iommu`] | `hitless-iommu-v1` | LUO's file-lifecycle-bound data |
 //! | [`iommufd`] | `hitless-iommufd-v1` | LUO's file, and `DomainSer::iommufd` |
 //! | [`vfio`] | `hitless-vfio-pci-v1` | LUO's file |
+//! | [`log`] | `hitless-log-v1` | LUO's file-lifecycle-bound data |
 
 pub mod header;
 pub mod image;
 pub mod iommu;
 pub mod iommufd;
 pub mod list;
+pub mod log;
 pub mod pci;
 pub mod vfio;
 pub mod vtd;

@@ -17,6 +17,7 @@
 //! | [`iommufd`] | HWPTs, memory files and mappings of an iommufd |
 //! | [`vfio`] | a VFIO device file |
 //! | [`set`] | all of them together |
+//! | [`log`] | what a kernel did, and when: it stands for itself |
 
 pub mod attachment;
 mod checksum;
@@ -26,6 +27,7 @@ pub mod iommu;
 pub mod iommufd;
 pub mod lender;
 mod list;
+pub mod log;
 pub mod pci;
 pub mod set;
 pub mod vfio;

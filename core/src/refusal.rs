@@ -16,6 +16,9 @@ pub enum Family {
     Iommufd,
     /// A VFIO device file: `hitless-vfio-pci-v1`.
     VfioPci,
+    /// What the previous kernel did: `hitless-log-v1`. Nothing depends on it: one that is refused cannot be read, and that is
+    /// all.
+    Log,
 }
 
 impl fmt::Display for Family {
@@ -25,6 +28,7 @@ impl fmt::Display for Family {
             Self::Iommu => "IOMMU records",
             Self::Iommufd => "iommufd record",
             Self::VfioPci => "VFIO record",
+            Self::Log => "log",
         })
     }
 }
@@ -233,6 +237,21 @@ pub enum Refusal {
     /// its one requester id and its translation caches; if that cannot be had, detach the device, which stops its DMA.
     NotSwappable,
 
+    // When the machine is to sleep.
+    /// Something is preserved, and a device that sleeps does not go on.
+    ///
+    /// Remedy: Close the live update sessions, or jump, and suspend or hibernate the machine afterwards. The same holds for
+    /// an image that is loaded with `KEXEC_PRESERVE_CONTEXT`.
+    SleepsPreserved,
+    /// Something that came from the previous kernel is not finished, and a device that sleeps does not go on.
+    ///
+    /// Remedy: Retrieve and finish the sessions of the previous update, and suspend or hibernate the machine afterwards.
+    SleepsUnfinished,
+    /// The machine is on its way to sleep.
+    ///
+    /// Remedy: Preserve again when it is awake. Who has `/dev/snapshot` open keeps it on the way.
+    Asleep,
+
     // At freeze.
     /// A device of the previous update is still on the tables that it arrived with.
     ///
@@ -402,6 +421,14 @@ impl fmt::Display for Refusal {
             Self::AlreadyRecorded => "device is recorded already",
 
             Self::NotSwappable => "device cannot change from its restored domain without a fault",
+
+            Self::SleepsPreserved => {
+                "machine cannot sleep while anything is preserved: close its session first"
+            }
+            Self::SleepsUnfinished => {
+                "machine cannot sleep before the previous update is finished: finish its sessions first"
+            }
+            Self::Asleep => "machine is on its way to sleep",
 
             Self::NotSwapped => "a device of the previous update is not swapped yet",
             Self::Unsettled => "somebody holds the device or a bridge above it",

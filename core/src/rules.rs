@@ -5,4 +5,5 @@ pub mod image;
 pub mod iommufd;
 pub mod memory;
 pub mod pci;
+pub mod sleep;
 pub mod vfio;

@@ -11,8 +11,8 @@ use std::fs;
 
 use hitless_core::abi;
 
-const MODULES: [&str; 8] = [
-    "header", "list", "pci", "iommu", "vtd", "iommufd", "vfio", "image",
+const MODULES: [&str; 9] = [
+    "header", "list", "pci", "iommu", "vtd", "iommufd", "vfio", "log", "image",
 ];
 
 const INTRODUCTION: &str = "\
@@ -228,6 +228,7 @@ fn real_size(record: &str) -> usize {
         "MappingSer" => size_of::<abi::iommufd::MappingSer>(),
         "ImageSer" => size_of::<abi::image::ImageSer>(),
         "DeviceFileSer" => size_of::<abi::vfio::DeviceFileSer>(),
+        "EventSer" => size_of::<abi::log::EventSer>(),
         other => panic!("{other} is new: add it here"),
     }
 }

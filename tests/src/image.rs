@@ -20,6 +20,10 @@ const ANYWAY: &str = "hitless.jump=anyway";
 /// What is left out in the twins.
 const NO_CHECK: &str = "hitless.break=image";
 
+/// The log of the previous kernel, and what it says then.
+const PREVIOUS: &str = "/sys/kernel/debug/hitless/previous_log";
+const OVERRULED: &str = "image not accepted and overruled: ImageWithoutHitless";
+
 /// What is changed of the image, and where (docs/abi.md, `ImageSer`).
 const GONE: (usize, &[u8]) = (0, b"HTLX");
 const OLDER: (usize, &[u8]) = (12, &[0, 0, 0, 0]);
@@ -148,5 +152,10 @@ fn anyway(scene: &mut Scene) -> Result<()> {
         scene,
         "jumping all the same, though: next kernel has no hitless",
     )?;
+    let log = scene.read(PREVIOUS)?;
+    ensure!(
+        log.contains(OVERRULED),
+        "the next kernel does not know why: {log}"
+    );
     scene.take_back()
 }

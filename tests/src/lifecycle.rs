@@ -109,7 +109,7 @@ impl Action {
             }
             Self::JumpRefused(errno) => scene.refused(Command::Kexec, errno)?,
             Self::LoadWithoutHandover => {
-                scene.order(Command::LoadWithoutHandover)?;
+                scene.order(Command::LoadWithoutHandover { returns: false })?;
             }
             Self::Load => scene.load()?,
             Self::Interrupts(on) => {

@@ -7,6 +7,8 @@
 //! | [`repetition`], [`owner`] | update after update; a session whose owner dies |
 //! | [`uapi`] | what a VMM may call, in which order, and what it is refused |
 //! | [`crowd`] | more entries than a page of records holds, in every family |
+//! | [`sleep`] | suspend, hibernation and kexec jump while anything is preserved or not finished |
+//! | [`log`] | what the old kernel did can be read in the new one |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
 //! | [`twins`] | each part left out shows the loss that it prevents |
 //! | [`debug`] | a kernel that watches itself |
@@ -28,12 +30,14 @@ mod host;
 mod image;
 mod isolation;
 mod lifecycle;
+mod log;
 mod outcome;
 mod owner;
 mod repetition;
 mod requests;
 mod runner;
 mod selftests;
+mod sleep;
 mod steps;
 mod stopped;
 mod tenants;

@@ -18,8 +18,8 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner,
-    repetition, requests, selftests, stopped, tenants, twins, uapi, updates, vmms,
+    checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, log, owner,
+    repetition, requests, selftests, sleep, stopped, tenants, twins, uapi, updates, vmms,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -40,6 +40,8 @@ fn tests() -> Vec<Test> {
     tests.extend(faults::tests());
     tests.extend(frozen::tests());
     tests.extend(image::tests());
+    tests.extend(sleep::tests());
+    tests.extend(log::tests());
     tests.extend(isolation::tests());
     tests.extend(requests::tests());
     tests.extend(vmms::tests());

@@ -136,6 +136,15 @@ impl<L: Lender> List<L> {
         self.change(key, entry.as_bytes(), |count| count);
     }
 
+    /// Writes an entry where one is or may be. It is the only way in for a family that does not use [`Self::insert`].
+    pub(super) fn put<T: IntoBytes + Immutable>(&mut self, key: u32, entry: &T) {
+        let by: fn(u32) -> u32 = match self.kind(key) {
+            KIND_FREE => |count| count.saturating_add(1),
+            _ => |count| count,
+        };
+        self.change(key, entry.as_bytes(), by);
+    }
+
     /// Makes an entry free. Its key can be another's from now on.
     pub(super) fn remove(&mut self, key: u32) {
         if self.kind(key) == KIND_FREE {

@@ -196,6 +196,13 @@ impl<L: Take, S: Shelf<Listed<L>, Error = L::Error>> Records<L, S> {
 
 /// Devices.
 impl<L: Lender, S: Shelf<Listed<L>>> Records<L, S> {
+    /// Whether there are none, or everything in them is finished.
+    pub fn is_finished(&self) -> bool {
+        let mut iommufds = self.iommufds.items().iter();
+        let absent = |listed: &Listed<L>| matches!(listed.state, State::Absent);
+        matches!((&self.pci, &self.iommu), (State::Absent, State::Absent)) && iommufds.all(absent)
+    }
+
     /// The record of devices.
     pub const fn pci(&self) -> &State<Devices<L>> {
         &self.pci

@@ -6,5 +6,6 @@ mod changes;
 mod fixture;
 mod golden;
 mod lent;
+mod log;
 mod refusals;
 mod scale;

@@ -16,8 +16,11 @@ use crate::card::Card;
 use crate::crowd::Crowd;
 use crate::owner::Owner;
 
-/// Physical address of what is loaded and never jumped into.
+/// Physical address of what is loaded and is no kernel.
 const NO_KERNEL: usize = 0x100_0000;
+/// Instructions of the processor: to wait for an interrupt, and to go back to who has called.
+const HALT: u8 = 0xf4;
+const RETURN: u8 = 0xc3;
 const NO_OWNER: &str = "there is no other process: start it first";
 
 /// Everything that orders work on.
@@ -64,9 +67,13 @@ impl Machine {
                 at,
                 bytes,
             } => host::load_edited(&image, &cmdline, at, &bytes)?,
-            Command::LoadWithoutHandover => kexec::load_page(&[0xf4; 4096], NO_KERNEL)?,
+            Command::LoadWithoutHandover { returns } => {
+                let code = if returns { RETURN } else { HALT };
+                kexec::load_page(&[code; 4096], NO_KERNEL, returns)?;
+            }
             Command::Kexec => self.jump()?,
             Command::FillMemory { keep_mib } => self.hoard.push(host::fill(keep_mib)?),
+            Command::Hold { path } => self.hoard.push(host::open(&path)?),
             Command::FreeMemory => self.hoard.clear(),
             Command::ReadFile { path } => return host::read(&path),
             Command::WriteFile { path, text } => host::write(&path, &text)?,

@@ -163,8 +163,9 @@ pub enum Command {
         at: usize,
         bytes: Vec<u8>,
     },
-    /// kexec_load of something that is no kernel: an image that gets nothing of what is handed over.
-    LoadWithoutHandover,
+    /// kexec_load of something that is no kernel: an image that gets nothing of what is handed over. One that `returns` comes
+    /// back at once, and halts otherwise.
+    LoadWithoutHandover { returns: bool },
     /// LIVEUPDATE_IOCTL_CREATE_SESSION; the guest keeps the descriptor under this name.
     SessionCreate { session: String },
     /// LIVEUPDATE_SESSION_PRESERVE_FD.
@@ -180,7 +181,9 @@ pub enum Command {
     Kexec,
     /// Allocate and touch free memory until about `keep_mib` are left, and hold it.
     FillMemory { keep_mib: u64 },
-    /// Give the memory of `FillMemory` back.
+    /// Open a file and keep it open.
+    Hold { path: String },
+    /// Give the memory of `FillMemory` back, and close what `Hold` has opened.
     FreeMemory,
     /// LIVEUPDATE_IOCTL_RETRIEVE_SESSION.
     SessionRetrieve { session: String },

@@ -35,7 +35,10 @@ const FLOORS: &[(&str, &[Floor])] = &[
         &[
             ("top", &["entry", "luo"]),
             ("middle", &[]),
-            ("ground", &["seam", "failure", "lent", "part", "running"]),
+            (
+                "ground",
+                &["seam", "failure", "lent", "log", "part", "running"],
+            ),
         ],
     ),
 ];

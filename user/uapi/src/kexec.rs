@@ -80,16 +80,19 @@ struct Segment {
     memory_size: usize,
 }
 
+/// `KEXEC_PRESERVE_CONTEXT`.
+const PRESERVE_CONTEXT: u64 = 0x2;
+
 /// Loads one page to `physical`, a multiple of the page size, by kexec_load(2): an image that gets nothing of what is
-/// handed over. For those who want to see it refused.
+/// handed over. One that `returns` comes back to this kernel. For those who want to see it refused.
 ///
 /// # Errors
 ///
 /// `EADDRNOTAVAIL` for an address that is no page's, `EBUSY` while another load runs, `EPERM` without the right,
 /// `ENOSYS` in a kernel without the call.
 #[doc(alias = "kexec_load")]
-pub fn load_page(page: &[u8; 4096], physical: usize) -> Result<()> {
-    const ARCH_DEFAULT: u64 = 0;
+pub fn load_page(page: &[u8; 4096], physical: usize, returns: bool) -> Result<()> {
+    let flags = if returns { PRESERVE_CONTEXT } else { 0 };
     let segment = Segment {
         buffer: page.as_ptr(),
         buffer_size: page.len(),
@@ -104,7 +107,7 @@ pub fn load_page(page: &[u8; 4096], physical: usize) -> Result<()> {
             physical,
             1_usize,
             &raw const segment,
-            ARCH_DEFAULT,
+            flags,
         )
     };
     if result == 0 {
@@ -122,7 +125,7 @@ pub fn load_page(page: &[u8; 4096], physical: usize) -> Result<()> {
 ///
 /// # Errors
 ///
-/// `EINVAL` when no kernel is loaded; and what a preserved file refuses to freeze with.
+/// `EINVAL` when no kernel is loaded, `EIO` when the image has come back; and what a preserved file refuses to freeze with.
 #[doc(alias = "LINUX_REBOOT_CMD_KEXEC")]
 pub fn jump() -> Error {
     let errno = rustix::system::reboot(RebootCommand::Kexec)

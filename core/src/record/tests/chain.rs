@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::super::iommu::Iommu;
 use super::super::iommufd::Iommufd;
+use super::super::log::Log;
 use super::super::pci::Devices;
 use super::super::set::{State, Verdict};
 use super::super::vfio::Vfio;
@@ -43,6 +44,7 @@ fn verdict(family: Family, handover: &Handover) -> Option<Refusal> {
         Family::Iommu => refusal(Iommu::decode(lend(), IOMMU, KINDS)),
         Family::Iommufd => refusal(Iommufd::decode(lend(), IOMMUFD)),
         Family::VfioPci => refusal(Vfio::decode(lend(), VFIO)),
+        Family::Log => refusal(Log::decode(lend(), LOG)),
     }
 }
 

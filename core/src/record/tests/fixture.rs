@@ -28,6 +28,7 @@ pub(super) const PCI: u64 = 0x0500_0000;
 pub(super) const IOMMU: u64 = 0x0600_0000;
 pub(super) const IOMMUFD: u64 = 0x0400_0000;
 pub(super) const VFIO: u64 = 0x0700_0000;
+pub(super) const LOG: u64 = 0x0900_0000;
 
 pub(super) fn at(bdf: u16) -> DeviceAddress {
     DeviceAddress { segment: 0, bdf }

@@ -12,5 +12,6 @@ mod iommu;
 mod iommufd;
 mod memory;
 mod pci;
+mod sleep;
 mod start;
 mod vtd;

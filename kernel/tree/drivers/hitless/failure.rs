@@ -4,9 +4,15 @@
 
 use hitless_core::error::Error as CoreError;
 use hitless_core::iommu::flaw::Flaw;
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::refusal::Refusal;
 use kernel::fmt;
 use kernel::prelude::*;
+
+use crate::log;
 
 /// Why something was not done.
 pub(crate) enum Failure {
@@ -55,9 +61,15 @@ impl From<kernel::alloc::AllocError> for Failure {
 impl Failure {
     /// Logs a refusal, and gives the error number for either.
     pub(crate) fn report(self) -> Error {
+        self.report_of(Object::None)
+    }
+
+    /// The same, for what is about an object.
+    pub(crate) fn report_of(self, object: Object) -> Error {
         match self {
             Self::Refused(refusal) => {
                 pr_warn!("refused: {}\n", Text(refusal));
+                log::write_refusal(Step::Refused, object, refusal);
                 errno(refusal)
             }
             Self::Failed(error) => error,
@@ -117,6 +129,9 @@ pub(crate) fn errno(refusal: Refusal) -> Error {
         | Refusal::NotSwappable
         | Refusal::AlreadyRecorded
         | Refusal::NotSwapped
+        | Refusal::SleepsPreserved
+        | Refusal::SleepsUnfinished
+        | Refusal::Asleep
         | Refusal::Unsettled => EBUSY,
 
         // Once more, later: LUO does not remember this one.

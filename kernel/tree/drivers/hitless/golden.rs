@@ -23,6 +23,7 @@ const GOLDEN: &[(u64, &[u8])] = &[
     (0x0600_0000, include_bytes!("core/testdata/abi/v1/iommu.bin")),
     (0x0400_0000, include_bytes!("core/testdata/abi/v1/iommufd.bin")),
     (0x0700_0000, include_bytes!("core/testdata/abi/v1/vfio.bin")),
+    (0x0900_0000, include_bytes!("core/testdata/abi/v1/log.bin")),
 ];
 
 /// A page of the golden bytes.
@@ -78,6 +79,7 @@ mod tests {
     use crate::hardware;
     use crate::lent::Items;
     use hitless_core::error::Error as CoreError;
+    use hitless_core::record::log::Log;
     use hitless_core::record::set::{
         Records,
         Verdict, //
@@ -92,6 +94,7 @@ mod tests {
     const IOMMU: u64 = GOLDEN[1].0;
     const IOMMUFD: u64 = GOLDEN[2].0;
     const VFIO: u64 = GOLDEN[3].0;
+    const LOG: u64 = GOLDEN[4].0;
 
     #[test]
     fn all_families_agree() {
@@ -110,6 +113,13 @@ mod tests {
         assert!(device.is_ok_and(|device| matches!(device, Verdict::Kept(_))));
         let iommufd = records.iommufd(IOMMUFD);
         assert!(iommufd.is_some_and(|iommufd| iommufd.hwpts().count() == 2));
+    }
+
+    #[test]
+    fn the_log_is_read() {
+        let log = Log::decode(Lent::<GoldenPage>::new(), LOG);
+        let read = log.map(|log| log.numbers().filter_map(|number| log.event(number)).count());
+        assert!(read.is_ok_and(|count| count == 126));
     }
 
     #[test]

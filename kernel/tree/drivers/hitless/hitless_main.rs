@@ -7,10 +7,10 @@
 //! - Top: C asks us ([`entry`]), LUO asks us ([`luo`]).
 //! - Middle: what is given to the next kernel ([`outgoing`]) and what came from the previous one
 //!   ([`incoming`]), both nothing but records in pages; kinds of IOMMU ([`hardware`], each in a folder
-//!   of its own), table pages ([`tables`]), what all units are left with ([`units`]) and PCI functions
-//!   ([`keeps`]).
+//!   of its own), table pages ([`tables`]), what all units are left with ([`units`]), PCI functions
+//!   ([`keeps`]) and the log of the previous kernel ([`previous`]).
 //! - Ground: we ask C ([`seam`]); how things fail ([`failure`]); whether we run ([`running`]) and what
-//!   is left out on purpose ([`part`]); memory for records ([`lent`]).
+//!   is left out on purpose ([`part`]); memory for records ([`lent`]); the log of what is done ([`log`]).
 //!
 //! Happy path: LUO preserves an iommufd and a device file, which fill the records; the scrub is the
 //! last thing before the jump. After it the records are fetched once, before PCI is scanned; IOMMU
@@ -32,9 +32,11 @@ mod incoming;
 mod keeps;
 mod kinds;
 mod lent;
+mod log;
 mod luo;
 mod outgoing;
 mod part;
+mod previous;
 mod running;
 mod seam;
 mod tables;

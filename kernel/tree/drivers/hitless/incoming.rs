@@ -93,6 +93,11 @@ impl Incoming {
     pub(crate) fn device(&self, address: DeviceAddress) -> Verdict {
         self.records.device(address)
     }
+
+    /// Whether nothing came, or everything that came is finished.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.records.is_finished() && self.files.is_empty()
+    }
 }
 
 /// PCI: which functions came.

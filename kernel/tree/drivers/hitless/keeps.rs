@@ -4,6 +4,10 @@
 //!
 //! They are asked for when a function is found, and renewed whenever what is recorded of it has changed.
 
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::record::pci::{
     DeviceAddress,
     Function,
@@ -15,6 +19,7 @@ use kernel::rbtree::RBTree;
 
 use crate::failure::Outcome;
 use crate::incoming::INCOMING;
+use crate::log;
 use crate::outgoing::OUTGOING;
 use crate::part::{
     leaves_out,
@@ -95,6 +100,7 @@ impl Path {
 
     /// May sleep; no lock of hitless may be held. What user space was doing to the functions is over afterwards.
     pub(crate) fn freeze(&mut self) -> Outcome {
+        self.log(Step::Frozen);
         for function in &self.functions {
             count_in(function.address())?;
             self.frozen += 1;
@@ -108,11 +114,21 @@ impl Path {
 
     /// Undo of [`Self::freeze`], also of one that has failed.
     pub(crate) fn unfreeze(&mut self) {
+        if self.frozen == 0 {
+            return;
+        }
         for function in self.functions.iter().take(self.frozen) {
             count_out(function.address());
             renew(function);
         }
         self.frozen = 0;
+        self.log(Step::Unfrozen);
+    }
+
+    fn log(&self, step: Step) {
+        if let Some(device) = self.functions.first() {
+            log::write(step, Object::Function(device.address()));
+        }
     }
 }
 

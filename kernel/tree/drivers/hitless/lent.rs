@@ -33,6 +33,29 @@ impl RecordPage for RestoredPage {
     }
 }
 
+/// A page of a record that stays in this kernel: nobody asks for its physical address.
+pub(crate) struct OwnPage(KBox<Page>);
+
+impl core::ops::Deref for OwnPage {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        &self.0
+    }
+}
+
+impl core::ops::DerefMut for OwnPage {
+    fn deref_mut(&mut self) -> &mut Page {
+        &mut self.0
+    }
+}
+
+impl RecordPage for OwnPage {
+    fn phys(&self) -> u64 {
+        0
+    }
+}
+
 /// Pages and index of a record.
 ///
 /// What the previous kernel left is leaked when the value is dropped, so that nobody gets a page of which
@@ -44,6 +67,8 @@ pub(crate) struct Lent<P> {
 
 /// Memory of a record that is given to the next kernel.
 pub(crate) type Outgoing = Lent<PreservedPage>;
+/// Memory of a record that stays in this kernel.
+pub(crate) type Own = Lent<OwnPage>;
 /// Memory of a record that came from the previous one.
 pub(crate) type Incoming = Lent<RestoredPage>;
 
@@ -103,6 +128,13 @@ impl Grow for Outgoing {
     fn add_page(&mut self) -> Result {
         self.pages.reserve(1, GFP_KERNEL)?;
         self.add(PreservedPage::new()?)
+    }
+}
+
+impl Grow for Own {
+    fn add_page(&mut self) -> Result {
+        let page = KBox::init(pin_init::init_zeroed(), GFP_KERNEL)?;
+        self.add(OwnPage(page))
     }
 }
 

@@ -3,8 +3,8 @@
 //! State given to the next kernel.
 //!
 //! It exists while a preserved file needs it, and consists of records in pages and of the index of their
-//! entries. The lock is a leaf but for those of the allocator and of kexec handover: no seam is called
-//! while it is held.
+//! entries. The lock is a leaf but for those of the allocator, of kexec handover and of the log: no seam is
+//! called while it is held.
 
 use hitless_core::record::attachment::{
     Attachment,
@@ -14,6 +14,10 @@ use hitless_core::record::attachment::{
     Unit, //
 };
 use hitless_core::record::iommu::Iommu;
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::record::pci::{
     DeviceAddress,
     Devices,
@@ -32,6 +36,7 @@ use kernel::prelude::*;
 use crate::failure::Outcome;
 use crate::hardware;
 use crate::lent;
+use crate::log;
 
 kernel::sync::global_lock! {
     // SAFETY: `hitless_init()` initializes it before anything else here runs.
@@ -39,6 +44,7 @@ kernel::sync::global_lock! {
         pci: None,
         iommu: None,
         image: None,
+        asleep: false,
     };
 }
 
@@ -48,6 +54,8 @@ pub(crate) struct Outgoing {
     iommu: Option<Iommu<lent::Outgoing>>,
     /// The image that the machine is about to jump into, or was the last time.
     image: Option<Image>,
+    /// The machine is on its way to sleep: nothing may be preserved until it is awake.
+    asleep: bool,
 }
 
 /// What LUO has to have arranged before a handler asks.
@@ -56,6 +64,7 @@ const NO_RECORDS: Refusal = Refusal::NotRecorded(Family::Iommu);
 impl Outgoing {
     /// Makes the record of devices; gives its physical address.
     pub(crate) fn create_pci(&mut self) -> Outcome<u64> {
+        rules::sleep::preserve(self.asleep)?;
         let devices = self.pci.insert(Devices::create(lent::Outgoing::new())?);
         Ok(devices.phys())
     }
@@ -67,6 +76,7 @@ impl Outgoing {
 
     /// Makes the record of units, domains and attachments; gives its physical address.
     pub(crate) fn create_iommu(&mut self) -> Outcome<u64> {
+        rules::sleep::preserve(self.asleep)?;
         let iommu = Iommu::create(lent::Outgoing::new(), hardware::IN_RECORDS)?;
         Ok(self.iommu.insert(iommu).phys())
     }
@@ -74,6 +84,19 @@ impl Outgoing {
     /// Undo of [`Self::create_iommu`].
     pub(crate) fn drop_iommu(&mut self) {
         self.iommu = None;
+    }
+
+    /// The machine goes to sleep, if nothing is preserved.
+    pub(crate) fn sleep(&mut self, unfinished: bool) -> Outcome {
+        let preserved = self.pci.is_some() || self.iommu.is_some();
+        rules::sleep::sleep(preserved, unfinished)?;
+        self.asleep = true;
+        Ok(())
+    }
+
+    /// Undo of [`Self::sleep`].
+    pub(crate) fn wake(&mut self) {
+        self.asleep = false;
     }
 
     /// Records a domain.
@@ -118,6 +141,7 @@ impl Outgoing {
             iommu.remove_attachment(address);
             return Err(error.into());
         }
+        log::write(Step::Preserved, Object::Function(address));
         Ok(())
     }
 
@@ -132,6 +156,7 @@ impl Outgoing {
                 .for_each(kho::unpreserve_page);
             iommu.remove_attachment(address);
         }
+        log::write(Step::Unpreserved, Object::Function(address));
     }
 
     /// The device or bridge at an address, if it takes part.

@@ -31,6 +31,8 @@ parts! {
     Image = "image",
     /// From freeze on a device is neither reset nor changed by user space.
     Freeze = "freeze",
+    /// The machine does not sleep while anything is preserved or not finished.
+    Sleep = "sleep",
     /// In the new kernel what nobody recorded is stopped when it is found.
     Found = "found",
     /// Units go on translating through the jump.

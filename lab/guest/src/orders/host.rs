@@ -142,7 +142,8 @@ pub(super) fn run(program: &str, arguments: &[String]) -> Result<Answer> {
     Ok(Answer::Text { text })
 }
 
-fn open(path: &str) -> Result<File> {
+/// A file, for reading.
+pub(super) fn open(path: &str) -> Result<File> {
     File::open(path).with_context(|| format!("opening {path}"))
 }
 

@@ -3,6 +3,10 @@
 //! What kexec asks.
 
 use hitless_core::record::iommu::Iommu;
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::rules::image::{
     jump,
     read,
@@ -17,6 +21,7 @@ use crate::failure::{
     Text, //
 };
 use crate::incoming::INCOMING;
+use crate::log;
 use crate::outgoing::OUTGOING;
 use crate::part::{
     leaves_out,
@@ -62,6 +67,7 @@ pub(crate) unsafe extern "C" fn hitless_jumps(image: *const bindings::hitless_im
     if !running::is() {
         return 0;
     }
+    log::write(Step::Jump, Object::None);
     // SAFETY: By the safety requirement.
     let image = from_c(unsafe { &*image });
     let mut outgoing = OUTGOING.lock();
@@ -70,11 +76,15 @@ pub(crate) unsafe extern "C" fn hitless_jumps(image: *const bindings::hitless_im
     drop(outgoing);
     let runs = INCOMING.lock().is_any_running();
     match jump(&image, &Held { uses, runs }) {
-        Err(refusal) if !leaves_out(Part::Image) => Failure::from(refusal).report().to_errno(),
-        Ok(None) => 0,
+        Err(refusal) if !leaves_out(Part::Image) => {
+            return Failure::from(refusal).report().to_errno();
+        }
+        Ok(None) if uses.is_some() => log::write(Step::ImageAccepted, Object::None),
+        Ok(None) => {}
         Ok(Some(refusal)) | Err(refusal) => {
             pr_emerg!("jumping all the same, though: {}\n", Text(refusal));
-            0
+            log::write_refusal(Step::ImageOverruled, Object::None, refusal);
         }
     }
+    0
 }

@@ -11,9 +11,17 @@ use crate::keeps::{
     FROZEN,
     RENEWAL, //
 };
+use crate::log::{
+    self,
+    LOGS, //
+};
 use crate::luo;
 use crate::outgoing::OUTGOING;
 use crate::part;
+use crate::previous::{
+    self,
+    PREVIOUS, //
+};
 use crate::running;
 use crate::units::UNITS;
 
@@ -29,6 +37,10 @@ pub(crate) unsafe extern "C" fn hitless_init() -> c_int {
     // SAFETY: It gives a string that ends and never changes after boot.
     let left_out = unsafe { CStr::from_char_ptr(left_out) };
     // SAFETY: This function is called once, and nothing uses the lock before it is done.
+    unsafe { LOGS.init() };
+    // SAFETY: As above.
+    unsafe { PREVIOUS.init() };
+    // SAFETY: As above.
     unsafe { OUTGOING.init() };
     // SAFETY: As above.
     unsafe { INCOMING.init() };
@@ -39,7 +51,10 @@ pub(crate) unsafe extern "C" fn hitless_init() -> c_int {
     // SAFETY: As above.
     unsafe { UNITS.init() };
     // The records are fetched inside, which needs the locks only.
-    let started = part::leave_out(left_out).and_then(|()| luo::register());
+    let started = part::leave_out(left_out)
+        .and_then(|()| log::start())
+        .and_then(|()| luo::register())
+        .and_then(|()| previous::show());
     match started {
         Ok(()) => running::set(),
         // Live update is switched off: there is nothing to preserve with and nothing came.

@@ -10,6 +10,10 @@ use hitless_core::iommu::vtd::leave::{
     self,
     Found, //
 };
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::record::pci::DeviceAddress;
 use hitless_core::refusal::Refusal;
 use kernel::bindings;
@@ -18,6 +22,7 @@ use kernel::prelude::*;
 use crate::failure::Text;
 use crate::hardware::Kind;
 use crate::incoming::INCOMING;
+use crate::log;
 use crate::part::{
     leaves_out,
     Part, //
@@ -233,6 +238,14 @@ pub(crate) unsafe extern "C" fn hitless_vtd_leave(
     // SAFETY: By the safety requirement.
     let tables = unsafe { LiveTables::new(registers(&unit).root_table) };
     leave_unit(&tables, &vtd::Vtd.unit(&unit), is_translating(&unit)).unwrap_or(0)
+}
+
+/// Interrupts are nobody's any more.
+#[export]
+pub(crate) extern "C" fn hitless_vtd_irq_table_cleared(register_base: u64) {
+    if running::is() {
+        log::write_last(Step::IrqTableCleared, Object::Unit(register_base));
+    }
 }
 
 /// Changes a live entry with no moment at which DMA faults.

@@ -13,6 +13,10 @@ use hitless_core::record::iommufd::{
     MemoryFile,
     MemoryKey, //
 };
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::refusal::Refusal;
 use hitless_core::rules;
 use hitless_core::rules::memory::MemoryFacts;
@@ -31,6 +35,7 @@ use crate::failure::{
 };
 use crate::incoming::INCOMING;
 use crate::lent;
+use crate::log;
 use crate::outgoing::OUTGOING;
 use crate::seam::iommufd::{
     self,
@@ -192,11 +197,14 @@ impl FileHandler for IommufdHandler {
             outgoing.domains.len(),
             outgoing.tables()
         );
+        log::write(Step::Preserved, Object::Iommufd(outgoing.data()));
         Ok((outgoing.data(), outgoing))
     }
 
     fn unpreserve(_file: &File, outgoing: Self::Outgoing) {
+        let object = Object::Iommufd(outgoing.data());
         drop(outgoing);
+        log::write(Step::Unpreserved, object);
     }
 
     fn freeze(

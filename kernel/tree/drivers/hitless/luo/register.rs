@@ -12,7 +12,9 @@ use kernel::prelude::*;
 use crate::failure::Failure;
 use crate::incoming::INCOMING;
 use crate::keeps;
+use crate::log;
 use crate::outgoing::OUTGOING;
+use crate::previous;
 use crate::units;
 
 use super::iommufd::IommufdHandler;
@@ -24,6 +26,9 @@ struct PciRecords;
 /// Units, domains and attachments.
 struct IommuRecords;
 
+/// What this kernel has done.
+struct LogRecord;
+
 /// What all units are left with.
 struct UnitsLeft;
 
@@ -31,6 +36,7 @@ static IOMMUFD_HANDLER: FileHandlerObject<IommufdHandler> = FileHandlerObject::n
 static VFIO_HANDLER: FileHandlerObject<VfioHandler> = FileHandlerObject::new();
 static PCI_RECORDS: FlbObject<PciRecords> = FlbObject::new();
 static IOMMU_RECORDS: FlbObject<IommuRecords> = FlbObject::new();
+static LOG_RECORD: FlbObject<LogRecord> = FlbObject::new();
 static UNITS_LEFT: FlbObject<UnitsLeft> = FlbObject::new();
 
 impl Flb for PciRecords {
@@ -74,6 +80,24 @@ impl Flb for IommuRecords {
     }
 }
 
+impl Flb for LogRecord {
+    const COMPATIBLE: &'static CStr = c"hitless-log-v1";
+
+    fn preserve() -> Result<u64> {
+        log::preserve()
+    }
+
+    fn unpreserve(_data: u64) {
+        log::unpreserve();
+    }
+
+    fn retrieve(data: u64) {
+        previous::arrived(data);
+    }
+
+    fn finish() {}
+}
+
 impl Flb for UnitsLeft {
     const COMPATIBLE: &'static CStr = c"hitless-units-v1";
 
@@ -97,13 +121,16 @@ impl Flb for UnitsLeft {
 /// The locks are initialized already. Runs once, before PCI is scanned.
 pub(crate) fn register() -> Result {
     let iommufd = IOMMUFD_HANDLER.register()?;
+    LOG_RECORD.register(&iommufd)?;
     UNITS_LEFT.register(&iommufd)?;
     IOMMU_RECORDS.register(&iommufd)?;
     let vfio = VFIO_HANDLER.register()?;
+    LOG_RECORD.register(&vfio)?;
     UNITS_LEFT.register(&vfio)?;
     IOMMU_RECORDS.register(&vfio)?;
     PCI_RECORDS.register(&vfio)?;
 
+    LOG_RECORD.fetch_incoming()?;
     let pci = PCI_RECORDS.fetch_incoming()?;
     let iommu = IOMMU_RECORDS.fetch_incoming()?;
     UNITS_LEFT.fetch_incoming()?;

@@ -4,6 +4,10 @@
 
 use core::iter::once;
 
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::record::pci::{
     DeviceAddress,
     Identity, //
@@ -35,6 +39,7 @@ use crate::keeps::{
 };
 use crate::kinds::kind;
 use crate::lent;
+use crate::log;
 use crate::outgoing::OUTGOING;
 use crate::part::{
     leaves_out,
@@ -183,6 +188,11 @@ fn is_running(data: u64) -> bool {
     }
 }
 
+/// The device of a file, for the log.
+fn object(file: &File) -> Object {
+    VfioDevice::describe(file).map_or(Object::None, |device| Object::Function(device.address))
+}
+
 impl FileHandler for VfioHandler {
     const COMPATIBLE: &'static CStr = c"hitless-vfio-pci-v1";
 
@@ -193,7 +203,8 @@ impl FileHandler for VfioHandler {
     }
 
     fn preserve(args: &PreserveArgs<'_>) -> Result<(u64, Self::Outgoing)> {
-        let outgoing = OutgoingDevice::new(args).map_err(Failure::report)?;
+        let outgoing = OutgoingDevice::new(args);
+        let outgoing = outgoing.map_err(|failure| failure.report_of(object(args.file())))?;
         let outgoing = KBox::new(outgoing, GFP_KERNEL)?;
         pr_info!("preserved device {}\n", Text(outgoing.address()));
         Ok((outgoing.record.phys(), outgoing))
@@ -210,7 +221,7 @@ impl FileHandler for VfioHandler {
         if checked.is_err() {
             outgoing.path.unfreeze();
         }
-        checked.map_err(Failure::report)?;
+        checked.map_err(|failure| failure.report_of(object(file)))?;
         pr_info!("froze device {}\n", Text(outgoing.address()));
         Ok(())
     }

@@ -16,9 +16,14 @@ use hitless_core::iommu::vtd::scrub::{
     OnBus, //
 };
 use hitless_core::record::attachment::Unit;
+use hitless_core::record::log::{
+    Object,
+    Step, //
+};
 use hitless_core::refusal::Refusal;
 
 use crate::failure::Outcome;
+use crate::log;
 use crate::outgoing::{
     Outgoing,
     OUTGOING, //
@@ -40,14 +45,16 @@ pub(crate) fn leave_unit(tables: &LiveTables, now: &Unit, translating: bool) -> 
     let empty = units::outgoing_empty();
     let outgoing = OUTGOING.try_lock();
     let recorded = outgoing.filter(|outgoing| outgoing.unit(now.base).is_some());
-    match (leave(translating, empty.is_some(), recorded.is_some()), recorded) {
-        (Leave::Off, _) => None,
+    let (step, root) = match (leave(translating, empty.is_some(), recorded.is_some()), recorded) {
+        (Leave::Off, _) => (Step::SwitchedOff, None),
         (Leave::Scrubbed, Some(outgoing)) => {
             scrub_unit(tables, now, &outgoing);
-            Some(tables.root())
+            (Step::Scrubbed, Some(tables.root()))
         }
-        (Leave::Scrubbed | Leave::Empty, _) => empty,
-    }
+        (Leave::Scrubbed | Leave::Empty, _) => (Step::Emptied, empty),
+    };
+    log::write_last(step, Object::Unit(now.base));
+    root
 }
 
 /// Clears every root and context entry that is not an outgoing device's. What cannot be done properly is done by clearing

@@ -68,6 +68,7 @@ void intel_hitless_clear_irq_table(struct intel_iommu *iommu)
 		return;
 	clear_table(iommu, iommu->ir_table->base);
 	qi_submit_sync(iommu, &desc, 1, 0);
+	hitless_vtd_irq_table_cleared(iommu->reg_phys);
 }
 
 bool hitless_seam_vtd_irq_table(u32 index, u64 *phys)

@@ -227,6 +227,14 @@ bool hitless_vtd_stays_on(const struct hitless_unit *unit);
 u64 hitless_vtd_leave(const struct hitless_unit *unit, bool *preserved);
 
 /**
+ * hitless_vtd_irq_table_cleared() - interrupts are nobody's any more
+ * @register_base: the unit whose table has been cleared
+ *
+ * Context: Shutdown: interrupts off, one CPU, no sleeping.
+ */
+void hitless_vtd_irq_table_cleared(u64 register_base);
+
+/**
  * hitless_seam_vtd_irq_table() - the table by which a unit remaps interrupts
  * @index: number of the unit, from 0 on
  * @phys: physical address of the table, 0 if the unit has none
