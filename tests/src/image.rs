@@ -3,7 +3,7 @@
 //!
 //! What a next kernel without hitless does to the devices is shown by `control::` and `twin::image`.
 
-use anyhow::Result;
+use anyhow::{ensure, Result};
 use rustix::io::Errno;
 
 use crate::outcome::{bad, done, good, plan};

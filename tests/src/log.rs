@@ -13,6 +13,7 @@ use hitless_proto::Command;
 use rustix::io::Errno;
 
 use crate::outcome::{good, plan};
+use crate::steps::{close, create, preserve};
 use crate::test::{Bench, End, Test};
 
 /// How long a line of the kernel may take to the console.
@@ -117,36 +118,28 @@ fn in_order(lines: &[Line], steps: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn close(scene: &mut Scene) -> Result<()> {
-    let session = SESSION.to_owned();
-    scene.order(Command::SessionClose { session }).map(|_| ())
-}
-
 fn steps(scene: &mut Scene) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.prepare()?;
     // An iommufd without its memory.
-    let [_, (what, token), _] = FILES;
-    let (session, card) = (SESSION.to_owned(), scene.first.number);
-    scene.order(Command::SessionCreate { session })?;
-    let preserve = Command::Preserve {
-        session: SESSION.to_owned(),
-        card,
-        what,
-        token,
-    };
-    scene.refused(preserve, Errno::INVAL)?;
-    close(scene)?;
+    let [_, iommufd, _] = FILES;
+    let card = scene.first.number;
+    create(scene, SESSION)?;
+    scene.refused(preserve(SESSION, card, iommufd), Errno::INVAL)?;
+    close(scene, SESSION)?;
     // An attempt that is given up, and one that is not.
     scene.preserve()?;
-    close(scene)?;
+    close(scene, SESSION)?;
     scene.preserve()?;
-    // A jump that is refused, and one that is not.
+    // A jump that is refused, one that is called off, and one that is neither.
     let (at, bytes) = GONE;
     scene.load_edited(at, bytes)?;
     scene.refused(Command::Kexec, Errno::INVAL)?;
     scene.load()?;
+    scene.order(Command::Interrupts { card, on: true })?;
+    scene.refused(Command::Kexec, Errno::BUSY)?;
+    scene.order(Command::Interrupts { card, on: false })?;
     let device = format!(" device {}", scene.first.bdf);
     let before = [
         "refused: MemoryNotInSession".to_owned(),
@@ -157,9 +150,12 @@ fn steps(scene: &mut Scene) -> Result<()> {
         "preserved iommufd at 0x".to_owned(),
         format!("preserved{device}"),
         "told to jump".to_owned(),
+        "refused: ImageWithoutHitless".to_owned(),
+        "told to jump".to_owned(),
+        "image accepted".to_owned(),
         format!("frozen{device}"),
         format!("unfrozen{device}"),
-        format!("refused{device}: ImageWithoutHitless"),
+        format!("refused{device}: "),
     ];
     in_order(&lines(&scene.read(OWN)?)?, &before)?;
     scene.refused(
@@ -173,8 +169,8 @@ fn steps(scene: &mut Scene) -> Result<()> {
     says(scene, "hitless: log of the previous kernel: ")?;
     let jump = [
         "told to jump".to_owned(),
+        "image accepted".to_owned(),
         format!("frozen{device}"),
-        format!("image accepted{device}"),
         "scrubbed unit at 0x".to_owned(),
         "cleared the interrupt table of unit at 0x".to_owned(),
     ];

@@ -18,8 +18,8 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, log, owner,
-    repetition, requests, selftests, sleep, stopped, tenants, twins, uapi, updates, vmms,
+    checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, log,
+    owner, repetition, requests, selftests, sleep, stopped, tenants, twins, uapi, updates, vmms,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
