@@ -9,6 +9,7 @@
 //! | [`crowd`] | more entries than a page of records holds, in every family |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
 //! | [`twins`] | each part left out shows the loss that it prevents |
+//! | [`vm`] | stock QEMU with a virtual machine and a passed-through card |
 //! | [`debug`] | a kernel that watches itself |
 //! | [`selftests`], [`harness`] | the kernel tree's own tests, of LUO and of iommufd and VFIO |
 //! | [`checks`], [`trouble`] | `cargo lab check`; what goes wrong in set-up and running |
@@ -38,6 +39,7 @@ mod trouble;
 mod twins;
 mod uapi;
 mod updates;
+mod vm;
 
 fn main() -> ExitCode {
     hitless_lab::cli::main(runner::main)

@@ -19,7 +19,7 @@ use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
     checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner, repetition,
-    selftests, stopped, twins, uapi, updates,
+    selftests, stopped, twins, uapi, updates, vm,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -42,6 +42,7 @@ fn tests() -> Vec<Test> {
     tests.extend(isolation::tests());
     tests.extend(stopped::tests());
     tests.extend(twins::tests());
+    tests.extend(vm::tests());
     tests.extend(debug::tests());
     tests.extend(harness::tests());
     tests.extend(crate::trouble::setup::tests());
