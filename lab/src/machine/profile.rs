@@ -29,6 +29,7 @@ const BUILT_IN: &[(&str, &str)] = built_in!(
     "legacy-functions"
     "crowd"
     "vm"
+    "scalable-vm"
 );
 
 /// The profiles with different table formats: what has to work in each of them is tried in each of them.

@@ -28,7 +28,8 @@ const STEP: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the last echoes may be on their way, and how long a virtual machine may be silent while nothing is done to it.
 const DRAIN: Duration = Duration::from_secs(3);
-/// What the counter says when frames can come.
+/// How the counter's lines begin, and how the one ends that it says when frames can come.
+const COUNTER: &str = "counter: ";
 const ON: &str = " is on";
 
 /// What is run.
@@ -153,11 +154,9 @@ impl Scene {
             std::thread::sleep(LOOK);
             // It is there as soon as QEMU is.
             let said = self.read(&console).unwrap_or_default();
-            let mut counter = said.lines().filter(|line| line.contains("counter: "));
-            if let Some(line) = counter.next_back() {
-                if line.trim_end().ends_with(ON) {
-                    break;
-                }
+            let mut lines = said.lines().filter(|line| line.contains(COUNTER));
+            if lines.any(|line| line.trim_end().ends_with(ON)) {
+                break;
             }
             if Instant::now() > end || said.contains("Kernel panic") {
                 let qemu = self.read(&vmm.said()).unwrap_or_default();
@@ -259,6 +258,14 @@ impl Scene {
             as_ms(began - from)
         ));
         Ok(())
+    }
+
+    /// Kills the VMM, and starts another one with a virtual machine that boots.
+    pub fn start_anew(&mut self) -> Result<()> {
+        let name = self.vmm.name.clone();
+        self.order(Command::Kill { name })?;
+        self.vmm = self.next_vmm();
+        self.start_vmm()
     }
 
     /// The name of another VMM.
