@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use hitless_proto::{Answer, Command};
-use serde_json::{json, Value};
+use serde_json::Value;
 
 use crate::evidence::echoes::{listen, Echoes};
 use crate::evidence::generator::{generate, Generator, DEPTH};
@@ -18,13 +18,11 @@ use crate::machine::parts::Parts;
 use crate::machine::profile::{Profile, Vm};
 use crate::machine::running::{command_line, Machine};
 use crate::machine::topology::Card;
-use crate::machine::vmm::{command, Vmm, DISK};
+use crate::machine::vmm::{Vmm, DISK};
 use crate::trouble::Trouble;
 
 /// From QEMU's start until its virtual machine's card is on, on the reference host.
 const BOOT: Duration = Duration::from_secs(120);
-/// How long QEMU may take for anything else.
-const STEP: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the last echoes may be on their way, and how long a virtual machine may be silent while nothing is done to it.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -168,7 +166,7 @@ impl Scene {
     }
 
     /// Starts a VMM with its virtual machine, or one that waits for it.
-    fn spawn(&mut self, vmm: &Vmm, incoming: bool) -> Result<()> {
+    pub fn spawn(&mut self, vmm: &Vmm, incoming: bool) -> Result<()> {
         let start = vmm.start(self.vm, &self.card.bdf, incoming);
         let name = vmm.name.clone();
         let (program, arguments) = (start.program, start.arguments);
@@ -221,72 +219,14 @@ impl Scene {
         }
     }
 
-    /// Starts another VMM beside the one that runs, and lets QEMU hand the virtual machine over by itself. The first one is
-    /// killed then.
-    pub fn hand_over(&mut self) -> Result<()> {
-        let from = self.machine.clock.now();
-        let old = self.vmm.clone();
-        let new = self.next_vmm();
-        self.spawn(&new, true)?;
-        // It has made its second socket last.
-        self.appears(&new.cpr_channel())?;
-        let [set, migrate] = old.hand_over(&new);
-        self.ask(&old, set)?;
-        let began = self.machine.clock.now();
-        self.ask(&old, migrate)?;
-        let waits = |scene: &mut Self, vmm: &Vmm, ask: &str, wanted: &str| -> Result<()> {
-            let end = scene.until(STEP);
-            loop {
-                let answer = scene.ask(vmm, command(ask, json!({})))?;
-                match answer["status"].as_str() {
-                    Some(status) if status == wanted => return Ok(()),
-                    Some("failed") => bail!("{} hands nothing over: {answer}", vmm.name),
-                    _ => {}
-                }
-                ensure!(Instant::now() < end, "{}: {ask} says {answer}", vmm.name);
-                std::thread::sleep(LOOK);
-            }
-        };
-        waits(self, &old, "query-migrate", "completed")?;
-        waits(self, &new, "query-status", "running")?;
-        let done = self.machine.clock.now();
-        self.order(Command::Kill { name: old.name })?;
-        self.vmm = new;
-        self.tell(&format!(
-            "handed over in {:.0} ms, after {:.0} ms in which the new VMM started",
-            as_ms(done - began),
-            as_ms(began - from)
-        ));
-        Ok(())
-    }
-
-    /// Kills the VMM, and starts another one with a virtual machine that boots.
-    pub fn start_anew(&mut self) -> Result<()> {
-        let name = self.vmm.name.clone();
-        self.order(Command::Kill { name })?;
-        self.vmm = self.next_vmm();
-        self.start_vmm()
-    }
-
     /// The name of another VMM.
     pub fn next_vmm(&mut self) -> Vmm {
         self.named += 1;
         Vmm::named(&format!("vmm{}", self.named))
     }
 
-    /// Waits until a socket is there.
-    fn appears(&mut self, path: &str) -> Result<()> {
-        let end = self.until(STEP);
-        let sockets = |scene: &mut Self| scene.read("/proc/net/unix");
-        while !sockets(self)?.lines().any(|line| line.ends_with(path)) {
-            ensure!(Instant::now() < end, "no VMM listens on {path}");
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
-    }
-
     /// The end of a time that is the reference host's.
-    fn until(&self, limit: Duration) -> Instant {
+    pub fn until(&self, limit: Duration) -> Instant {
         Instant::now() + self.machine.pace.patience(limit)
     }
 
