@@ -45,6 +45,9 @@ pub fn main(args: Args) -> Result<ExitCode> {
         eprintln!("the machine will have the menu but no shell: {error:#}");
     }
     let mut parts = Parts::with_qemu(qemu, args.config)?;
+    if profile.vm.is_some() {
+        parts = parts.with_vm()?;
+    }
     if args.generation == 2 {
         parts.kernel = images(args.config)?.gen2;
     }

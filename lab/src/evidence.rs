@@ -10,11 +10,14 @@
 //! | [`requests`] | requests for interrupts that devices make by DMA |
 //! | [`phases`] | the timeline, and which of the kernel's lines mean something |
 //! | [`account`], [`judge`], [`verdict`] | the account of the frames, and the verdict |
+//! | [`echoes`], [`inside`] | what a virtual machine inside a machine answers, and the verdict on that |
 //! | [`worker`] | the thread of each of those that send or watch |
 
 pub mod account;
+pub mod echoes;
 pub mod event;
 pub mod generator;
+pub mod inside;
 mod iommu;
 pub mod judge;
 pub mod phases;

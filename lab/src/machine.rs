@@ -6,6 +6,7 @@
 //! | [`profile`], [`topology`] | what the machine is, and where its cards are |
 //! | [`program`], [`qemu`] | which QEMU there is; the only place that knows its flags |
 //! | [`vtd`] | what one kind of IOMMU is called |
+//! | [`vmm`] | the VMM inside a machine, and its flags |
 //! | [`parts`] | the files a machine is made of |
 //! | [`running`], [`process`], [`room`] | a running machine: started, watched, never left behind |
 //! | [`pace`], [`priority`] | what this host can take; who goes first on a busy one |
@@ -29,4 +30,5 @@ pub mod ram;
 pub mod room;
 pub mod running;
 pub mod topology;
+pub mod vmm;
 pub mod vtd;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::build::sources::tools::kernel_tools;
+use crate::build::sources::tools::{kernel_tools, vmm_disk};
 use crate::machine::program::Program;
 use crate::paths;
 
@@ -17,6 +17,7 @@ pub struct Args {}
 pub fn main(_args: Args) -> Result<ExitCode> {
     let qemu = Program::for_all()?;
     let tools = kernel_tools()?;
+    let disk = vmm_disk()?;
     println!("cache     {}", paths::cache()?.display());
     println!(
         "linux     {} at {}",
@@ -26,6 +27,7 @@ pub fn main(_args: Args) -> Result<ExitCode> {
     println!("rust-src  {}", tools.rust_library.display());
     println!("bindgen   {}", tools.bindgen.display());
     println!("qemu      {}", qemu.path.display());
+    println!("vmm disk  {}", disk.display());
     for line in tools.versions.lines() {
         println!("          {line}");
     }

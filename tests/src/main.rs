@@ -11,6 +11,7 @@
 //! | [`log`] | what the old kernel did can be read in the new one |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
 //! | [`twins`] | each part left out shows the loss that it prevents |
+//! | [`vm`] | stock QEMU with a virtual machine and a passed-through card |
 //! | [`debug`] | a kernel that watches itself |
 //! | [`selftests`], [`harness`] | the kernel tree's own tests, of LUO and of iommufd and VFIO |
 //! | [`checks`], [`trouble`] | `cargo lab check`; what goes wrong in set-up and running |
@@ -46,6 +47,7 @@ mod trouble;
 mod twins;
 mod uapi;
 mod updates;
+mod vm;
 mod vmms;
 
 fn main() -> ExitCode {

@@ -19,7 +19,8 @@ use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
     checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, log,
-    owner, repetition, requests, selftests, sleep, stopped, tenants, twins, uapi, updates, vmms,
+    owner, repetition, requests, selftests, sleep, stopped, tenants, twins, uapi, updates, vm,
+    vmms,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -48,6 +49,7 @@ fn tests() -> Vec<Test> {
     tests.extend(stopped::tests());
     tests.extend(corrupt::tests());
     tests.extend(twins::tests());
+    tests.extend(vm::tests());
     tests.extend(debug::tests());
     tests.extend(harness::tests());
     tests.extend(crate::trouble::setup::tests());

@@ -8,6 +8,7 @@ use anyhow::{ensure, Result};
 use crate::crowd::CROWD;
 use crate::outcome::{bad, done, good, plan};
 use crate::test::{Bench, End, Test};
+use crate::vm::VMS;
 use hitless_lab::evidence::phases::FURTHER_SWAPS;
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::machine::profile::{Profile, TABLE_FORMATS};
@@ -21,8 +22,8 @@ const SWAPS: u32 = 200;
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
-    // A machine with a crowd is slow, and has a test of its own that does more.
-    for profile in Profile::names().filter(|name| *name != CROWD) {
+    // A machine with a crowd is slow, and has a test of its own that does more, as has one with a virtual machine.
+    for profile in Profile::names().filter(|name| *name != CROWD && !VMS.contains(name)) {
         tests.push(Test::new(
             format!("update::{profile}"),
             profile,

@@ -2,6 +2,7 @@
 //! One order after the other.
 
 mod host;
+mod programs;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -15,6 +16,8 @@ use hitless_uapi::{kexec, LiveUpdate, Session, VfioDevice};
 use crate::card::Card;
 use crate::crowd::Crowd;
 use crate::owner::Owner;
+
+use self::programs::Programs;
 
 /// Physical address of what is loaded and is no kernel.
 const NO_KERNEL: usize = 0x100_0000;
@@ -30,6 +33,7 @@ pub(crate) struct Machine {
     crowds: BTreeMap<String, Crowd>,
     sessions: BTreeMap<String, Session>,
     hoard: Vec<File>,
+    programs: Programs,
     /// Who gets the orders instead, but for those about itself.
     owner: Option<Owner>,
 }
@@ -84,6 +88,16 @@ impl Machine {
             Command::Run {
                 program, arguments, ..
             } => return host::run(&program, &arguments),
+            Command::Mount { device, kind, path } => host::mount(&device, &kind, &path)?,
+            Command::Spawn {
+                name,
+                program,
+                arguments,
+            } => self.programs.spawn(name, &program, &arguments)?,
+            Command::Kill { name } => self.programs.kill(&name)?,
+            Command::Monitor { socket, command } => {
+                return self.programs.monitor(&socket, command);
+            }
             // Sessions.
             Command::SessionCreate { session } => self.add(session, LiveUpdate::create_session)?,
             Command::SessionRetrieve { session } => {

@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod bdf;
+pub mod echo;
 pub mod frame;
 pub mod layout;
 pub mod message;
+pub mod qmp;
 pub mod state;
 pub mod tally;
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::tally::Tally;
 
@@ -260,6 +261,22 @@ pub enum Command {
         arguments: Vec<String>,
         seconds: u64,
     },
+    /// Mount a disk, which is only read.
+    Mount {
+        device: String,
+        kind: String,
+        path: String,
+    },
+    /// Start a program that goes on, and gets a name. What it says goes to `/tmp/<name>.said`.
+    Spawn {
+        name: String,
+        program: String,
+        arguments: Vec<String>,
+    },
+    /// Kill a program that was started, and wait for its end.
+    Kill { name: String },
+    /// Give a command to a QEMU's monitor, as soon as its socket is there. Answers [`Answer::Json`].
+    Monitor { socket: String, command: Value },
     /// VFIO_DEVICE_RESET.
     ResetDevice { card: u8 },
 }
@@ -274,6 +291,7 @@ impl Command {
             | Self::LoadEdited { .. }
             | Self::Start { .. }
             | Self::Crowd { .. }
+            | Self::Monitor { .. }
             | Self::Kexec => 2 * ordinary,
             Self::Swaps {
                 count, pause_us, ..
@@ -345,6 +363,8 @@ pub enum Answer {
         injected: bool,
         error: Option<String>,
     },
+    /// What QEMU's monitor answers.
+    Json { value: Value },
     /// A file's content, or what a program has said.
     Text { text: String },
 }

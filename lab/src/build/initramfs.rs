@@ -18,6 +18,8 @@ use crate::trouble::trouble;
 use crate::{command, paths};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The program that is the first process of every machine.
+const GUEST: &str = "hitless_guest";
 /// Debian's package busybox-static puts it here; used for the shell of `cargo lab boot` where it is there.
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -25,7 +27,7 @@ const BUSYBOX: &str = "/bin/busybox";
 pub fn build(config: Config) -> Result<PathBuf> {
     let images = images(config)?;
     let selftests = selftests::programs(&images)?;
-    let guest = program()?;
+    let guest = program(GUEST)?;
     let output = paths::output()?;
     let _lock = lock(&output)?;
     let folder = output.join("guest-image");
@@ -57,6 +59,27 @@ fn archive(images: &Images, selftests: &Path, guest: &Path) -> Result<Vec<u8>> {
     archive.finish()
 }
 
+/// The initramfs of a virtual machine inside a machine, in that one's.
+pub const COUNTER: &str = "boot/counter.cpio";
+
+/// Builds or finds the initramfs of a configuration's machines with a virtual machine inside. Its kernel is one of those
+/// to jump to.
+pub fn with_counter(config: Config) -> Result<PathBuf> {
+    let images = images(config)?;
+    let mut inner = Archive::with_folders(&["dev", "proc", "sys"])?;
+    inner.program("init", &program("hitless_counter")?)?;
+    let mut archive = with_guest(&program(GUEST)?)?;
+    archive.program("boot/gen1", &images.gen1)?;
+    archive.program("boot/gen2", &images.gen2)?;
+    archive.bytes(COUNTER, 0o644, &inner.finish()?)?;
+    if is_static(Path::new(BUSYBOX)) {
+        archive.program("bin/busybox", Path::new(BUSYBOX))?;
+    }
+    let path = paths::output()?.join(format!("guest-image/{config}-vm.cpio"));
+    place(&path, &archive.finish()?)?;
+    Ok(path)
+}
+
 /// What every machine of the lab has.
 fn with_guest(guest: &Path) -> Result<Archive> {
     let folders = ["dev", "proc", "sys", "tmp", "boot", "selftests", "bin"];
@@ -68,7 +91,7 @@ fn with_guest(guest: &Path) -> Result<Archive> {
 /// Builds an initramfs with the guest program and [`harness::PROGRAMS`] in `/selftests`, and with no kernel to jump to.
 pub fn with_harness(config: Config) -> Result<PathBuf> {
     let programs = harness::programs(&images(config)?)?;
-    let mut archive = with_guest(&program()?)?;
+    let mut archive = with_guest(&program(GUEST)?)?;
     for (_, name) in harness::PROGRAMS {
         archive.program(&format!("selftests/{name}"), &programs.join(name))?;
     }
@@ -77,23 +100,23 @@ pub fn with_harness(config: Config) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Builds the guest program as one static file, in a target folder of its own: its flags differ.
-pub fn program() -> Result<PathBuf> {
+/// Builds a program for the inside of a machine as one static file, in a target folder of its own: its flags differ.
+fn program(package: &str) -> Result<PathBuf> {
     let target = paths::output()?.join("guest");
-    let step = (!target.exists()).then(|| Step::begin("Building the guest program"));
+    let path = target.join(TARGET).join("release").join(package);
+    let step = (!path.exists()).then(|| Step::begin(format!("Building {package}")));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(paths::repository()?)
         .args(["build", "--quiet", "--release"])
-        .args(["--package", "hitless_guest", "--target", TARGET])
+        .args(["--package", package, "--target", TARGET])
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    command::output(&mut cargo).context("the guest program does not build")?;
+    command::output(&mut cargo).with_context(|| format!("{package} does not build"))?;
     if let Some(step) = step {
         step.done();
     }
-    let path = target.join(TARGET).join("release/hitless_guest");
     if !is_static(&path) {
         return trouble(
             format!("{} is not a static program, so it cannot be the first process of a machine", path.display()),

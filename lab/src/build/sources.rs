@@ -11,4 +11,5 @@ pub mod packages;
 pub mod qemu;
 pub mod rust;
 pub mod tools;
+pub mod vmm;
 pub mod work;

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lab/proto", &[]),
     ("tests", &["hitless_lab", "hitless_proto"]),
     ("lab/guest", &["hitless_proto", "hitless_uapi"]),
+    ("tests/counter", &["hitless_proto"]),
 ];
 
 pub(super) fn layers(repository: &Repository, outcome: &mut Outcome) -> Result<()> {

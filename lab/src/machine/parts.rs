@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::build::initramfs;
 use crate::build::kernel::build::images;
 use crate::build::kernel::config::Config;
+use crate::build::sources::tools::vmm_disk;
 use crate::machine::program::Program;
 
 /// The files a machine is made of.
@@ -21,6 +22,8 @@ pub struct Parts {
     pub initramfs: PathBuf,
     /// The kernel's configuration.
     pub config: Config,
+    /// A disk with a VMM.
+    pub disk: Option<PathBuf>,
 }
 
 /// The two generations of the kernel below `/boot` of the guest.
@@ -34,6 +37,16 @@ impl Parts {
             kernel: images(config)?.gen1,
             initramfs: initramfs::build(config)?,
             config,
+            disk: None,
+        })
+    }
+
+    /// The same, for machines with a virtual machine inside: QEMU is on a disk, and what we build in the initramfs.
+    pub fn with_vm(self) -> Result<Self> {
+        Ok(Self {
+            initramfs: initramfs::with_counter(self.config)?,
+            disk: Some(vmm_disk()?),
+            ..self
         })
     }
 

@@ -29,6 +29,8 @@ const BUILT_IN: &[(&str, &str)] = built_in!(
     "legacy-functions"
     "crowd"
     "tenants"
+    "vm"
+    "scalable-vm"
 );
 
 /// The profiles with different table formats: what has to work in each of them is tried in each of them.
@@ -61,7 +63,9 @@ pub struct Profile {
     pub cards: Vec<Card>,
     /// Many more functions.
     pub crowd: Option<Crowd>,
-    /// Their addresses as the guest names them.
+    /// The virtual machine inside it.
+    pub vm: Option<Vm>,
+    /// The addresses of the crowd's functions as the guest names them.
     #[serde(skip)]
     pub plain: Vec<String>,
 }
@@ -74,6 +78,14 @@ pub struct Size {
     pub memory_mib: u64,
     /// Virtual processors.
     pub processors: u32,
+}
+
+/// A virtual machine inside a machine, which has a disk with a VMM for it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// MiB of memory.
+    pub memory_mib: u64,
 }
 
 /// The IOMMU.

@@ -23,6 +23,8 @@ pub const TRACE: &str = "qemu-trace.log";
 /// The descriptor that is the console's socket in QEMU. After it come the control port's, the monitor's, and one for the
 /// wire of each card.
 pub const FIRST_SOCKET: i32 = 10;
+/// The slot of the root that a disk is in: a profile leaves it free.
+const DISK_SLOT: u8 = 6;
 /// How many of them there are before the first card's.
 pub const PORTS: usize = 3;
 
@@ -98,6 +100,13 @@ pub fn flags(
         };
         add("-netdev", other_end.into());
     }
+    if let Some(disk) = &parts.disk {
+        let mut drive = OsString::from("if=none,id=disk,format=raw,readonly=on,file=");
+        drive.push(disk);
+        add("-drive", drive);
+        let place = format!("virtio-blk-pci,drive=disk,bus=pcie.0,addr={DISK_SLOT:#x}");
+        add("-device", place.into());
+    }
     for device in devices(profile, &parts.qemu) {
         add("-device", device.into());
     }
@@ -166,6 +175,7 @@ mod tests {
                 kernel: "k".into(),
                 initramfs: "i".into(),
                 config: Config::Hitless,
+                disk: Some("d".into()),
             };
             let profile = Profile::load(name).expect("built in");
             flags(&profile, &parts, "console=ttyS0", Path::new("/l"), false)
@@ -186,6 +196,8 @@ mod tests {
             "pcie-root-port,id=port1,bus=pcie.0,addr=0x2.0,chassis=1",
             "pcie-root-port,id=port1,bus=pcie.0,addr=0x4.0,multifunction=on,chassis=1",
             "igb,id=second,bus=port2,addr=0x0.0,netdev=net2,mac=52:54:00:48:4c:02,romfile=",
+            "if=none,id=disk,format=raw,readonly=on,file=d",
+            "virtio-blk-pci,drive=disk,bus=pcie.0,addr=0x6",
             "virtio-rng-pci,id=member32,bus=crowd32,addr=0x0.0,vectors=0",
         ] {
             assert!(all.iter().any(|other| other == flag), "{flag}: {all:#?}");

@@ -31,9 +31,9 @@ const STDERR: &str = "qemu-stderr.log";
 /// What every kernel is told. `no_timer_check`: on a busy host the emulated timer ticks too late for the kernel's test
 /// of it, which then panics. `tsc=unstable`: on a busy host the processor's clock is now and then measured wrongly by a
 /// factor, and every wait in the guest is too short; the emulated HPET is right always. `retain_initrd`: the guest gives the
-/// next kernel the same initramfs.
+/// next kernel the same initramfs. `initcall_blacklist`: the cards' own driver is in the kernel for a virtual machine, and would take them here.
 const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=serial,ttyS0,115200 liveupdate=on kho=on \
-                            no_timer_check tsc=unstable panic=-1 retain_initrd";
+                            no_timer_check tsc=unstable panic=-1 retain_initrd initcall_blacklist=igb_init_module";
 
 /// The command line of a kernel on a machine of this profile, with `extra` words.
 pub fn command_line(profile: &Profile, extra: &str) -> String {

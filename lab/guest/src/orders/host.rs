@@ -13,6 +13,7 @@ use anyhow::{ensure, Context, Result};
 use hitless_proto::{available_mib, Answer, Bdf};
 use hitless_uapi::{kexec, Iommufd, VfioDevice};
 use rustix::fs::MemfdFlags;
+use rustix::mount::MountFlags;
 
 /// How what an image says of itself begins.
 const RECORD: &[u8] = b"HTLS";
@@ -76,6 +77,13 @@ pub(super) fn bind_driver(bdf: Bdf) -> Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// Mounts a disk, which is only read.
+pub(super) fn mount(device: &str, kind: &str, path: &str) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("making {path}"))?;
+    rustix::mount::mount(device, path, kind, MountFlags::RDONLY, None)
+        .with_context(|| format!("mounting {device} on {path}"))
 }
 
 /// What of live update the kernel can do.

@@ -36,7 +36,7 @@ impl Config {
     /// What its fragments ask kconfig for, in the order in which one overrides the one before.
     pub fn requests(self, repository: &Path) -> Result<String> {
         let fragments: &[&str] = match self {
-            Self::Hitless => &["base", "hitless"],
+            Self::Hitless => &["base", "hitless", "vm"],
             Self::Off => &["base", "off"],
             Self::Debug => &["base", "hitless", "debug", "kunit"],
         };

@@ -66,6 +66,15 @@ impl Apt {
         Self::new(cache, codename, &sources(&origins, codename, &suites)?)
     }
 
+    /// Suites of that archive for a system on which nothing is installed: what is downloaded is complete.
+    pub fn of_no_release(cache: &Path, codename: &str, suites: &[&str]) -> Result<Self> {
+        let suites: Vec<_> = suites.iter().map(|suite| (*suite).to_owned()).collect();
+        let sources = sources(&of_machine()?, codename, &suites)?;
+        let name = suites.join("+");
+        let status = cache.join("apt").join(&name).join("status");
+        Self::with_options(cache, &name, &sources, &[("Dir::State::Status", status)])
+    }
+
     /// One suite of the archive which the machine's own release comes from.
     pub fn of_suite(cache: &Path, codename: &str, suite: &str) -> Result<Self> {
         let sources = sources(&of_machine()?, codename, &[suite.to_owned()])?;
@@ -73,6 +82,16 @@ impl Apt {
     }
 
     fn new(cache: &Path, name: &str, sources: &str) -> Result<Self> {
+        Self::with_options(cache, name, sources, &[])
+    }
+
+    /// The files that options name are there, and empty.
+    fn with_options(
+        cache: &Path,
+        name: &str,
+        sources: &str,
+        files: &[(&str, PathBuf)],
+    ) -> Result<Self> {
         let folder = cache.join("apt").join(name);
         for sub in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(folder.join(sub))
@@ -93,7 +112,12 @@ impl Apt {
             ("DPkg::Lock::Timeout", "300".to_owned()),
         ];
         let text = options.map(|(name, value)| format!("{name} \"{value}\";\n"));
-        fs::write(folder.join("apt.conf"), text.concat())?;
+        let mut text = text.concat();
+        for (name, file) in files {
+            fs::write(file, "")?;
+            text.push_str(&format!("{name} \"{}\";\n", file.display()));
+        }
+        fs::write(folder.join("apt.conf"), text)?;
         let apt = Self { folder };
         let step = Step::begin(format!("Reading the package lists of {name}"));
         output(apt.get().arg("update")).map_err(|error| unreachable(name, &error))?;
@@ -127,6 +151,35 @@ impl Apt {
         })?;
         step.done();
         Ok(())
+    }
+
+    /// Downloads packages, each `name/suite`, with all that they need, and returns the files.
+    pub fn download_all(&self, packages: &[String]) -> Result<Vec<PathBuf>> {
+        let all = packages.join(" ");
+        let step = Step::begin(format!("Downloading {all} and what they need"));
+        // What an earlier try has left is used, but for what the archive has a newer version of.
+        output(self.get().arg("autoclean"))?;
+        let mut apt = self.get();
+        apt.args(["-y", "--no-install-recommends", "--download-only"]);
+        output(apt.arg("install").args(packages)).map_err(|error| unreachable(&all, &error))?;
+        let folder = self.folder.join("archives");
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            files.extend(
+                path.extension()
+                    .is_some_and(|end| end == "deb")
+                    .then_some(path),
+            );
+        }
+        anyhow::ensure!(!files.is_empty(), "apt-get has downloaded nothing of {all}");
+        step.done();
+        Ok(files)
+    }
+
+    /// Removes what was downloaded.
+    pub fn clean(&self) -> Result<()> {
+        output(self.get().arg("clean")).map(drop)
     }
 
     /// Downloads a package into a folder that is empty, and returns the file. A version may end with a `*`.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{bindgen, linux, packages, qemu, rust, work};
+use super::{bindgen, linux, packages, qemu, rust, vmm, work};
 use crate::command::output;
 use crate::lock::lock;
 use crate::paths;
@@ -71,6 +71,13 @@ pub fn emulator() -> Result<PathBuf> {
     let cache = paths::cache()?;
     let _lock = lock(&cache)?;
     qemu::install(&cache)
+}
+
+/// Gets or finds the disk with the VMM that runs inside a machine.
+pub fn vmm_disk() -> Result<PathBuf> {
+    let cache = paths::cache()?;
+    let _lock = lock(&cache)?;
+    vmm::image(&cache)
 }
 
 /// Gets or finds the libraries that the kernel tree's own selftests of iommufd and VFIO use.

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The QEMU inside a machine, and its flags: what a user would give it, and what makes it hand a virtual machine over.
+
+use serde_json::{json, Value};
+
+use crate::build::initramfs::COUNTER;
+use crate::build::sources::vmm::{FIRMWARE_FOLDER, LIBRARY_FOLDER, LOADER_FILE, PROGRAM_FILE};
+use crate::machine::profile::Vm;
+
+/// The machine's disk, its file system, and where it is mounted.
+pub const DISK: [&str; 3] = ["/dev/vda", "ext2", "/vmm"];
+/// The firmware is a flash image: QEMU's memory for a BIOS is no sealed memfd, and must not be mapped for the card.
+const BIOS: &str = "bios-256k.bin";
+/// What the virtual machine's kernel is told. It has no use for handover, and its clock is the host's.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 no_timer_check panic=-1 kho=off";
+
+/// A program in the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its path.
+    pub program: String,
+    /// What it is told.
+    pub arguments: Vec<String>,
+}
+
+/// A QEMU in the machine, by the name that its files have.
+#[derive(Clone, Debug)]
+pub struct Vmm {
+    /// Of its process and its files.
+    pub name: String,
+}
+
+impl Vmm {
+    /// One of this name, a word.
+    pub fn named(name: &str) -> Self {
+        let name = name.to_owned();
+        Self { name }
+    }
+
+    fn file(&self, kind: &str) -> String {
+        format!("/tmp/{}.{kind}", self.name)
+    }
+
+    /// The virtual machine's console.
+    pub fn console(&self) -> String {
+        self.file("console")
+    }
+
+    /// What QEMU itself says.
+    pub fn said(&self) -> String {
+        self.file("said")
+    }
+
+    /// The socket of its monitor.
+    pub fn monitor(&self) -> String {
+        self.file("monitor")
+    }
+
+    /// The socket on which an incoming one waits for the stream.
+    pub fn main_channel(&self) -> String {
+        self.file("main")
+    }
+
+    /// The socket on which an incoming one waits for descriptors.
+    pub fn cpr_channel(&self) -> String {
+        self.file("cpr")
+    }
+
+    /// How it is started: with the function passed through to a virtual machine that boots, or that comes from another
+    /// QEMU.
+    pub fn start(&self, vm: Vm, bdf: &str, incoming: bool) -> Program {
+        let [_, _, folder] = DISK;
+        let memory = vm.memory_mib;
+        let mut arguments: Vec<String> = Vec::new();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(|&word| word.to_owned()));
+        let library = format!("{folder}/{LIBRARY_FOLDER}");
+        add(&["--library-path", &library]);
+        add(&[&format!("{folder}/{PROGRAM_FILE}")]);
+        let firmware = format!("{folder}/{FIRMWARE_FOLDER}");
+        add(&["-L", &firmware, "-nodefaults", "-no-user-config"]);
+        add(&["-no-reboot", "-display", "none", "-vga", "none"]);
+        let machine = "q35,accel=kvm,smm=off,memory-backend=ram,aux-ram-share=on,pflash0=fw";
+        add(&["-machine", machine]);
+        let flash = "driver=raw,node-name=fw,read-only=on,file.driver=file,file.read-only=on";
+        let flash = format!("{flash},file.filename={firmware}/{BIOS}");
+        add(&["-blockdev", &flash]);
+        add(&["-cpu", "host,migratable=on", "-smp", "1"]);
+        add(&["-m", &format!("{memory}M")]);
+        let ram = format!("memory-backend-memfd,id=ram,size={memory}M,share=on,seal=on");
+        add(&["-object", &ram, "-object", "iommufd,id=iommufd"]);
+        let card = format!("vfio-pci,host={bdf},iommufd=iommufd,id=card,rombar=0");
+        add(&["-device", &card]);
+        add(&["-kernel", "/boot/gen1", "-initrd", &format!("/{COUNTER}")]);
+        add(&["-append", COMMAND_LINE]);
+        let console = format!("file,id=console,append=on,path={}", self.console());
+        add(&["-chardev", &console, "-serial", "chardev:console"]);
+        let monitor = format!("unix:{},server=on,wait=off", self.monitor());
+        add(&["-qmp", &monitor]);
+        if incoming {
+            add(&["-incoming", &format!("unix:{}", self.main_channel())]);
+            let channel = channel("cpr", &self.cpr_channel());
+            add(&["-incoming", &channel.to_string()]);
+        }
+        Program {
+            program: format!("{folder}/{LOADER_FILE}"),
+            arguments,
+        }
+    }
+
+    /// The commands by which this one hands its virtual machine to another, which waits. The last one begins it.
+    pub fn hand_over(&self, to: &Self) -> [Value; 2] {
+        let channels = [
+            channel("main", &to.main_channel()),
+            channel("cpr", &to.cpr_channel()),
+        ];
+        [
+            command("migrate-set-parameters", json!({"mode": "cpr-transfer"})),
+            command("migrate", json!({"channels": channels})),
+        ]
+    }
+}
+
+/// A command for a monitor.
+pub fn command(execute: &str, arguments: Value) -> Value {
+    json!({"execute": execute, "arguments": arguments})
+}
+
+fn channel(kind: &str, path: &str) -> Value {
+    json!({
+        "channel-type": kind,
+        "addr": {"transport": "socket", "type": "unix", "path": path},
+    })
+}
+
+#[test]
+fn an_incoming_vmm_differs_by_where_it_waits() {
+    let vm = Vm { memory_mib: 192 };
+    let start = |incoming| Vmm::named("a").start(vm, "0000:01:00.0", incoming);
+    let (plain, mut incoming) = (start(false), start(true));
+    for flag in [
+        "memory-backend-memfd,id=ram,size=192M,share=on,seal=on",
+        "vfio-pci,host=0000:01:00.0,iommufd=iommufd,id=card,rombar=0",
+        "/boot/counter.cpio",
+    ] {
+        assert!(plain.arguments.iter().any(|other| other == flag), "{flag}");
+    }
+    let more = incoming.arguments.split_off(plain.arguments.len());
+    assert_eq!(plain, incoming);
+    assert_eq!(more[..2], ["-incoming", "unix:/tmp/a.main"]);
+    let handed = Vmm::named("b").hand_over(&Vmm::named("a"));
+    let channels = &handed[1]["arguments"]["channels"];
+    assert_eq!(channels[1].to_string(), more[3]);
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Stock QEMU in the machine, with a Linux virtual machine and a passed-through card. `docs/vm.md` says what is in it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Result};
+use hitless_lab::machine::clock::as_ms;
+use hitless_lab::machine::profile::Profile;
+use hitless_lab::machine::vmm::command;
+use hitless_lab::play::vm::{Outcome, Plan, Scene};
+use hitless_proto::Command;
+use serde_json::json;
+
+use crate::test::{Bench, End, Test};
+
+/// The profiles with a virtual machine inside.
+pub(crate) const VMS: [&str; 2] = ["vm", "scalable-vm"];
+/// Frames per second: the virtual machine's ring has to hold what comes while it stands still.
+const RATE: u32 = 50;
+/// How long frames flow before and after something is done.
+const FLOW: Duration = Duration::from_secs(3);
+/// How long QEMU may take for anything but its virtual machine's boot, on the reference host.
+const STEP: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(50);
+
+pub(crate) fn tests() -> Vec<Test> {
+    let [legacy, _] = VMS;
+    let mut tests = vec![
+        Test::new(
+            "vm::starts",
+            legacy,
+            "a virtual machine under QEMU 11 drives a passed-through card, and answers every frame",
+            move |bench| good(bench, run(bench, "vm-starts", legacy, |_| Ok(()))?),
+        ),
+        Test::new(
+            "vm::anew",
+            legacy,
+            "a VMM that is killed, and another one with a virtual machine that boots: frames are lost, the card is reset",
+            move |bench| anew(bench, legacy),
+        ),
+    ];
+    for profile in VMS {
+        tests.push(Test::new(
+            format!("vm::cpr::{profile}"),
+            profile,
+            "QEMU hands the virtual machine to another QEMU on the same kernel, and every frame is answered",
+            move |bench| good(bench, run(bench, "vm-cpr", profile, hand_over)?),
+        ));
+    }
+    tests
+}
+
+/// A virtual machine under traffic, something that is done to it, and traffic again.
+fn run(
+    bench: &Bench,
+    name: &str,
+    profile: &str,
+    act: impl Fn(&mut Scene) -> Result<()>,
+) -> Result<Outcome> {
+    let plan = Plan {
+        name: format!("{name}-{profile}"),
+        profile: Profile::load(profile)?,
+        rate: RATE.min(bench.most.get()),
+        words: String::new(),
+        talk: bench.keep,
+    };
+    let mut scene = Scene::boot(plan, &bench.parts.clone().with_vm()?)?;
+    let steps = |scene: &mut Scene| {
+        scene.start_vmm()?;
+        scene.receive()?;
+        scene.flow(FLOW);
+        act(scene)?;
+        let before = scene.answered();
+        scene.flow(FLOW);
+        ensure!(scene.answered() > before, "no more frames are answered");
+        Ok(())
+    };
+    let ended = steps(&mut scene);
+    scene.end(ended)
+}
+
+/// Starts another VMM beside the one that runs, and lets QEMU hand the virtual machine over by itself. The first one is killed
+/// then.
+fn hand_over(scene: &mut Scene) -> Result<()> {
+    let old = scene.vmm.clone();
+    let new = scene.next_vmm();
+    scene.spawn(&new, true)?;
+    // It opens the socket for descriptors as soon as it runs, and waits there.
+    let listens = |scene: &mut Scene| {
+        let sockets = scene.read("/proc/net/unix")?;
+        let channel = new.cpr_channel();
+        Ok(sockets.lines().any(|line| line.ends_with(&channel)))
+    };
+    wait(scene, "no VMM waits", listens)?;
+    let [set, migrate] = old.hand_over(&new);
+    scene.ask(&old, set)?;
+    let began = scene.machine.clock.now();
+    scene.ask(&old, migrate)?;
+    for (vmm, question, wanted) in [
+        (&old, "query-migrate", "completed"),
+        (&new, "query-status", "running"),
+    ] {
+        wait(scene, "the virtual machine is not handed over", |scene| {
+            let answer = scene.ask(vmm, command(question, json!({})))?;
+            let status = answer["status"].as_str().unwrap_or_default();
+            ensure!(status != "failed", "QEMU hands nothing over: {answer}");
+            Ok(status == wanted)
+        })?;
+    }
+    let took = scene.machine.clock.now() - began;
+    scene.tell(&format!("handed over in {:.0} ms", as_ms(took)));
+    scene.order(Command::Kill { name: old.name })?;
+    scene.vmm = new;
+    Ok(())
+}
+
+/// Kills the VMM, and starts another one with a virtual machine that boots.
+fn start_anew(scene: &mut Scene) -> Result<()> {
+    let name = scene.vmm.name.clone();
+    scene.order(Command::Kill { name })?;
+    scene.vmm = scene.next_vmm();
+    scene.start_vmm()
+}
+
+/// Waits until something is so.
+fn wait(
+    scene: &mut Scene,
+    otherwise: &str,
+    mut is_so: impl FnMut(&mut Scene) -> Result<bool>,
+) -> Result<()> {
+    let end = scene.until(STEP);
+    while !is_so(scene)? {
+        ensure!(Instant::now() < end, "{otherwise}");
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// The run has to be good.
+fn good(bench: &Bench, outcome: Outcome) -> Result<End> {
+    match outcome.verdict.faults[..] {
+        [] => Ok(done(bench, outcome)),
+        [..] => bad(&outcome, &outcome.verdict.faults.join("\n")),
+    }
+}
+
+/// The twin of the others: what they watch for is seen where it happens.
+fn anew(bench: &Bench, profile: &str) -> Result<End> {
+    let outcome = run(bench, "vm-anew", profile, start_anew)?;
+    let said = outcome.verdict.faults.join("\n");
+    if outcome.verdict.report.boots.len() != 2 {
+        return bad(&outcome, &said);
+    }
+    for words in ["frames were answered", "own count", "function level reset"] {
+        if !said.contains(words) {
+            return bad(
+                &outcome,
+                &format!("`{words}` was to be found wrong, and was not: {said}"),
+            );
+        }
+    }
+    Ok(done(bench, outcome))
+}
+
+fn bad(outcome: &Outcome, why: &str) -> Result<End> {
+    bail!(
+        "{why}; the logs are in {}",
+        outcome.directory.path().display()
+    )
+}
+
+fn done(bench: &Bench, mut outcome: Outcome) -> End {
+    if bench.keep {
+        println!("{:#?}", outcome.verdict.report);
+    } else {
+        outcome.directory.discard();
+    }
+    End::Passed
+}
