@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("sim", &["hitless_core"]),
     ("user/uapi", &["hitless_core"]),
+    ("user/agent", &[]),
     ("lab", &["hitless_proto"]),
     ("lab/proto", &[]),
     ("tests", &["hitless_lab", "hitless_proto"]),
