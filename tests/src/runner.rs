@@ -18,8 +18,8 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner, repetition,
-    selftests, stopped, twins, uapi, updates,
+    agent, checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner,
+    repetition, selftests, stopped, twins, uapi, updates,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -29,6 +29,7 @@ const SLOWER: [u32; 2] = [400, LOWEST];
 /// All tests but the host's, in the order in which they are run.
 fn tests() -> Vec<Test> {
     let mut tests = checks::tests();
+    tests.extend(agent::tests());
     tests.extend(selftests::tests());
     tests.extend(updates::tests());
     tests.extend(lifecycle::tests());

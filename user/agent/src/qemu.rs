@@ -24,5 +24,7 @@ pub mod version;
 #[cfg(test)]
 pub(crate) mod golden;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod loopback;
 mod wire;

@@ -143,12 +143,17 @@ pub fn accept(listener: &UnixListener, deadline: Deadline) -> Result<UnixStream>
     Ok(stream)
 }
 
-/// Connects to a socket on which somebody will listen soon.
+/// Connects to a socket on which somebody will listen soon; no longer than the process lives that is to do so, if it is
+/// known.
 ///
 /// # Errors
 ///
-/// [`Refusal::TooLate`], and those of connect(2).
-pub fn connect(path: &Path, deadline: Deadline) -> Result<UnixStream> {
+/// [`Refusal::TooLate`], [`Refusal::SuccessorEnded`], and those of connect(2).
+pub(crate) fn connect(
+    path: &Path,
+    listener: Option<&Watch>,
+    deadline: Deadline,
+) -> Result<UnixStream> {
     loop {
         let error = match UnixStream::connect(path) {
             Ok(stream) => return Ok(stream),
@@ -158,7 +163,14 @@ pub fn connect(path: &Path, deadline: Deadline) -> Result<UnixStream> {
             Some(Errno::NOENT | Errno::CONNREFUSED) => {}
             _ => return Err(Error::io("connect")(error)),
         }
-        std::thread::sleep(KNOCK.min(deadline.left()?));
+        let pause = KNOCK.min(deadline.left()?);
+        match listener {
+            None => std::thread::sleep(pause),
+            Some(process) if process.ends_within(pause)? => {
+                return Err(Refusal::SuccessorEnded.into())
+            }
+            Some(_) => {}
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl Offer<'_> {
             return Err(Refusal::DescriptorCount { named, sent }.into());
         }
         let [cpr, main] = SOCKETS.map(|name| folder.join(name));
-        let channel = connect(&cpr, Deadline::after(wait, "the new QEMU's start"))?;
+        let channel = connect(&cpr, None, Deadline::after(wait, "the new QEMU's start"))?;
         let taker = Peer::of(&channel)?;
         if !may_take(taker) {
             return Err(taker.may_not("take this VM").into());
@@ -65,11 +65,8 @@ impl Offer<'_> {
         self.send_state(&channel, deadline)
             .and_then(|()| done(&channel, deadline))
             .map_err(|error| ended(&watch, error))?;
-        if watch.ends_within(Duration::ZERO)? {
-            return Err(Refusal::SuccessorEnded.into());
-        }
         let deadline = Deadline::after(patience, "to hand on the migration stream");
-        let channel = connect(&main, deadline).map_err(|error| ended(&watch, error))?;
+        let channel = connect(&main, Some(&watch), deadline)?;
         let other = Peer::of(&channel)?;
         if other != taker {
             let [cpr, main] = [taker, other].map(|peer| peer.pid.as_raw_nonzero().get());

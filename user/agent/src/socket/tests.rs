@@ -82,7 +82,7 @@ fn a_peer_that_says_nothing_or_takes_nothing_is_too_late() {
     let error = send(&one, &[0; 1 << 22], None, late()).unwrap_err();
     assert_eq!(error.to_string(), wanted);
     let nobody = Path::new("/nowhere/at/all.sock");
-    let error = connect(nobody, late()).unwrap_err();
+    let error = connect(nobody, None, late()).unwrap_err();
     assert_eq!(error.to_string(), wanted);
 }
 
