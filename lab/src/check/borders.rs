@@ -14,10 +14,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("sim", &["hitless_core"]),
     ("user/uapi", &["hitless_core"]),
+    ("user/vmm", &["hitless_core", "hitless_uapi"]),
     ("lab", &["hitless_proto"]),
     ("lab/proto", &[]),
     ("tests", &["hitless_lab", "hitless_proto"]),
-    ("lab/guest", &["hitless_proto", "hitless_uapi"]),
+    (
+        "lab/guest",
+        &["hitless_proto", "hitless_uapi", "hitless_vmm"],
+    ),
 ];
 
 pub(super) fn layers(repository: &Repository, outcome: &mut Outcome) -> Result<()> {
