@@ -381,7 +381,7 @@ impl Card {
     pub(crate) fn interrupts(&self, on: bool) -> Result<()> {
         // The kernel keeps its own reference.
         let signal = eventfd(0, EventfdFlags::CLOEXEC).context("eventfd")?;
-        let all = [signal.as_fd()];
+        let all = [Some(signal.as_fd())];
         Ok(self
             .device()?
             .set_irqs(Irq::Msix, &all[..usize::from(on)])?)

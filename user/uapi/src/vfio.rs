@@ -25,8 +25,8 @@ use crate::memory::{Mapping, Registers};
 const TYPE: u8 = b';';
 /// The first command number of VFIO.
 const BASE: u8 = 100;
-/// Most interrupt vectors that one call sets.
-pub const MAX_VECTORS: usize = 64;
+/// Most interrupt vectors that one call sets: as many as MSI-X has (PCI Local Bus Specification 3.0, 6.8.2).
+pub const MAX_VECTORS: usize = 2048;
 
 /// `struct vfio_irq_set` with room for its data.
 #[repr(C)]
@@ -258,13 +258,14 @@ impl VfioDevice {
         whole("pwrite", count, bytes.len())
     }
 
-    /// Lets interrupt vectors, from 0 on, signal eventfds; none of them: switches this kind off.
+    /// Lets interrupt vectors, from 0 on, signal eventfds. A vector with none stays silent; with no vectors at all this
+    /// kind of interrupts is switched off.
     ///
     /// # Errors
     ///
     /// `EINVAL` for more vectors than the device has, `E2BIG` for more than [`MAX_VECTORS`].
     #[doc(alias = "VFIO_DEVICE_SET_IRQS")]
-    pub fn set_irqs(&self, kind: Irq, eventfds: &[BorrowedFd<'_>]) -> Result<()> {
+    pub fn set_irqs(&self, kind: Irq, eventfds: &[Option<BorrowedFd<'_>>]) -> Result<()> {
         if eventfds.len() > MAX_VECTORS {
             return Err(Error::new(IrqSet::NAME, Errno::TOOBIG));
         }
@@ -284,7 +285,7 @@ impl VfioDevice {
             data: [-1; MAX_VECTORS],
         };
         for (number, eventfd) in argument.data.iter_mut().zip(eventfds) {
-            *number = eventfd.as_raw_fd();
+            *number = eventfd.map_or(-1, |eventfd| eventfd.as_raw_fd());
         }
         ioctl::call(&self.0, &mut argument)
     }
