@@ -3,6 +3,8 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`vm`] | one VM on its way: given, held, retrieved, handed on |
+//! | [`manifest`] | what of a VM has to be known after the jump |
 //! | [`qemu`] | QEMU's checkpoint-restart: what it sends, and what its successor has to be sent |
 //! | [`socket`] | bytes with descriptors over Unix sockets, within limits, and who is at the other end |
 //! | [`refusal`] | every reason to say no |
@@ -10,6 +12,9 @@
 //! The library has no unsafe code and believes nothing that it is sent: one constructor checks, and the types that it makes
 //! carry the proof.
 
+mod interrupts;
+pub mod manifest;
 pub mod qemu;
 pub mod refusal;
 pub mod socket;
+pub mod vm;

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why something did not happen.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// What was sent, or who has sent it, is not accepted.
     #[error("refused: {0}")]
@@ -20,9 +20,26 @@ pub enum Error {
         /// Why.
         errno: Errno,
     },
+    /// A device or iommufd refused a call.
+    #[error(transparent)]
+    Device(#[from] hitless_uapi::Error),
+    /// A step of the update was not done.
+    #[error(transparent)]
+    Update(Box<hitless_vmm::Error>),
+}
+
+impl From<hitless_vmm::Error> for Error {
+    fn from(error: hitless_vmm::Error) -> Self {
+        Self::Update(Box::new(error))
+    }
 }
 
 impl Error {
+    /// Whether the same step may succeed later, because vfio-pci is not bound to a device yet.
+    pub fn is_too_early(&self) -> bool {
+        matches!(self, Self::Update(error) if error.is_too_early())
+    }
+
     /// For a call through rustix.
     pub(crate) fn call(call: &'static str) -> impl Fn(Errno) -> Self {
         move |errno| Self::Call { call, errno }
@@ -194,6 +211,15 @@ pub enum Refusal {
         /// How many there are.
         devices: usize,
     },
+    /// A device with eventfds for vectors that it cannot have.
+    #[error("the device {0:?} has eventfds for vectors, but neither MSI-X nor MSI")]
+    NoVectors(String),
+    /// What the previous kernel's agent has left.
+    #[error("the session's state is not that of a QEMU: {0}")]
+    Manifest(&'static str),
+    /// A format of it.
+    #[error("the session's state has version {0}, which is not known")]
+    ManifestVersion(u32),
     /// The successor did not make it.
     #[error("the new QEMU ended before it had taken the VM; its own error output says why")]
     SuccessorEnded,

@@ -88,7 +88,22 @@ pub struct Peer {
     pub gid: u32,
 }
 
+/// Who owns a VM: whose QEMU gave it, and may have it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// A user.
+    pub uid: u32,
+    /// And the group that the QEMU ran with.
+    pub gid: u32,
+}
+
 impl Peer {
+    /// The user and the group.
+    pub fn owner(self) -> Owner {
+        let Self { uid, gid, .. } = self;
+        Owner { uid, gid }
+    }
+
     /// Asks the kernel.
     ///
     /// # Errors

@@ -90,6 +90,16 @@ pub enum Irq {
     Msix = 2,
 }
 
+/// What the host tells the user of a device, by way of an eventfd as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Notice {
+    /// The device reported an error that is not corrected.
+    Error = 3,
+    /// The host wants the device back.
+    Request = 4,
+}
+
 /// A VFIO device file. Before it is bound to an iommufd it answers no call but the bind.
 #[derive(Debug)]
 pub struct VfioDevice(OwnedFd);
@@ -266,6 +276,20 @@ impl VfioDevice {
     /// `EINVAL` for more vectors than the device has, `E2BIG` for more than [`MAX_VECTORS`].
     #[doc(alias = "VFIO_DEVICE_SET_IRQS")]
     pub fn set_irqs(&self, kind: Irq, eventfds: &[Option<BorrowedFd<'_>>]) -> Result<()> {
+        self.set_triggers(kind as u32, eventfds)
+    }
+
+    /// Lets a notice of the host signal an eventfd; with none it is switched off.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the device has no such notice.
+    #[doc(alias = "VFIO_DEVICE_SET_IRQS")]
+    pub fn set_notice(&self, notice: Notice, eventfd: Option<BorrowedFd<'_>>) -> Result<()> {
+        self.set_triggers(notice as u32, eventfd.map(Some).as_slice())
+    }
+
+    fn set_triggers(&self, index: u32, eventfds: &[Option<BorrowedFd<'_>>]) -> Result<()> {
         if eventfds.len() > MAX_VECTORS {
             return Err(Error::new(IrqSet::NAME, Errno::TOOBIG));
         }
@@ -278,7 +302,7 @@ impl VfioDevice {
             // CAST: at most `MAX_VECTORS`.
             argsz: size_of::<[u32; 5]>() + 4 * eventfds.len() as u32,
             flags: data_kind | VFIO_IRQ_SET_ACTION_TRIGGER,
-            index: kind as u32,
+            index,
             start: 0,
             // CAST: as above.
             count: eventfds.len() as u32,

@@ -4,7 +4,7 @@
 //!
 //! With `HITLESS_AGENT_RECORD` a folder is named into which the first test writes what QEMU sends.
 
-use std::os::fd::AsFd;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use std::{env, fs};
 
 use process::Qemu;
 
-use super::source::Offer;
+use super::state::{Entry, State};
 use super::target::{Given, Target};
 use crate::refusal::{Error, Refusal, Result};
 use crate::socket::Peer;
+use crate::vm::Vm;
 
 mod process;
 
@@ -36,29 +37,19 @@ fn give(qemu: &mut Qemu, may_give: fn(Peer) -> bool) -> (Result<Given>, String) 
     })
 }
 
-fn hand_on(given: &Given, folder: &Path) -> Result<Peer> {
-    let files: Vec<_> = given.descriptors.iter().map(AsFd::as_fd).collect();
-    let offer = Offer {
-        state: &given.state,
-        descriptors: &files,
-        stream: &given.stream,
-    };
-    offer.hand_on(
-        folder,
-        |peer| peer.uid == given.giver.uid,
-        PATIENCE,
-        PATIENCE,
-    )
+fn hand_on(vm: &Vm, folder: &Path) -> Result<Peer> {
+    vm.hand_on(folder, PATIENCE, PATIENCE)
+}
+
+/// What there is, in any order.
+fn names(state: &State) -> BTreeSet<Entry> {
+    state.entries().iter().cloned().collect()
 }
 
 /// Writes the word into the VM's memory, as whoever has its memory file can.
 fn leave_word(given: &Given) {
-    let is_memory = |entry: &&super::state::Entry| entry.name.as_str() == "ram0";
-    let at = given
-        .state
-        .entries()
-        .iter()
-        .position(|entry| is_memory(&entry));
+    let is_memory = |entry: &Entry| entry.name.as_str() == "ram0";
+    let at = given.manifest.state().entries().iter().position(is_memory);
     let file = &given.descriptors[at.expect("the VM's memory")];
     rustix::io::pwrite(file, &WORD.to_le_bytes(), PLACE).expect("to write");
 }
@@ -68,23 +59,34 @@ fn leave_word(given: &Given) {
 fn live_vm_goes_from_qemu_to_qemu_and_on() {
     let mut old = Qemu::start("16M", None);
     let (given, end) = give(&mut old, |_| true);
-    let mut given = given.expect("a VM");
+    let given = given.expect("a VM");
     assert_eq!(end, "completed");
     if let Some(folder) = env::var_os("HITLESS_AGENT_RECORD") {
         let folder = Path::new(&folder);
-        fs::write(folder.join("plain.cpr"), given.state.encode().bytes).expect("to write");
-        fs::write(folder.join("plain.main"), given.stream.bytes()).expect("to write");
+        fs::write(
+            folder.join("plain.cpr"),
+            given.manifest.state().encode().bytes,
+        )
+        .expect("to write");
+        fs::write(folder.join("plain.main"), given.manifest.stream().bytes()).expect("to write");
     }
-    assert!(given.stream.machine().as_str().starts_with("pc-q35-"));
-    assert_eq!(given.state.entries().len(), 6);
+    assert!(given
+        .manifest
+        .stream()
+        .machine()
+        .as_str()
+        .starts_with("pc-q35-"));
+    assert_eq!(given.manifest.state().entries().len(), 6);
     assert_eq!(given.giver.pid, old.pid());
     leave_word(&given);
     drop(old);
+    let before = names(given.manifest.state());
+    let mut vm = Vm::from(given);
     // Twice, so that what came from a QEMU that was itself handed a VM is seen, too.
     for _ in 0..2 {
         let folder = tempfile::tempdir().expect("a folder");
         let mut new = Qemu::start("16M", Some(folder.path()));
-        let taker = hand_on(&given, folder.path()).expect("to hand it on");
+        let taker = hand_on(&vm, folder.path()).expect("to hand it on");
         assert_eq!(taker.pid, new.pid());
         new.connect();
         assert_eq!(new.word_at(PLACE), WORD);
@@ -92,12 +94,8 @@ fn live_vm_goes_from_qemu_to_qemu_and_on() {
         let (again, end) = give(&mut new, |_| true);
         let again = again.expect("a VM");
         assert_eq!(end, "completed");
-        let mut names: Vec<_> = again.state.entries().iter().collect();
-        let mut before: Vec<_> = given.state.entries().iter().collect();
-        names.sort();
-        before.sort();
-        assert_eq!(names, before);
-        given = again;
+        assert_eq!(names(again.manifest.state()), before);
+        vm = again.into();
     }
 }
 
@@ -119,15 +117,19 @@ fn live_vm_is_still_there_when_its_next_qemu_fails() {
     let (given, _) = give(&mut old, |_| true);
     let given = given.expect("a VM");
     leave_word(&given);
+    let vm = Vm::from(given);
     drop(old);
     let folder = tempfile::tempdir().expect("a folder");
     let wrong = Qemu::start("32M", Some(folder.path()));
-    let error = hand_on(&given, folder.path()).unwrap_err();
-    assert_eq!(error, Error::Refused(Refusal::SuccessorEnded));
+    let error = hand_on(&vm, folder.path()).unwrap_err();
+    assert!(
+        matches!(error, Error::Refused(Refusal::SuccessorEnded)),
+        "{error}"
+    );
     drop(wrong);
     let folder = tempfile::tempdir().expect("a folder");
     let mut new = Qemu::start("16M", Some(folder.path()));
-    hand_on(&given, folder.path()).expect("to hand it on");
+    hand_on(&vm, folder.path()).expect("to hand it on");
     new.connect();
     assert_eq!(new.word_at(PLACE), WORD);
     new.go_on();

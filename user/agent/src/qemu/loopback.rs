@@ -58,10 +58,10 @@ fn hand_over(
 fn what_is_handed_on_arrives_as_it_was() {
     let (given, taker) = hand_over(PLAIN, |_| true, |_| true);
     let given = given.expect("a VM");
-    assert_eq!(given.state.encode().bytes, PLAIN);
-    assert_eq!(given.stream.bytes(), plain_main());
+    assert_eq!(given.manifest.state().encode().bytes, PLAIN);
+    assert_eq!(given.manifest.stream().bytes(), plain_main());
     assert_eq!(given.descriptors.len(), 6);
-    assert_eq!(given.parts.memory.len(), 6);
+    assert_eq!(given.manifest.parts().memory.len(), 6);
     // Both ends are this process.
     assert_eq!(taker.expect("a taker"), given.giver);
 }

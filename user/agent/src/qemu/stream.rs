@@ -10,7 +10,7 @@ use super::wire::Reader;
 use crate::refusal::Refusal;
 
 /// Bytes of a main stream. One of a small VM has 80,000, and devices with much state of their own have a few million.
-pub const MAX_STREAM: usize = 64 << 20;
+pub const MAX_STREAM: usize = 60 << 20;
 
 /// A stream that is whole.
 #[derive(Clone, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use super::roles::{Kind, Parts};
 use super::state::{State, MAX_DESCRIPTORS, MAX_STATE};
 use super::stream::{Stream, MAX_STREAM};
+use crate::manifest::Manifest;
 use crate::refusal::{Error, Refusal, Result};
 use crate::socket::{accept, receive, Deadline, Limit, Peer};
 
@@ -34,14 +35,10 @@ const MAIN: Limit = Limit {
 pub struct Given {
     /// Who gave it.
     pub giver: Peer,
-    /// The names of the descriptors, and the ids of devices.
-    pub state: State,
-    /// What the descriptors are.
-    pub parts: Parts,
+    /// What is known of it.
+    pub manifest: Manifest,
     /// The descriptors, in the order of the state's entries.
     pub descriptors: Vec<OwnedFd>,
-    /// Everything else.
-    pub stream: Stream,
 }
 
 /// Two sockets that wait for a QEMU. They are removed from their folder when this is dropped.
@@ -129,10 +126,11 @@ impl Target {
             let came = receive(&connected, CPR, Deadline::after(patience, CPR.what))?;
             let state = State::parse(&came.bytes)?;
             let kinds: Result<Vec<Kind>> = came.descriptors.iter().map(Kind::of).collect();
-            let parts = Parts::of(&state, &kinds?)?;
-            Ok((giver, state, parts, came.descriptors))
+            let kinds = kinds?;
+            Parts::of(&state, &kinds)?;
+            Ok((giver, state, kinds, came.descriptors))
         });
-        let (giver, state, parts, descriptors) = match state {
+        let (giver, state, kinds, descriptors) = match state {
             Ok(state) => state,
             Err(error) => {
                 drop(main);
@@ -151,10 +149,8 @@ impl Target {
         let stream = Stream::new(came.bytes)?;
         Ok(Given {
             giver,
-            state,
-            parts,
+            manifest: Manifest::new(giver.owner(), state, kinds, stream)?,
             descriptors,
-            stream,
         })
     }
 }
