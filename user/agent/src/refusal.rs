@@ -220,6 +220,23 @@ pub enum Refusal {
     /// A format of it.
     #[error("the session's state has version {0}, which is not known")]
     ManifestVersion(u32),
+    /// Two processes would have the devices.
+    #[error("the QEMU that gave this VM has not ended yet; end it")]
+    GiverLives,
+    /// A name that is none of a folder or session.
+    #[error("the name of a VM has 1 to 48 letters, digits, `-` and `_`")]
+    VmName,
+    /// Asked for something that this VM is not ready for.
+    #[error("this VM is {is}, so it cannot {wanted}")]
+    NotNow {
+        /// What it is.
+        is: &'static str,
+        /// What was asked for.
+        wanted: &'static str,
+    },
+    /// No such VM.
+    #[error("there is no VM of this name")]
+    NoVm,
     /// The successor did not make it.
     #[error("the new QEMU ended before it had taken the VM; its own error output says why")]
     SuccessorEnded,

@@ -26,8 +26,8 @@ use crate::qemu::source::Offer;
 use crate::qemu::state::Ids;
 use crate::qemu::target::Given;
 use crate::qemu::version::Signal;
-use crate::refusal::{Error, Result};
-use crate::socket::Peer;
+use crate::refusal::{Error, Refusal, Result};
+use crate::socket::{Peer, Watch};
 
 /// A VM that no QEMU has, and whose files are ordinary ones. Its processors stand still, and its devices run.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Vm {
     manifest: Box<Manifest>,
     /// In the order of the state's entries.
     descriptors: Vec<OwnedFd>,
+    /// The old QEMU, as long as it may have the same descriptors.
+    giver: Option<Watch>,
 }
 
 impl From<Given> for Vm {
@@ -42,11 +44,13 @@ impl From<Given> for Vm {
         let Given {
             manifest,
             descriptors,
+            giver,
             ..
         } = given;
         Self {
             manifest: Box::new(manifest),
             descriptors,
+            giver: Some(giver),
         }
     }
 }
@@ -94,13 +98,14 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// Those of [`hitless_vmm`], with the VM as it was.
+    /// [`Refusal::GiverLives`] while its old QEMU has not ended, and those of [`hitless_vmm`], with the VM as it was.
     pub fn hold(
         self,
         session: &str,
         liveupdate: &LiveUpdate,
     ) -> std::result::Result<Held, Left<Self>> {
-        let collected = match self.collect(session) {
+        let collected = self.giver_is_gone().and_then(|()| self.collect(session));
+        let collected = match collected {
             Ok(collected) => collected,
             Err(error) => return Err(Left { error, vm: self }),
         };
@@ -113,6 +118,14 @@ impl Vm {
                 error: stuck.error.into(),
                 vm: self,
             }),
+        }
+    }
+
+    /// What the old QEMU has of the devices it could still change.
+    fn giver_is_gone(&self) -> Result<()> {
+        match &self.giver {
+            Some(giver) if !giver.ends_within(Duration::ZERO)? => Err(Refusal::GiverLives.into()),
+            _ => Ok(()),
         }
     }
 
@@ -185,6 +198,7 @@ impl Vm {
         let vm = Self {
             manifest: Box::new(manifest.with_state(state)?),
             descriptors,
+            giver: None,
         };
         vm.arm(running, had)?;
         Ok(vm)

@@ -77,7 +77,7 @@ fn live_vm_goes_from_qemu_to_qemu_and_on() {
         .as_str()
         .starts_with("pc-q35-"));
     assert_eq!(given.manifest.state().entries().len(), 6);
-    assert_eq!(given.giver.pid, old.pid());
+    assert_eq!(given.peer.pid, old.pid());
     leave_word(&given);
     drop(old);
     let before = names(given.manifest.state());

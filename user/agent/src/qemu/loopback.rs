@@ -63,7 +63,7 @@ fn what_is_handed_on_arrives_as_it_was() {
     assert_eq!(given.descriptors.len(), 6);
     assert_eq!(given.manifest.parts().memory.len(), 6);
     // Both ends are this process.
-    assert_eq!(taker.expect("a taker"), given.giver);
+    assert_eq!(taker.expect("a taker"), given.peer);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::state::{State, MAX_DESCRIPTORS, MAX_STATE};
 use super::stream::{Stream, MAX_STREAM};
 use crate::manifest::Manifest;
 use crate::refusal::{Error, Refusal, Result};
-use crate::socket::{accept, receive, Deadline, Limit, Peer};
+use crate::socket::{accept, receive, Deadline, Limit, Peer, Watch};
 
 /// The file names of the two sockets, in the folder of a VM.
 pub const SOCKETS: [&str; 2] = ["cpr.sock", "main.sock"];
@@ -34,7 +34,9 @@ const MAIN: Limit = Limit {
 #[derive(Debug)]
 pub struct Given {
     /// Who gave it.
-    pub giver: Peer,
+    pub peer: Peer,
+    /// Its process, which may still be there.
+    pub(crate) giver: Watch,
     /// What is known of it.
     pub manifest: Manifest,
     /// The descriptors, in the order of the state's entries.
@@ -120,6 +122,7 @@ impl Target {
         // When the cpr channel is closed, QEMU goes on with the main one: where something is refused, nobody may
         // listen there any more by then.
         let state = Peer::of(&connected).and_then(|giver| {
+            let watch = Watch::begin(giver)?;
             if !may_give(giver) {
                 return Err(giver.may_not("give a VM").into());
             }
@@ -128,9 +131,9 @@ impl Target {
             let kinds: Result<Vec<Kind>> = came.descriptors.iter().map(Kind::of).collect();
             let kinds = kinds?;
             Parts::of(&state, &kinds)?;
-            Ok((giver, state, kinds, came.descriptors))
+            Ok((giver, watch, state, kinds, came.descriptors))
         });
-        let (giver, state, kinds, descriptors) = match state {
+        let (giver, watch, state, kinds, descriptors) = match state {
             Ok(state) => state,
             Err(error) => {
                 drop(main);
@@ -148,7 +151,8 @@ impl Target {
         let came = receive(&connected, MAIN, Deadline::after(patience, MAIN.what))?;
         let stream = Stream::new(came.bytes)?;
         Ok(Given {
-            giver,
+            peer: giver,
+            giver: watch,
             manifest: Manifest::new(giver.owner(), state, kinds, stream)?,
             descriptors,
         })
