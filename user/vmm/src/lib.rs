@@ -15,7 +15,7 @@ mod swap;
 
 pub use collect::{Collected, Preserved};
 pub use error::{Error, Stuck};
-pub use incoming::Incoming;
+pub use incoming::{Built, Incoming};
 pub use manifest::{MANIFEST_TOKEN, MAX_STATE};
 pub use plan::{Interrupts, Mapping, Rights, MAX_NAME};
-pub use swap::{Attached, Running};
+pub use swap::Running;

@@ -157,13 +157,7 @@ impl Plan {
     pub(crate) fn add_hwpt(&mut self, name: &str, iommufd: &str, token: u64) -> Result<(), Error> {
         self.check_new(Kind::Hwpt, name)?;
         let iommufd = self.find(Kind::Iommufd, iommufd)?;
-        let same = |hwpt: &&Hwpt| (hwpt.iommufd, hwpt.token) == (iommufd, token);
-        if let Some(other) = self.hwpts.iter().find(same) {
-            return Err(Error::SameHwpt {
-                name: name.to_owned(),
-                other: other.name.clone(),
-            });
-        }
+        self.check_token(name, iommufd, token)?;
         self.hwpts.push(Hwpt {
             name: name.to_owned(),
             iommufd,
@@ -171,6 +165,26 @@ impl Plan {
             mappings: Vec::new(),
         });
         Ok(())
+    }
+
+    pub(crate) fn set_token(&mut self, hwpt: &str, token: u64) -> Result<(), Error> {
+        let index = self.find(Kind::Hwpt, hwpt)?;
+        self.check_token(hwpt, self.hwpts[index].iommufd, token)?;
+        self.hwpts[index].token = token;
+        Ok(())
+    }
+
+    /// No other HWPT of the iommufd has the token.
+    fn check_token(&self, name: &str, iommufd: usize, token: u64) -> Result<(), Error> {
+        let same =
+            |hwpt: &&Hwpt| (hwpt.iommufd, hwpt.token) == (iommufd, token) && hwpt.name != name;
+        match self.hwpts.iter().find(same) {
+            None => Ok(()),
+            Some(other) => Err(Error::SameHwpt {
+                name: name.to_owned(),
+                other: other.name.clone(),
+            }),
+        }
     }
 
     pub(crate) fn add_mapping(&mut self, hwpt: &str, mapping: Mapping) -> Result<(), Error> {
