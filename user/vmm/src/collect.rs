@@ -216,6 +216,11 @@ impl Collected {
         })
     }
 
+    #[cfg(all(test, feature = "vm-memory"))]
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.0.plan
+    }
+
     fn put(&self, session: &Session) -> Result<(), Error> {
         let (plan, step) = (&self.0.plan, Step::Preserve);
         for (iommufd, name) in self.0.iommufds.iter().zip(&plan.iommufds) {

@@ -3,6 +3,7 @@
 
 mod bind;
 mod collect;
+mod convert;
 pub mod error;
 pub mod incoming;
 mod interrupts;
@@ -14,6 +15,7 @@ mod refusals;
 mod swap;
 
 pub use collect::{Collected, Preserved};
+pub use convert::descriptor;
 pub use error::{Error, Stuck};
 pub use incoming::{Built, Incoming};
 pub use manifest::{MANIFEST_TOKEN, MAX_STATE};
