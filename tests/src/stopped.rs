@@ -219,6 +219,7 @@ fn play_without_device(scene: &mut Scene) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.prepare()?;
+    scene.mark()?;
     scene.order(Command::SessionCreate {
         session: SESSION.to_owned(),
     })?;

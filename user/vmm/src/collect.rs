@@ -95,7 +95,7 @@ impl Collected {
         Ok(self)
     }
 
-    /// A HWPT of an iommufd. It was made by `IOMMU_HWPT_ALLOC`, and nobody has marked it but this library.
+    /// A HWPT of an iommufd. It was made by `IOMMU_HWPT_ALLOC`. This library marks it, with a token that it makes of the id.
     ///
     /// # Errors
     ///
@@ -104,6 +104,16 @@ impl Collected {
         let token = HWPT_TOKEN | u64::from(id.0);
         self.0.plan.add_hwpt(name, iommufd, token)?;
         self.0.hwpts.push(id);
+        Ok(self)
+    }
+
+    /// The token of a HWPT that somebody else has marked already: it cannot be marked anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`] for the HWPT; [`Error::SameHwpt`] when another HWPT of the iommufd has the token.
+    pub fn marked(mut self, hwpt: &str, token: u64) -> Result<Self, Error> {
+        self.0.plan.set_token(hwpt, token)?;
         Ok(self)
     }
 
@@ -206,6 +216,11 @@ impl Collected {
         })
     }
 
+    #[cfg(all(test, feature = "vm-memory"))]
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.0.plan
+    }
+
     fn put(&self, session: &Session) -> Result<(), Error> {
         let (plan, step) = (&self.0.plan, Step::Preserve);
         for (iommufd, name) in self.0.iommufds.iter().zip(&plan.iommufds) {
@@ -219,7 +234,7 @@ impl Collected {
         self.disarm()?;
         for (hwpt, id) in plan.hwpts.iter().zip(&self.0.hwpts) {
             match self.0.iommufds[hwpt.iommufd].hwpt_liveupdate_mark_preserve(*id, hwpt.token) {
-                // It is marked already, by an earlier session that was closed: nobody else has this token.
+                // It is marked already, for an earlier session that was closed or by who said so: nobody else has this token.
                 Err(error) if error.errno == Errno::ADDRINUSE => {}
                 result => result.map_err(at(step, named(Kind::Hwpt, &hwpt.name)))?,
             }

@@ -93,6 +93,8 @@ pub enum Object {
     Manifest,
     /// The notes of the session.
     Notes,
+    /// A descriptor of this process.
+    Descriptor,
     /// What the VMM called by this name.
     Named(Kind, String),
 }
@@ -103,6 +105,7 @@ impl fmt::Display for Object {
             Self::Session(name) => write!(f, "session `{name}`"),
             Self::Manifest => f.write_str("the manifest"),
             Self::Notes => f.write_str("the notes"),
+            Self::Descriptor => f.write_str("a descriptor"),
             Self::Named(kind, name) => write!(f, "{kind} `{name}`"),
         }
     }
@@ -239,6 +242,20 @@ pub enum Error {
     NoMappings {
         /// The HWPT.
         hwpt: String,
+    },
+    /// A region of guest memory is not mapped from a file.
+    #[error("the guest memory at {address:#x} is not mapped from a file")]
+    NotFromFile {
+        /// The guest's physical address.
+        address: u64,
+    },
+    /// The crate `vfio-ioctls` does not take a device.
+    #[error("vfio-ioctls does not take device `{device}`: {why}")]
+    VfioIoctls {
+        /// The device.
+        device: String,
+        /// What that crate says.
+        why: String,
     },
     /// The kernel told another process what the id of this object is, and that process has died before it was noted.
     #[error("{kind} `{name}` was taken up by a process that died, and its id cannot be found")]

@@ -67,6 +67,22 @@ pub(crate) struct Table {
     pub(crate) built: Option<HwptId>,
 }
 
+/// A HWPT that this library has built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// The HWPT.
+    pub hwpt: HwptId,
+    /// The address space whose mappings it has.
+    pub ioas: IoasId,
+}
+
+impl Table {
+    pub(crate) fn all(&self) -> Option<Built> {
+        let both = self.built.zip(self.ioas);
+        both.map(|(hwpt, ioas)| Built { hwpt, ioas })
+    }
+}
+
 /// A VM that comes in through the update, at one stage of its way.
 ///
 /// The states follow each other, each one made by a call on the one before:
@@ -284,6 +300,26 @@ impl<S: Stage> Incoming<S> {
     pub fn mappings(&self, hwpt: &str) -> Result<&[Mapping], Error> {
         let plan = &self.parts.manifest.plan;
         Ok(&plan.hwpts[plan.find(Kind::Hwpt, hwpt)?].mappings)
+    }
+
+    /// The restored HWPT of this name: from [`Incoming::bind`] on, until [`Incoming::swap`] has destroyed it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`].
+    pub fn restored(&self, hwpt: &str) -> Result<Option<HwptId>, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Hwpt, hwpt)?;
+        Ok(self.parts.tables[index].restored)
+    }
+
+    /// What takes the place of a HWPT: from [`Incoming::rebuild`] on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`].
+    pub fn built(&self, hwpt: &str) -> Result<Option<Built>, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Hwpt, hwpt)?;
+        Ok(self.parts.tables[index].all())
     }
 
     /// Gives a device up: its DMA stops, and the session can be finished without it. It is not reset; reset it before it is

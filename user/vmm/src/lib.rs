@@ -3,6 +3,7 @@
 
 mod bind;
 mod collect;
+mod convert;
 pub mod error;
 pub mod incoming;
 mod interrupts;
@@ -14,8 +15,9 @@ mod refusals;
 mod swap;
 
 pub use collect::{Collected, Preserved};
+pub use convert::descriptor;
 pub use error::{Error, Stuck};
-pub use incoming::Incoming;
+pub use incoming::{Built, Incoming};
 pub use manifest::{MANIFEST_TOKEN, MAX_STATE};
 pub use plan::{Interrupts, Mapping, Rights, MAX_NAME};
-pub use swap::{Attached, Running};
+pub use swap::Running;

@@ -324,3 +324,6 @@ impl Body {
         Ok(plan)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,13 +157,7 @@ impl Plan {
     pub(crate) fn add_hwpt(&mut self, name: &str, iommufd: &str, token: u64) -> Result<(), Error> {
         self.check_new(Kind::Hwpt, name)?;
         let iommufd = self.find(Kind::Iommufd, iommufd)?;
-        let same = |hwpt: &&Hwpt| (hwpt.iommufd, hwpt.token) == (iommufd, token);
-        if let Some(other) = self.hwpts.iter().find(same) {
-            return Err(Error::SameHwpt {
-                name: name.to_owned(),
-                other: other.name.clone(),
-            });
-        }
+        self.check_token(name, iommufd, token)?;
         self.hwpts.push(Hwpt {
             name: name.to_owned(),
             iommufd,
@@ -171,6 +165,26 @@ impl Plan {
             mappings: Vec::new(),
         });
         Ok(())
+    }
+
+    pub(crate) fn set_token(&mut self, hwpt: &str, token: u64) -> Result<(), Error> {
+        let index = self.find(Kind::Hwpt, hwpt)?;
+        self.check_token(hwpt, self.hwpts[index].iommufd, token)?;
+        self.hwpts[index].token = token;
+        Ok(())
+    }
+
+    /// No other HWPT of the iommufd has the token.
+    fn check_token(&self, name: &str, iommufd: usize, token: u64) -> Result<(), Error> {
+        let same =
+            |hwpt: &&Hwpt| (hwpt.iommufd, hwpt.token) == (iommufd, token) && hwpt.name != name;
+        match self.hwpts.iter().find(same) {
+            None => Ok(()),
+            Some(other) => Err(Error::SameHwpt {
+                name: name.to_owned(),
+                other: other.name.clone(),
+            }),
+        }
     }
 
     pub(crate) fn add_mapping(&mut self, hwpt: &str, mapping: Mapping) -> Result<(), Error> {
@@ -251,5 +265,99 @@ impl Plan {
             return Err(Error::Taken { kind, name });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(iova: u64, offset: u64) -> Mapping {
+        Mapping {
+            iova: iova * PAGE,
+            length: PAGE,
+            memory: "ram".into(),
+            offset: offset * PAGE,
+            rights: Rights::ReadWrite,
+        }
+    }
+
+    fn plan() -> Plan {
+        let mut plan = Plan::default();
+        plan.add_memory("ram").expect("new");
+        plan.add_iommufd("iommu").expect("new");
+        plan.add_hwpt("dma", "iommu", 1).expect("new");
+        plan
+    }
+
+    #[test]
+    fn neighbours_are_joined_where_they_are_one_piece_of_memory() {
+        let other = Mapping {
+            rights: Rights::Read,
+            ..page(4, 4)
+        };
+        // Given in any order; the third is not joined for its rights, the last for its place in the file.
+        let all = [page(3, 3), other.clone(), page(2, 2), page(5, 9)];
+        let first = Mapping {
+            length: 2 * PAGE,
+            ..page(2, 2)
+        };
+        assert_eq!(joined(&all), [first, other, page(5, 9)]);
+        assert_eq!(joined(&[]), []);
+    }
+
+    #[test]
+    fn mappings_may_touch_and_not_overlap() {
+        let mut plan = plan();
+        let long = Mapping {
+            length: 3 * PAGE,
+            ..page(10, 0)
+        };
+        plan.add_mapping("dma", long).expect("the first");
+        for iova in [10, 11, 12] {
+            let refused = plan.add_mapping("dma", page(iova, 0));
+            assert!(matches!(refused, Err(Error::BadMapping { .. })), "{iova}");
+        }
+        let over = Mapping {
+            length: 2 * PAGE,
+            ..page(9, 0)
+        };
+        assert!(plan.add_mapping("dma", over).is_err());
+        for iova in [9, 13] {
+            plan.add_mapping("dma", page(iova, 0)).expect("beside it");
+        }
+        let order: Vec<_> = plan.hwpts[0]
+            .mappings
+            .iter()
+            .map(|it| it.iova / PAGE)
+            .collect();
+        assert_eq!(order, [9, 10, 13]);
+    }
+
+    #[test]
+    fn a_hwpt_has_one_name_and_its_token_nobody_else() {
+        let mut plan = plan();
+        let again = plan.add_hwpt("dna", "iommu", 1);
+        assert!(matches!(again, Err(Error::SameHwpt { .. })));
+        plan.add_hwpt("dna", "iommu", 2).expect("another one");
+        assert!(matches!(
+            plan.set_token("dna", 1),
+            Err(Error::SameHwpt { .. })
+        ));
+        plan.set_token("dna", 2).expect("its own");
+        plan.set_token("dna", 3).expect("a free one");
+        assert!(matches!(plan.set_token("x", 3), Err(Error::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_name_has_a_length() {
+        let mut plan = plan();
+        for name in [String::new(), "x".repeat(MAX_NAME + 1)] {
+            let refused = plan.add_memory(&name);
+            assert!(matches!(refused, Err(Error::BadName { .. })));
+        }
+        plan.add_memory(&"x".repeat(MAX_NAME)).expect("the longest");
+        // Another kind may have the same name.
+        plan.add_iommufd("ram").expect("another kind");
     }
 }

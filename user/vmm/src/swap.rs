@@ -3,14 +3,14 @@
 
 use std::os::fd::AsFd;
 
-use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
+use hitless_uapi::iommufd::DeviceId;
 use hitless_uapi::vfio::{Irq, MAX_VECTORS};
 use hitless_uapi::{Iommufd, Memfd, VfioDevice};
 use rustix::io::Errno;
 
 use crate::collect::Collected;
 use crate::error::{at, Error, Kind, Object, Step, Stuck};
-use crate::incoming::{Incoming, Parts, Rebuilt, Swapped};
+use crate::incoming::{Built, Incoming, Parts, Rebuilt, Swapped};
 use crate::interrupts;
 
 impl Incoming<Rebuilt> {
@@ -128,15 +128,6 @@ impl Parts {
     }
 }
 
-/// What a device is attached to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// The HWPT.
-    pub hwpt: HwptId,
-    /// The address space that it maps.
-    pub ioas: IoasId,
-}
-
 /// The update is over, and everything is an ordinary set-up. The descriptors are there until this is dropped; whoever
 /// wants one for longer duplicates it.
 #[derive(Debug)]
@@ -202,10 +193,9 @@ impl Running {
     /// # Errors
     ///
     /// As [`Running::memory`].
-    pub fn hwpt(&self, name: &str) -> Result<Option<Attached>, Error> {
-        let table = self.parts.tables[self.parts.manifest.plan.find(Kind::Hwpt, name)?];
-        let both = table.built.zip(table.ioas);
-        Ok(both.map(|(hwpt, ioas)| Attached { hwpt, ioas }))
+    pub fn hwpt(&self, name: &str) -> Result<Option<Built>, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Hwpt, name)?;
+        Ok(self.parts.tables[index].all())
     }
 
     /// Sets up the interrupts of a device, as [`Incoming::arm`] does.
@@ -238,11 +228,11 @@ impl Running {
             collected = collected.iommufd(name, self.iommufd(name)?)?;
         }
         for hwpt in &plan.hwpts {
-            let Some(attached) = self.hwpt(&hwpt.name)? else {
+            let Some(built) = self.hwpt(&hwpt.name)? else {
                 continue;
             };
             let iommufd = &plan.iommufds[hwpt.iommufd];
-            collected = collected.hwpt(&hwpt.name, iommufd, attached.hwpt)?;
+            collected = collected.hwpt(&hwpt.name, iommufd, built.hwpt)?;
             for mapping in &hwpt.mappings {
                 collected = collected.mapping(&hwpt.name, mapping.clone())?;
             }
