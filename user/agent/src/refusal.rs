@@ -151,6 +151,9 @@ pub enum Refusal {
     /// Devices, and nothing by which they reach memory.
     #[error("there are devices, and no iommufd")]
     NoIommufd,
+    /// Nobody knows what it is for.
+    #[error("there is an iommufd that no device uses")]
+    IdleIommufd,
     /// Nothing says which device belongs to which.
     #[error("there are {0} iommufds, and nothing says which device belongs to which: use one")]
     SeveralIommufds(usize),

@@ -137,7 +137,7 @@ impl Vm {
         for &entry in &parts.memory {
             vm = vm.memory(name(entry), &self.descriptors[entry])?;
         }
-        let Some(iommufd) = parts.iommufd.filter(|_| !parts.devices.is_empty()) else {
+        let Some(iommufd) = parts.iommufd else {
             return Ok(vm);
         };
         vm = vm.iommufd(name(iommufd), &self.descriptors[iommufd])?;

@@ -19,6 +19,8 @@ use crate::refusal::Result;
 use crate::socket::Peer;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For a source that waits in vain.
+const SHORT: Duration = Duration::from_millis(500);
 
 fn memfds(count: usize) -> Vec<OwnedFd> {
     let memfd = |_| rustix::fs::memfd_create("x", MemfdFlags::CLOEXEC).expect("a memfd");
@@ -26,7 +28,12 @@ fn memfds(count: usize) -> Vec<OwnedFd> {
 }
 
 /// Offers a state with memfds for all of its entries.
-fn offer(folder: &Path, state: &[u8], may_take: impl Fn(Peer) -> bool) -> Result<Peer> {
+fn offer(
+    folder: &Path,
+    state: &[u8],
+    may_take: impl Fn(Peer) -> bool,
+    patience: Duration,
+) -> Result<Peer> {
     let state = State::parse(state).expect("a state");
     let stream = Stream::new(plain_main()).expect("a stream");
     let files = memfds(state.entries().len());
@@ -36,7 +43,7 @@ fn offer(folder: &Path, state: &[u8], may_take: impl Fn(Peer) -> bool) -> Result
         descriptors: &files,
         stream: &stream,
     };
-    offer.hand_on(folder, may_take, PATIENCE, PATIENCE)
+    offer.hand_on(folder, may_take, PATIENCE, patience)
 }
 
 /// What became of a VM that was offered, at either end.
@@ -44,11 +51,12 @@ fn hand_over(
     state: &[u8],
     may_give: fn(Peer) -> bool,
     may_take: fn(Peer) -> bool,
+    patience: Duration,
 ) -> (Result<Given>, Result<Peer>) {
     let folder = tempfile::tempdir().expect("a folder");
     let target = Target::listen(folder.path()).expect("to listen");
     thread::scope(|scope| {
-        let source = scope.spawn(|| offer(folder.path(), state, may_take));
+        let source = scope.spawn(|| offer(folder.path(), state, may_take, patience));
         let given = target.receive(may_give, PATIENCE, PATIENCE);
         (given, source.join().expect("no panic"))
     })
@@ -56,7 +64,7 @@ fn hand_over(
 
 #[test]
 fn what_is_handed_on_arrives_as_it_was() {
-    let (given, taker) = hand_over(PLAIN, |_| true, |_| true);
+    let (given, taker) = hand_over(PLAIN, |_| true, |_| true, PATIENCE);
     let given = given.expect("a VM");
     assert_eq!(given.manifest.state().encode().bytes, PLAIN);
     assert_eq!(given.manifest.stream().bytes(), plain_main());
@@ -68,11 +76,11 @@ fn what_is_handed_on_arrives_as_it_was() {
 
 #[test]
 fn who_may_not_give_or_take_is_refused() {
-    let (given, source) = hand_over(PLAIN, |_| false, |_| true);
+    let (given, source) = hand_over(PLAIN, |_| false, |_| true, SHORT);
     let refusal = given.unwrap_err().to_string();
     assert!(refusal.contains("may not give a VM"), "{refusal}");
     assert!(source.is_err());
-    let (given, source) = hand_over(PLAIN, |_| true, |_| false);
+    let (given, source) = hand_over(PLAIN, |_| true, |_| false, SHORT);
     let refusal = source.unwrap_err().to_string();
     assert!(refusal.contains("may not take this VM"), "{refusal}");
     assert!(given.is_err());
@@ -81,7 +89,7 @@ fn who_may_not_give_or_take_is_refused() {
 #[test]
 fn what_is_refused_is_refused_before_the_vm_stops() {
     // Every descriptor is a memfd, the card's file too.
-    let (given, source) = hand_over(NIC, |_| true, |_| true);
+    let (given, source) = hand_over(NIC, |_| true, |_| true, SHORT);
     let refusal = given.unwrap_err().to_string();
     assert!(refusal.contains("with number 2 is memory"), "{refusal}");
     // The source has found nobody on the main channel, so a QEMU would not have stopped its VM.

@@ -100,7 +100,7 @@ impl DeviceParts {
 pub struct Parts {
     /// Memory files; at least one.
     pub memory: Vec<usize>,
-    /// The iommufd; there is one if there are devices.
+    /// The iommufd; there is one if and only if there are devices.
     pub iommufd: Option<usize>,
     /// What each device has, in the order of the state's devices.
     pub devices: Vec<DeviceParts>,
@@ -173,6 +173,7 @@ impl Parts {
         match (memory.len(), iommufds.len(), devices.len()) {
             (0, ..) => Err(Refusal::NoMemory),
             (_, 0, 1..) => Err(Refusal::NoIommufd),
+            (_, 1, 0) => Err(Refusal::IdleIommufd),
             (_, several @ 2.., _) => Err(Refusal::SeveralIommufds(several)),
             _ => Ok(Self {
                 memory,

@@ -153,6 +153,18 @@ fn what_does_not_go_together_is_refused_by_its_name() {
 }
 
 #[test]
+fn an_iommufd_that_no_device_uses_is_refused() {
+    let name = |name: &str| Name::new(name.as_bytes()).expect("a name");
+    let entries = ["i", "m"].map(|each| Entry {
+        name: name(each),
+        id: 0,
+    });
+    let state = State::new(entries.to_vec(), Vec::new()).expect("a state");
+    let refusal = Parts::of(&state, &[Kind::Iommufd, Kind::Memory]).unwrap_err();
+    assert_eq!(refusal, Refusal::IdleIommufd);
+}
+
+#[test]
 fn names_without_descriptors_are_refused() {
     let state = State::parse(NIC).expect("a state");
     let refusal = Parts::of(&state, &kinds(&state)[1..]).unwrap_err();
