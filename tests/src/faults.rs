@@ -70,6 +70,7 @@ fn play(scene: &mut Scene, step: u32) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.prepare()?;
+    scene.mark()?;
     prepare(scene)?;
     for count in 1..=FILES.len() {
         preserve_with_faults(scene, count, step)?;
@@ -122,6 +123,7 @@ fn preserve_with_faults(scene: &mut Scene, count: usize, step: u32) -> Result<()
 fn take_back(scene: &mut Scene) -> Result<()> {
     let card = scene.first.number;
     let session = || SESSION.to_owned();
+    scene.file_by_file();
     scene.order(Command::BindDriver {
         bdf: scene.first.bdf.clone(),
     })?;

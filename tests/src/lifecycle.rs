@@ -57,6 +57,8 @@ enum Action {
     JumpRefused(Errno),
     /// Load an image that gets nothing of what is handed over.
     LoadWithoutHandover,
+    /// Give the HWPT a token, for who preserves file by file.
+    Mark,
     /// Load the next kernel.
     Load,
     /// Set an interrupt of the device up, or take it down.
@@ -90,6 +92,7 @@ impl Action {
         match self {
             Self::NextKernel(words) => words.clone_into(&mut scene.plan.words),
             Self::Prepare => scene.prepare()?,
+            Self::Mark => scene.mark()?,
             Self::Preserve => scene.preserve()?,
             Self::PreserveSome(count) => preserve_some(scene, count)?,
             Self::Abort => close(scene, SESSION)?,
@@ -245,6 +248,7 @@ fn lists() -> Vec<List> {
             "a session closed after any step leaves the old kernel as it was; a later try works",
             after_jump(&[
                 Do::Prepare,
+                Do::Mark,
                 Do::PreserveSome(1),
                 Do::Abort,
                 Do::PreserveSome(2),
@@ -259,6 +263,7 @@ fn lists() -> Vec<List> {
             "an iommufd without its memory and a device without its iommufd are refused",
             after_jump(&[
                 Do::Prepare,
+                Do::Mark,
                 Do::PreserveRefused(What::Iommufd),
                 Do::PreserveRefused(What::Device),
                 Do::Preserve,
@@ -273,7 +278,7 @@ fn lists() -> Vec<List> {
             // Its twin are all the others, which punch no hole.
             "a_hole_in_the_memory_is_refused",
             "tables that map what is not the file's any more are not preserved",
-            vec![Do::Prepare, Do::HoleRefused, Do::SwapHere],
+            vec![Do::Mark, Do::HoleRefused, Do::SwapHere],
         ),
         list(
             "what_comes_too_early_is_refused",
@@ -375,7 +380,7 @@ fn lists() -> Vec<List> {
         list(
             "a_card_that_shares_its_group_is_refused",
             "a device behind a switch whose ports do not isolate is not preserved, and goes on",
-            vec![Do::Prepare, Do::DeviceRefused, Do::SwapHere],
+            vec![Do::Mark, Do::DeviceRefused, Do::SwapHere],
         )
         .on("legacy-switch", ["second", "first"]),
         list(

@@ -15,11 +15,13 @@
 //! | [`debug`] | a kernel that watches itself |
 //! | [`selftests`], [`harness`] | the kernel tree's own tests, of LUO and of iommufd and VFIO |
 //! | [`checks`], [`trouble`] | `cargo lab check`; what goes wrong in set-up and running |
+//! | [`agent`] | the agent with real QEMUs, on this machine |
 //! | [`host`] | `cargo test` over the workspace |
 //! | [`mod@test`], [`outcome`], [`runner`] | what a test is, what its run has to be, and who runs them |
 
 use std::process::ExitCode;
 
+mod agent;
 mod checks;
 mod corrupt;
 mod crowd;

@@ -2,13 +2,14 @@
 //! The process that owns a session and its card is killed, and another one takes over.
 
 use anyhow::{ensure, Result};
-use hitless_proto::{Command, What};
+use hitless_proto::{Command, Step as Whole, What};
 use rustix::io::Errno;
 
 use crate::outcome::{bad, done, good, plan};
 use crate::repetition::{counts, grown};
 use crate::steps::{nothing_lands, open, preserve_some, quiet, receives, retrieve};
 use crate::test::{Bench, End, Test};
+use hitless_lab::evidence::phases::RETRIEVE;
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
 use hitless_lab::play::update::{FILES, HWPT_TOKEN, SESSION};
@@ -18,7 +19,7 @@ const RATE: u32 = 200;
 
 pub(crate) fn tests() -> Vec<Test> {
     type Play = fn(&mut Scene) -> Result<()>;
-    let live: [(&str, &str, Play); 3] = [
+    let live: [(&str, &str, Play); 4] = [
         (
             "owner::another_process_holds_the_session",
             "the owner dies before the jump, another process has the session: all is preserved, and the update is done",
@@ -30,12 +31,17 @@ pub(crate) fn tests() -> Vec<Test> {
             relay,
         ),
         (
+            "owner::the_library_goes_on_after_each_death",
+            "each time another process finds the session with the library, also what was done without it, and goes on",
+            relay_as_a_whole,
+        ),
+        (
             "owner::another_process_holds_what_is_swapped",
             "the owner dies between swap and finish, another process has the session, takes the card up and finishes",
             held_behind,
         ),
     ];
-    let lost: [(&str, &str, Play); 3] = [
+    let lost: [(&str, &str, Play); 4] = [
         (
             "owner::dies_after_each_step_before_the_jump",
             "the session goes with its owner, nothing stays preserved or leaks, and another process preserves the device",
@@ -50,6 +56,11 @@ pub(crate) fn tests() -> Vec<Test> {
             "owner::the_next_one_gives_up",
             "it detaches the device, which stops it; finish is accepted, and everything of it is free",
             given_up,
+        ),
+        (
+            "owner::the_library_gives_up",
+            "a device is given up before it was bound; finish is accepted, and everything of it is free",
+            given_up_as_a_whole,
         ),
     ];
     let live = live.map(|(name, about, play)| {
@@ -201,6 +212,7 @@ impl Step {
 fn jump(scene: &mut Scene) -> Result<()> {
     receive(scene)?;
     scene.prepare()?;
+    scene.mark()?;
     scene.preserve()?;
     scene.jump()?;
     let bdf = scene.first.bdf.clone();
@@ -208,8 +220,46 @@ fn jump(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
+/// The steps of the library.
+const WHOLE: [Whole; 4] = [Whole::Retrieve, Whole::Bind, Whole::Rebuild, Whole::Swap];
+
+fn relay_as_a_whole(scene: &mut Scene) -> Result<()> {
+    jump(scene)?;
+    let (card, token) = (scene.first.number, HWPT_TOKEN);
+    // This one dies with the ids of device and HWPT, which the kernel tells nobody again.
+    scene.order(Command::OwnerStart)?;
+    scene.order(session(open))?;
+    for (what, token) in FILES {
+        scene.order(retrieve(card, what, token))?;
+    }
+    scene.order(Command::BindDevice { card })?;
+    scene.order(Command::RestoreHwpt { card, token })?;
+    scene.order(Command::OwnerKill)?;
+    scene.check("the end of an owner that noted nothing")?;
+    for last in 1..WHOLE.len() {
+        scene.order(Command::OwnerStart)?;
+        for step in &WHOLE[..last] {
+            scene.take(*step)?;
+        }
+        scene.order(Command::OwnerKill)?;
+        scene.check(&format!("the end of an owner after {:?}", WHOLE[last - 1]))?;
+    }
+    scene.order(Command::OwnerStart)?;
+    let from = scene.machine.clock.now();
+    scene.take(Whole::Retrieve)?;
+    scene.take(Whole::Bind)?;
+    scene.order(Command::Resume { card })?;
+    scene.step(RETRIEVE, from);
+    scene.compact()?;
+    scene.rebuild()?;
+    scene.swap()?;
+    scene.finish()?;
+    scene.check("finish")
+}
+
 fn relay(scene: &mut Scene) -> Result<()> {
     jump(scene)?;
+    scene.file_by_file();
     let steps = steps();
     for last in 0..steps.len() {
         scene.order(Command::OwnerStart)?;
@@ -244,10 +294,9 @@ fn held_behind(scene: &mut Scene) -> Result<()> {
     scene.order(Command::OwnerKill)?;
     scene.check("the owner's end")?;
     let card = scene.first.number;
-    for file in FILES {
-        scene.order(retrieve(card, file))?;
+    for step in WHOLE {
+        scene.take(step)?;
     }
-    scene.order(Command::Adopt { card })?;
     scene.order(Command::Resume { card })?;
     scene.finish()?;
     scene.check("finish")
@@ -283,6 +332,19 @@ fn given_up(scene: &mut Scene) -> Result<()> {
     }
     scene.refused(session(finish), Errno::BUSY)?;
     scene.order(Command::DetachDevice { card })?;
+    scene.order(session(finish))?;
+    scene.order(Command::OwnerKill)?;
+    stopped(scene)
+}
+
+fn given_up_as_a_whole(scene: &mut Scene) -> Result<()> {
+    jump(scene)?;
+    scene.order(Command::OwnerStart)?;
+    let card = scene.first.number;
+    let give_up = |session| Command::GiveUp { session, card };
+    scene.take(Whole::Retrieve)?;
+    scene.refused(session(finish), Errno::BUSY)?;
+    scene.order(session(give_up))?;
     scene.order(session(finish))?;
     scene.order(Command::OwnerKill)?;
     stopped(scene)

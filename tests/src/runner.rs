@@ -18,8 +18,8 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, log,
-    owner, repetition, requests, selftests, sleep, stopped, tenants, twins, uapi, updates, vm,
+    agent, checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, lifecycle,
+    log, owner, repetition, requests, selftests, sleep, stopped, tenants, twins, uapi, updates, vm,
     vmms,
 };
 
@@ -30,6 +30,7 @@ const SLOWER: [u32; 2] = [400, LOWEST];
 /// All tests but the host's, in the order in which they are run.
 fn tests() -> Vec<Test> {
     let mut tests = checks::tests();
+    tests.extend(agent::tests());
     tests.extend(selftests::tests());
     tests.extend(updates::tests());
     tests.extend(lifecycle::tests());

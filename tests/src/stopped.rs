@@ -177,6 +177,7 @@ fn play_without_device(scene: &mut Scene) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.prepare()?;
+    scene.mark()?;
     let [memory, iommufd, _] = FILES;
     preserve_some(scene, 2)?;
     scene.jump()?;

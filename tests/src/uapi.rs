@@ -96,6 +96,7 @@ fn jump(scene: &mut Scene, before: Step) -> Result<()> {
     before(scene)?;
     scene.flow(SETTLE);
     scene.prepare()?;
+    scene.mark()?;
     scene.preserve()?;
     scene.jump()?;
     scene.retrieve_files()
@@ -174,6 +175,7 @@ fn play_two(scene: &mut Scene) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.prepare()?;
+    scene.mark()?;
     scene.order(Command::Mark {
         card: other,
         token: HWPT_TOKEN,

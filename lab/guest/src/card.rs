@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A card as a VMM holds it: memory, iommufd, device file and page tables.
 
+mod whole;
+
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -30,6 +32,16 @@ const IDS: u32 = 64;
 struct Table {
     hwpt: HwptId,
     ioas: Option<IoasId>,
+    /// The token that it was marked with by an order.
+    token: Option<u64>,
+}
+
+impl Table {
+    /// One that an order has not marked.
+    fn new(hwpt: HwptId, ioas: Option<IoasId>) -> Self {
+        let token = None;
+        Self { hwpt, ioas, token }
+    }
 }
 
 /// The VM's memory.
@@ -57,6 +69,8 @@ pub(crate) struct Card {
     pending: Option<Table>,
     /// What the last swap has replaced.
     replaced: Option<Table>,
+    /// What is mapped where it is attached.
+    mapped: Vec<Piece>,
     iommufd: Option<Iommufd>,
     memory: Option<Memory>,
 }
@@ -102,11 +116,9 @@ impl Card {
         let mut card = Self {
             igb: Some(igb),
             bound: Some(id),
+            mapped: vec![whole(iova, mapping.length())],
             device: Some(device),
-            attached: Some(Table {
-                hwpt,
-                ioas: Some(ioas),
-            }),
+            attached: Some(Table::new(hwpt, Some(ioas))),
             iommufd: Some(iommufd),
             memory: Some(Memory {
                 file,
@@ -120,13 +132,21 @@ impl Card {
     }
 
     /// Marks the page table that the card is attached to.
-    pub(crate) fn mark(&self, token: u64) -> Result<()> {
+    pub(crate) fn mark(&mut self, token: u64) -> Result<()> {
         let hwpt = self.attached()?.hwpt;
-        Ok(self.iommufd()?.hwpt_liveupdate_mark_preserve(hwpt, token)?)
+        self.iommufd()?.hwpt_liveupdate_mark_preserve(hwpt, token)?;
+        self.marked(token);
+        Ok(())
+    }
+
+    fn marked(&mut self, token: u64) {
+        if let Some(attached) = &mut self.attached {
+            attached.token = Some(token);
+        }
     }
 
     /// Maps more of the memory where the card is attached.
-    pub(crate) fn map_pieces(&self, pieces: &[Piece]) -> Result<()> {
+    pub(crate) fn map_pieces(&mut self, pieces: &[Piece]) -> Result<()> {
         let ioas = self.attached()?.ioas;
         let ioas = ioas.context("a restored page table has no address space to map in")?;
         let file = &self.memory()?.file;
@@ -135,6 +155,7 @@ impl Card {
                 .map_file_as(ioas, file, &mapping_of(piece))
                 .with_context(|| format!("mapping {piece:x?}"))?;
         }
+        self.mapped.extend(pieces);
         Ok(())
     }
 
@@ -157,7 +178,10 @@ impl Card {
         let words = self.iommufd()?.raw(raw, fields)?;
         if let (Call::Restore, Some(id)) = (call, words.first()) {
             let hwpt = HwptId(*id);
-            self.attached = Some(Table { hwpt, ioas: None });
+            self.attached = Some(Table::new(hwpt, None));
+        }
+        if let (Call::Mark, [_, low, high, ..]) = (call, fields) {
+            self.marked(u64::from(*high) << 32 | u64::from(*low));
         }
         Ok(Answer::Words { words })
     }
@@ -183,6 +207,7 @@ impl Card {
                     found == number,
                     "the memory is that of card {found}, not of card {number}"
                 );
+                self.mapped = vec![whole(ring.state().iova, mapping.length())];
                 self.memory = Some(Memory {
                     file,
                     mapping,
@@ -198,7 +223,7 @@ impl Card {
     /// Restores the page table; from the bind on the device counts as attached to it.
     pub(crate) fn restore_hwpt(&mut self, token: u64) -> Result<()> {
         let hwpt = self.iommufd()?.hwpt_liveupdate_restore(token)?;
-        self.attached = Some(Table { hwpt, ioas: None });
+        self.attached = Some(Table::new(hwpt, None));
         Ok(())
     }
 
@@ -224,7 +249,7 @@ impl Card {
         let mut hwpts = (1..IDS).map(HwptId);
         let restored = hwpts.find(|hwpt| iommufd.hwpt_liveupdate_mappings(*hwpt).is_ok());
         self.bound = made.map(|(device, _)| device);
-        self.attached = restored.map(|hwpt| Table { hwpt, ioas: None });
+        self.attached = restored.map(|hwpt| Table::new(hwpt, None));
         Ok(())
     }
 
@@ -273,15 +298,9 @@ impl Card {
     /// Makes a page table with the same mappings as the first.
     pub(crate) fn rebuild(&mut self) -> Result<()> {
         let memory = self.memory()?;
-        let whole = FileMapping {
-            iova: with(&memory.ring, |ring| ring.state().iova),
-            length: memory.mapping.length(),
-            offset: 0,
-            memory_token: 0,
-            readable: true,
-            writeable: true,
-        };
-        self.build(&[whole])
+        let iova = with(&memory.ring, |ring| ring.state().iova);
+        let whole = whole(iova, memory.mapping.length());
+        self.build(&[mapping_of(&whole)])
     }
 
     /// Makes a page table with the mappings that the kernel lists for the restored one, but for one.
@@ -311,8 +330,7 @@ impl Card {
             iommufd.map_file_as(ioas, &memory.file, mapping)?;
         }
         let hwpt = iommufd.hwpt_alloc(device, ioas)?;
-        let ioas = Some(ioas);
-        self.pending = Some(Table { hwpt, ioas });
+        self.pending = Some(Table::new(hwpt, Some(ioas)));
         Ok(())
     }
 
@@ -381,7 +399,7 @@ impl Card {
     pub(crate) fn interrupts(&self, on: bool) -> Result<()> {
         // The kernel keeps its own reference.
         let signal = eventfd(0, EventfdFlags::CLOEXEC).context("eventfd")?;
-        let all = [signal.as_fd()];
+        let all = [Some(signal.as_fd())];
         Ok(self
             .device()?
             .set_irqs(Irq::Msix, &all[..usize::from(on)])?)
@@ -449,6 +467,18 @@ impl Card {
     fn device(&self) -> Result<&VfioDevice> {
         let device = self.device.as_ref();
         device.context("the card has no device file: start the card or retrieve it")
+    }
+}
+
+/// The whole memory of a card.
+fn whole(iova: u64, length: u64) -> Piece {
+    Piece {
+        iova,
+        length,
+        offset: 0,
+        token: 0,
+        readable: true,
+        writeable: true,
     }
 }
 

@@ -67,9 +67,10 @@ fn open() -> Result<File> {
 fn failure(error: &anyhow::Error) -> Failure {
     let errno = error.chain().find_map(|cause| {
         let of_call = cause.downcast_ref::<hitless_uapi::Error>();
-        let errno = of_call.map(|error| &error.errno).or(cause.downcast_ref());
-        match errno {
-            Some(errno) => Some(Errno::raw_os_error(*errno)),
+        let of_step = cause.downcast_ref().and_then(hitless_vmm::Error::errno);
+        let of_call = of_call.map(|error| error.errno).or(of_step);
+        match of_call.or(cause.downcast_ref().copied()) {
+            Some(errno) => Some(Errno::raw_os_error(errno)),
             None => cause.downcast_ref::<std::io::Error>()?.raw_os_error(),
         }
     });

@@ -34,6 +34,7 @@ mod orders;
 mod owner;
 mod pages;
 mod ring;
+mod update;
 
 fn main() {
     let is_init = rustix::process::getpid().is_init();

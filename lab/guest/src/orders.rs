@@ -10,12 +10,13 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use hitless_proto::{Act, Answer, Bdf, Command, What};
+use hitless_proto::{Act, Answer, Bdf, Command, Step, What};
 use hitless_uapi::{kexec, LiveUpdate, Session, VfioDevice};
 
 use crate::card::Card;
 use crate::crowd::Crowd;
 use crate::owner::Owner;
+use crate::update::Update;
 
 use self::programs::Programs;
 
@@ -31,7 +32,10 @@ const NO_OWNER: &str = "there is no other process: start it first";
 pub(crate) struct Machine {
     cards: BTreeMap<u8, Card>,
     crowds: BTreeMap<String, Crowd>,
+    /// Sessions that are worked on file by file.
     sessions: BTreeMap<String, Session>,
+    /// Sessions that are worked on as a whole.
+    updates: BTreeMap<String, Update>,
     hoard: Vec<File>,
     programs: Programs,
     /// Who gets the orders instead, but for those about itself.
@@ -104,13 +108,26 @@ impl Machine {
                 self.add(session, LiveUpdate::retrieve_session)?;
             }
             Command::SessionClose { session } => {
-                self.session(&session)?;
-                self.sessions.remove(&session);
+                if let Some(update) = self.updates.remove(&session) {
+                    update.close()?;
+                } else {
+                    self.session(&session)?;
+                    self.sessions.remove(&session);
+                }
             }
-            Command::Finish { session } => {
-                self.session(&session)?.finish()?;
-                self.sessions.remove(&session);
+            Command::Finish { session } => self.finish(&session)?,
+            Command::PreserveAll { session, cards } => {
+                self.is_new(&session)?;
+                let update = Update::preserve(&session, &self.cards, &cards)?;
+                self.updates.insert(session, update);
             }
+            Command::GiveUp { session, card } => {
+                let update = self.updates.get_mut(&session);
+                update
+                    .context("nothing was taken of this session")?
+                    .give_up(card)?;
+            }
+            Command::Take { session, step } => self.take(session, step)?,
             Command::Preserve {
                 session,
                 card,
@@ -134,8 +151,8 @@ impl Machine {
                 iova,
             } => return self.start(card, bdf.parse()?, ring, iova),
             Command::Crowd { crowd, act } => self.crowd(&crowd, act)?,
-            Command::Mark { card, token } => self.look(card)?.mark(token)?,
-            Command::MapPieces { card, pieces } => self.look(card)?.map_pieces(&pieces)?,
+            Command::Mark { card, token } => self.card(card)?.mark(token)?,
+            Command::MapPieces { card, pieces } => self.card(card)?.map_pieces(&pieces)?,
             Command::HwptOf { card } => return self.look(card)?.hwpt(),
             Command::Raw { card, call, fields } => return self.card(card)?.raw(call, &fields),
             Command::RestoreHwpt { card, token } => self.card(card)?.restore_hwpt(token)?,
@@ -184,10 +201,42 @@ impl Machine {
     }
 
     fn session(&self, name: &str) -> Result<&Session> {
-        let session = self.sessions.get(name);
+        let whole = self.updates.get(name).map(Update::session);
+        let session = whole.or_else(|| self.sessions.get(name));
         session.with_context(|| {
             format!("there is no session `{name}`: create it or retrieve it first")
         })
+    }
+
+    fn is_new(&self, session: &str) -> Result<()> {
+        ensure!(
+            self.session(session).is_err(),
+            "session `{session}` is there already: close it first"
+        );
+        Ok(())
+    }
+
+    fn finish(&mut self, name: &str) -> Result<()> {
+        if let Some(update) = self.updates.remove(name) {
+            let (left, finished) = update.finish();
+            self.updates
+                .extend(left.map(|update| (name.to_owned(), update)));
+            return finished;
+        }
+        self.session(name)?.finish()?;
+        self.sessions.remove(name);
+        Ok(())
+    }
+
+    /// One step of an update; the first one finds the session.
+    fn take(&mut self, name: String, step: Step) -> Result<()> {
+        let update = match self.updates.remove(&name) {
+            Some(update) => update,
+            None => Update::find(&name, self.sessions.remove(&name))?,
+        };
+        let (update, done) = update.step(step, &mut self.cards);
+        self.updates.insert(name, update);
+        done
     }
 
     fn start(&mut self, number: u8, bdf: Bdf, ring: u32, iova: u64) -> Result<Answer> {
@@ -230,10 +279,7 @@ impl Machine {
         name: String,
         open: impl FnOnce(&LiveUpdate, &str) -> hitless_uapi::Result<Session>,
     ) -> Result<()> {
-        ensure!(
-            !self.sessions.contains_key(&name),
-            "session `{name}` is there already: close it first"
-        );
+        self.is_new(&name)?;
         // The device file is exclusive, so it is open no longer than for the call.
         let session = open(&LiveUpdate::open()?, &name)?;
         self.sessions.insert(name, session);
@@ -251,7 +297,7 @@ impl Machine {
     fn jump(&mut self) -> Result<()> {
         let cards = self.cards.values_mut();
         let paused: Vec<&mut Card> = cards.filter_map(Card::pause).collect();
-        let error = kexec::jump();
+        let error = Update::jump(self.updates.values());
         for card in paused {
             card.harvest()?;
         }

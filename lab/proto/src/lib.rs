@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What, Write the lab, the guest and the frame generator tell one another.
+//! What the lab, the guest and the frame generator tell one another.
 //!
 //! The lab drives, the guest obeys: one JSON object per line over the machine's second serial port.
 //! [`Order`]s go in, [`Report`]s come out. A scenario (the demo, a test) is a list of orders, so the guest holds
@@ -16,7 +16,10 @@ pub mod state;
 pub mod tally;
 
 pub use bdf::Bdf;
-pub use message::{Act, Answer, Call, Command, Crowd, Failure, Order, Piece, Report, What, Write};
+pub use message::{
+    Act, Answer, Call, Command, Crowd, Failure, Order, Piece, Report, Step, What, Write,
+    FIRST_TOKEN,
+};
 
 /// MiB of memory that can be had, by the content of /proc/meminfo: the guest fills its own, and the lab looks at the host's.
 pub fn available_mib(meminfo: &str) -> Option<u64> {

@@ -108,6 +108,24 @@ pub enum Act {
     Swap,
 }
 
+/// A step of an update, for everything in its session at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The session is found, and all files come out of it.
+    Retrieve,
+    /// Each device is bound, and each HWPT restored.
+    Bind,
+    /// New HWPTs with the same mappings.
+    Rebuild,
+    /// Each device is attached to its new HWPT, and the restored ones are destroyed.
+    Swap,
+}
+
+/// The token of the first file of a session that was preserved as a whole: the memfds come first, then the iommufds, then the
+/// devices.
+pub const FIRST_TOKEN: u64 = 0x6869_746c_0000_0002;
+
 /// Bytes for a place in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
@@ -169,6 +187,12 @@ pub enum Command {
     LoadWithoutHandover { returns: bool },
     /// LIVEUPDATE_IOCTL_CREATE_SESSION; the guest keeps the descriptor under this name.
     SessionCreate { session: String },
+    /// Everything of these cards goes into a new session, by the library for VMMs.
+    PreserveAll { session: String, cards: Vec<u8> },
+    /// A step of what was preserved so. A card that comes out of the session is there under its number.
+    Take { session: String, step: Step },
+    /// The card is given up, at whatever step its update is: its DMA stops.
+    GiveUp { session: String, card: u8 },
     /// LIVEUPDATE_SESSION_PRESERVE_FD.
     Preserve {
         session: String,

@@ -14,10 +14,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("sim", &["hitless_core"]),
     ("user/uapi", &["hitless_core"]),
+    ("user/vmm", &["hitless_core", "hitless_uapi"]),
+    ("user/agent", &["hitless_uapi", "hitless_vmm"]),
     ("lab", &["hitless_proto"]),
     ("lab/proto", &[]),
     ("tests", &["hitless_lab", "hitless_proto"]),
-    ("lab/guest", &["hitless_proto", "hitless_uapi"]),
+    (
+        "lab/guest",
+        &["hitless_proto", "hitless_uapi", "hitless_vmm"],
+    ),
     ("tests/counter", &["hitless_proto"]),
 ];
 

@@ -76,6 +76,8 @@ pub struct Scene {
     pub(super) ring: u32,
     /// Memory is filled before the ring is served again.
     pub(super) fills_first: bool,
+    /// The files came out of the session one by one, and what follows is done by single orders.
+    pub(super) file_by_file: bool,
     /// The card that is preserved.
     pub first: Card,
     /// The card that is not.
@@ -124,6 +126,7 @@ impl Scene {
             rate: choice.rate,
             ring: choice.ring,
             fills_first: choice.fills_first,
+            file_by_file: false,
             first,
             second,
             traffic: [None, None],

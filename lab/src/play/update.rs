@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Result};
-use hitless_proto::{Answer, Command, What};
+use hitless_proto::{Answer, Command, Step, What, FIRST_TOKEN};
 use rustix::io::Errno;
 
 use crate::evidence::phases::{Jump, FURTHER_SWAPS, PRESERVE, REBUILD, RETRIEVE, SWAP};
@@ -18,10 +18,15 @@ use crate::play::scene::Scene;
 pub const OFF: &str = "hitless=off";
 /// The session's name.
 pub const SESSION: &str = "lab";
-/// The token of the card's HWPT.
+/// The token of the card's HWPT, where it is marked by an order.
 pub const HWPT_TOKEN: u64 = 0x4857_5054;
-/// What is preserved, in the order that LUO wants, each with its token in the session.
-pub const FILES: [(What, u64); 3] = [(What::Memory, 1), (What::Iommufd, 2), (What::Device, 3)];
+/// What is preserved, in the order that LUO wants, each with its token in the session, whether it is preserved file by file or
+/// as a whole.
+pub const FILES: [(What, u64); 3] = [
+    (What::Memory, FIRST_TOKEN),
+    (What::Iommufd, FIRST_TOKEN + 1),
+    (What::Device, FIRST_TOKEN + 2),
+];
 
 /// MiB that the guest leaves free when it fills the memory.
 const KEEP_MIB: u64 = 192;
@@ -38,12 +43,17 @@ const COMPACTIONS: u32 = 2;
 const MORE_SWAPS: (u32, u64) = (40, 3_000);
 
 impl Scene {
-    /// The HWPT gets its token and the next kernel is loaded.
+    /// The next kernel is loaded.
     pub fn prepare(&mut self) -> Result<()> {
         self.catch_up()?;
+        self.load()
+    }
+
+    /// The HWPT gets [`HWPT_TOKEN`]; otherwise it gets one when everything is preserved as a whole.
+    pub fn mark(&mut self) -> Result<()> {
         let (card, token) = (self.first.number, HWPT_TOKEN);
         self.order(Command::Mark { card, token })?;
-        self.load()
+        Ok(())
     }
 
     /// Waits until the guest has taken from the ring what landed while nobody served it: only then are enough
@@ -85,10 +95,11 @@ impl Scene {
 
     /// A session with everything in it.
     pub fn preserve(&mut self) -> Result<()> {
-        let session = SESSION.to_owned();
-        let create = [Command::SessionCreate { session }];
-        let files = FILES.map(|(what, token)| self.to_preserve(what, token));
-        self.phase(PRESERVE, create.into_iter().chain(files))?;
+        let preserve = Command::PreserveAll {
+            session: SESSION.to_owned(),
+            cards: vec![self.first.number],
+        };
+        self.phase(PRESERVE, [preserve])?;
         Ok(())
     }
 
@@ -129,29 +140,43 @@ impl Scene {
         Ok(())
     }
 
-    /// Everything comes back out of the session; the device is bound and its ring served again. The HWPT is restored
-    /// before the bind after one jump, and after it after the next.
+    /// Everything comes back out of the session; the device is bound and its ring served again. What follows is done as a
+    /// whole, too.
     pub fn retrieve(&mut self) -> Result<()> {
         let from = self.machine.clock.now();
-        self.retrieve_files()?;
-        let (card, token) = (self.first.number, HWPT_TOKEN);
-        let restore = Command::RestoreHwpt { card, token };
-        if self.evidence.jumps.len() % 2 == 1 {
-            self.order(restore)?;
-            self.bind()?;
-        } else {
-            self.bind()?;
-            self.order(restore)?;
-        }
+        let (bdf, card) = (self.first.bdf.clone(), self.first.number);
+        self.order(Command::BindDriver { bdf })?;
+        self.take(Step::Retrieve)?;
+        self.refused(Command::BindDeviceElsewhere { card }, Errno::PERM)?;
+        self.take(Step::Bind)?;
+        self.order(Command::Resume { card })?;
+        self.file_by_file = false;
         self.step(RETRIEVE, from);
         Ok(())
     }
 
-    /// The files come back out of the session.
+    /// What follows is done by single orders.
+    pub fn file_by_file(&mut self) {
+        self.file_by_file = true;
+    }
+
+    fn to_take(step: Step) -> Command {
+        let session = SESSION.to_owned();
+        Command::Take { session, step }
+    }
+
+    /// A step of everything in the session.
+    pub fn take(&mut self, step: Step) -> Result<()> {
+        self.order(Self::to_take(step))?;
+        Ok(())
+    }
+
+    /// The files come back out of the session, one by one. What follows is done by single orders, too.
     pub fn retrieve_files(&mut self) -> Result<()> {
         let (bdf, session) = (self.first.bdf.clone(), SESSION.to_owned());
         self.order(Command::BindDriver { bdf })?;
         self.order(Command::SessionRetrieve { session })?;
+        self.file_by_file();
         for (what, token) in FILES {
             self.order(Command::Retrieve {
                 session: SESSION.to_owned(),
@@ -192,7 +217,11 @@ impl Scene {
     /// A new IOAS and HWPT with the same mappings. Until the swap, finish is refused.
     pub fn rebuild(&mut self) -> Result<()> {
         let card = self.first.number;
-        self.phase(REBUILD, [Command::Rebuild { card }])?;
+        let rebuild = match self.file_by_file {
+            true => Command::Rebuild { card },
+            false => Self::to_take(Step::Rebuild),
+        };
+        self.phase(REBUILD, [rebuild])?;
         let session = SESSION.to_owned();
         self.refused(Command::Finish { session }, Errno::BUSY)
     }
@@ -200,7 +229,10 @@ impl Scene {
     /// The swap, the restored HWPT destroyed, and then a run of swaps between HWPTs of the new kernel.
     pub fn swap(&mut self) -> Result<()> {
         let card = self.first.number;
-        let swap = [Command::Swap { card }, Command::DestroyOld { card }];
+        let swap = match self.file_by_file {
+            true => vec![Command::Swap { card }, Command::DestroyOld { card }],
+            false => vec![Self::to_take(Step::Swap)],
+        };
         let from = self.phase(SWAP, swap)?;
         let (count, pause_us) = MORE_SWAPS;
         self.swaps(count, pause_us)?;

@@ -8,8 +8,9 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use iommufd_bindings::iommufd::{
-    iommu_destroy, iommu_hwpt_alloc, iommu_ioas_alloc, iommu_ioas_map, iommu_ioas_map_file,
-    iommu_ioas_unmap, iommu_option, iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA as FIXED_IOVA,
+    iommu_destroy, iommu_hw_info, iommu_hw_info__bindgen_ty_1, iommu_hwpt_alloc, iommu_ioas_alloc,
+    iommu_ioas_map, iommu_ioas_map_file, iommu_ioas_unmap, iommu_option,
+    iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA as FIXED_IOVA,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE as READABLE,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE as WRITEABLE,
 };
@@ -174,6 +175,7 @@ arguments! { unsafe TYPE;
     iommu_ioas_map, 0x85, "IOMMU_IOAS_MAP";
     iommu_ioas_unmap, 0x86, "IOMMU_IOAS_UNMAP";
     iommu_hwpt_alloc, 0x89, "IOMMU_HWPT_ALLOC";
+    iommu_hw_info, 0x8a, "IOMMU_GET_HW_INFO";
     iommu_ioas_map_file, 0x8f, "IOMMU_IOAS_MAP_FILE";
     HwptMarkPreserve, 0x96, "IOMMU_HWPT_LIVEUPDATE_MARK_PRESERVE";
     HwptRestore, 0x97, "IOMMU_HWPT_LIVEUPDATE_RESTORE";
@@ -323,6 +325,31 @@ impl Iommufd {
         };
         ioctl::call(&self.0, &mut argument)?;
         Ok(HwptId(argument.out_hwpt_id))
+    }
+
+    /// Whether this is the id of a device that is bound to this iommufd.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call, but for the one that says that there is no such device.
+    #[doc(alias = "IOMMU_GET_HW_INFO")]
+    pub fn has_device(&self, device: DeviceId) -> Result<bool> {
+        let mut argument = iommu_hw_info {
+            size: size_of::<iommu_hw_info>(),
+            flags: 0,
+            dev_id: device.0,
+            data_len: 0,
+            data_uptr: 0,
+            __bindgen_anon_1: iommu_hw_info__bindgen_ty_1 { in_data_type: 0 },
+            out_max_pasid_log2: 0,
+            __reserved: [0; 3],
+            out_capabilities: 0,
+        };
+        match ioctl::call(&self.0, &mut argument) {
+            Ok(()) => Ok(true),
+            Err(error) if error.errno == rustix::io::Errno::NOENT => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Destroys an object.
@@ -548,6 +575,21 @@ pub(crate) mod layouts {
                 "iommu_ioas_map_file",
                 "IOMMU_IOAS_MAP_FILE",
                 [size, flags, ioas_id, fd, start, length, iova]
+            ),
+            layout!(
+                iommu_hw_info,
+                "iommu_hw_info",
+                "IOMMU_GET_HW_INFO",
+                [
+                    size,
+                    flags,
+                    dev_id,
+                    data_len,
+                    data_uptr,
+                    out_max_pasid_log2,
+                    __reserved,
+                    out_capabilities
+                ]
             ),
             layout!(
                 HwptMarkPreserve,

@@ -33,6 +33,49 @@ impl Memfd {
         Ok(Self(fd))
     }
 
+    /// A new memfd that holds these bytes for good: it is sealed against writing, too.
+    ///
+    /// # Errors
+    ///
+    /// Those of memfd_create(2), write(2) and `F_ADD_SEALS`.
+    pub fn with_content(name: &str, bytes: &[u8]) -> Result<Self> {
+        let memfd = Self::create(name, bytes.len() as u64)?;
+        let mut done = 0;
+        while done < bytes.len() {
+            // CAST: an index into a slice.
+            done += rustix::io::pwrite(&memfd.0, &bytes[done..], done as u64)
+                .map_err(|errno| Error::on("pwrite", name, errno))?;
+        }
+        let all = SealFlags::SEAL | SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE;
+        rustix::fs::fcntl_add_seals(&memfd.0, all)
+            .map_err(|errno| Error::on("F_ADD_SEALS", name, errno))?;
+        Ok(memfd)
+    }
+
+    /// A copy of the whole content.
+    ///
+    /// # Errors
+    ///
+    /// Those of fstat(2) and pread(2); `EFBIG` when there is more than `limit` bytes, `EIO` when the file ends early.
+    pub fn content(&self, limit: u64) -> Result<Vec<u8>> {
+        let length = self.length()?;
+        let too_long = || Error::on("pread", format!("{length} bytes"), Errno::FBIG);
+        let within = Some(length).filter(|length| *length <= limit);
+        let size = within.and_then(|length| usize::try_from(length).ok());
+        let mut bytes = vec![0; size.ok_or_else(too_long)?];
+        let mut done = 0;
+        while done < bytes.len() {
+            // CAST: an index into a slice.
+            let count = rustix::io::pread(&self.0, &mut bytes[done..], done as u64)
+                .map_err(|errno| Error::new("pread", errno))?;
+            if count == 0 {
+                return Err(Error::on("pread", "the file ends early", Errno::IO));
+            }
+            done += count;
+        }
+        Ok(bytes)
+    }
+
     /// Fixes the size for good and forbids further seals: what [`Memfd::map`] asks for. Preservation asks for no seals.
     ///
     /// # Errors
@@ -396,6 +439,16 @@ mod tests {
         one.write_u32(4096, 7);
         assert_eq!(other.read_u64(4096), 7);
         assert_eq!((one.length(), memfd.length()), (8192, Ok(8192)));
+    }
+
+    #[test]
+    fn content_is_read_back_and_cannot_be_changed() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(9001).collect();
+        let memfd = Memfd::with_content("test", &bytes).expect("a memfd");
+        assert_eq!(memfd.content(9001).expect("the content"), bytes);
+        assert_eq!(memfd.content(9000).unwrap_err().errno, Errno::FBIG);
+        assert_eq!(rustix::io::pwrite(&memfd, b"x", 0), Err(Errno::PERM));
+        assert_eq!(memfd.is_sealed(), Ok(true));
     }
 
     #[test]

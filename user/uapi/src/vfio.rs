@@ -25,8 +25,8 @@ use crate::memory::{Mapping, Registers};
 const TYPE: u8 = b';';
 /// The first command number of VFIO.
 const BASE: u8 = 100;
-/// Most interrupt vectors that one call sets.
-pub const MAX_VECTORS: usize = 64;
+/// Most interrupt vectors that one call sets: as many as MSI-X has (PCI Local Bus Specification 3.0, 6.8.2).
+pub const MAX_VECTORS: usize = 2048;
 
 /// `struct vfio_irq_set` with room for its data.
 #[repr(C)]
@@ -88,6 +88,16 @@ pub enum Irq {
     Msi = 1,
     /// MSI-X.
     Msix = 2,
+}
+
+/// What the host tells the user of a device, by way of an eventfd as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Notice {
+    /// The device reported an error that is not corrected.
+    Error = 3,
+    /// The host wants the device back.
+    Request = 4,
 }
 
 /// A VFIO device file. Before it is bound to an iommufd it answers no call but the bind.
@@ -258,13 +268,28 @@ impl VfioDevice {
         whole("pwrite", count, bytes.len())
     }
 
-    /// Lets interrupt vectors, from 0 on, signal eventfds; none of them: switches this kind off.
+    /// Lets interrupt vectors, from 0 on, signal eventfds. A vector with none stays silent; with no vectors at all this
+    /// kind of interrupts is switched off.
     ///
     /// # Errors
     ///
     /// `EINVAL` for more vectors than the device has, `E2BIG` for more than [`MAX_VECTORS`].
     #[doc(alias = "VFIO_DEVICE_SET_IRQS")]
-    pub fn set_irqs(&self, kind: Irq, eventfds: &[BorrowedFd<'_>]) -> Result<()> {
+    pub fn set_irqs(&self, kind: Irq, eventfds: &[Option<BorrowedFd<'_>>]) -> Result<()> {
+        self.set_triggers(kind as u32, eventfds)
+    }
+
+    /// Lets a notice of the host signal an eventfd; with none it is switched off.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the device has no such notice.
+    #[doc(alias = "VFIO_DEVICE_SET_IRQS")]
+    pub fn set_notice(&self, notice: Notice, eventfd: Option<BorrowedFd<'_>>) -> Result<()> {
+        self.set_triggers(notice as u32, eventfd.map(Some).as_slice())
+    }
+
+    fn set_triggers(&self, index: u32, eventfds: &[Option<BorrowedFd<'_>>]) -> Result<()> {
         if eventfds.len() > MAX_VECTORS {
             return Err(Error::new(IrqSet::NAME, Errno::TOOBIG));
         }
@@ -277,14 +302,14 @@ impl VfioDevice {
             // CAST: at most `MAX_VECTORS`.
             argsz: size_of::<[u32; 5]>() + 4 * eventfds.len() as u32,
             flags: data_kind | VFIO_IRQ_SET_ACTION_TRIGGER,
-            index: kind as u32,
+            index,
             start: 0,
             // CAST: as above.
             count: eventfds.len() as u32,
             data: [-1; MAX_VECTORS],
         };
         for (number, eventfd) in argument.data.iter_mut().zip(eventfds) {
-            *number = eventfd.as_raw_fd();
+            *number = eventfd.map_or(-1, |eventfd| eventfd.as_raw_fd());
         }
         ioctl::call(&self.0, &mut argument)
     }

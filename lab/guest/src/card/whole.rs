@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A card in an update that the library for VMMs does: what it gives, and what it gets back.
+
+use std::os::fd::AsFd;
+
+use anyhow::{bail, Context, Result};
+use hitless_proto::{Piece, What};
+use hitless_vmm::incoming::{Bound, Rebuilt, Retrieved, Swapped};
+use hitless_vmm::{Collected, Incoming, Mapping, Rights};
+
+use super::{Card, Table};
+use crate::update::name;
+
+impl Card {
+    /// Adds everything of the card to what goes through an update.
+    pub(crate) fn collect(&self, number: u8, collected: Collected) -> Result<Collected> {
+        let name = &*name(number);
+        let mut collected = collected
+            .memory(name, &self.memory()?.file)?
+            .iommufd(name, self.iommufd()?)?
+            .hwpt(name, name, self.attached()?.hwpt)?
+            .device(name, self.device()?, name)?;
+        if let Some(token) = self.attached()?.token {
+            collected = collected.marked(name, token)?;
+        }
+        for piece in &self.mapped {
+            collected = collected.mapping(name, mapping_of(piece, name)?)?;
+        }
+        Ok(collected)
+    }
+
+    /// The card's files have come out of a session.
+    pub(crate) fn retrieved(
+        &mut self,
+        number: u8,
+        name: &str,
+        update: &Incoming<Retrieved>,
+    ) -> Result<()> {
+        let files = [
+            (What::Memory, update.memory(name)?.as_fd()),
+            (What::Iommufd, update.iommufd(name)?.as_fd()),
+            (What::Device, update.device(name)?.as_fd()),
+        ];
+        for (what, file) in files {
+            let copy = file.try_clone_to_owned();
+            self.take(number, what, copy.context("duplicating a descriptor")?)?;
+        }
+        Ok(())
+    }
+
+    /// The card is bound, and what it is attached to restored.
+    pub(crate) fn is_bound(&mut self, _: u8, name: &str, update: &Incoming<Bound>) -> Result<()> {
+        self.bound = Some(update.device_id(name)?);
+        let restored = update.restored(name)?;
+        self.attached = restored.map(|hwpt| Table::new(hwpt, None));
+        Ok(())
+    }
+
+    /// There is a page table to swap to.
+    pub(crate) fn is_rebuilt(
+        &mut self,
+        _: u8,
+        name: &str,
+        update: &Incoming<Rebuilt>,
+    ) -> Result<()> {
+        let built = update.built(name)?;
+        self.pending = built.map(|built| Table::new(built.hwpt, Some(built.ioas)));
+        Ok(())
+    }
+
+    /// The card is swapped, and what it was attached to destroyed.
+    pub(crate) fn is_swapped(&mut self, _: u8, _: &str, _: &Incoming<Swapped>) -> Result<()> {
+        self.attached = self.pending.take();
+        Ok(())
+    }
+}
+
+fn mapping_of(piece: &Piece, memory: &str) -> Result<Mapping> {
+    let rights = match (piece.readable, piece.writeable) {
+        (true, true) => Rights::ReadWrite,
+        (true, false) => Rights::Read,
+        (false, true) => Rights::Write,
+        (false, false) => bail!("nothing may be done with {piece:x?}"),
+    };
+    Ok(Mapping {
+        iova: piece.iova,
+        length: piece.length,
+        memory: memory.to_owned(),
+        offset: piece.offset,
+        rights,
+    })
+}

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which step failed, on what, why, and what the kernel's refusals for that are.
+
+use std::fmt;
+
+use hitless_core::refusal::Refusal;
+use rustix::io::Errno;
+
+use crate::manifest::Flaw;
+use crate::plan::Mapping;
+use crate::refusals;
+
+/// What a name is the name of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A memfd.
+    Memory,
+    /// An iommufd.
+    Iommufd,
+    /// A HWPT of an iommufd.
+    Hwpt,
+    /// A device file.
+    Device,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Iommufd => "iommufd",
+            Self::Hwpt => "HWPT",
+            Self::Device => "device",
+        })
+    }
+}
+
+/// A step of the update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Step {
+    /// Descriptors are collected.
+    Collect,
+    /// They go into a session.
+    Preserve,
+    /// The session is closed, and everything is as it was.
+    Undo,
+    /// The next kernel is jumped into.
+    Jump,
+    /// The session is found in the new kernel.
+    Find,
+    /// Files come out of the session.
+    Retrieve,
+    /// Devices are bound to their iommufds, and HWPTs are restored.
+    Bind,
+    /// New HWPTs are built.
+    Rebuild,
+    /// Devices are attached to them.
+    Swap,
+    /// Interrupts are set up.
+    Arm,
+    /// A device is given up.
+    GiveUp,
+    /// The session is finished.
+    Finish,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Collect => "collecting",
+            Self::Preserve => "preserving",
+            Self::Undo => "taking back out of the session",
+            Self::Jump => "jumping with",
+            Self::Find => "finding",
+            Self::Retrieve => "retrieving",
+            Self::Bind => "binding",
+            Self::Rebuild => "rebuilding",
+            Self::Swap => "swapping",
+            Self::Arm => "setting up the interrupts of",
+            Self::GiveUp => "giving up",
+            Self::Finish => "finishing",
+        })
+    }
+}
+
+/// What a call was about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Object {
+    /// The session of this name.
+    Session(String),
+    /// The manifest of the session.
+    Manifest,
+    /// The notes of the session.
+    Notes,
+    /// A descriptor of this process.
+    Descriptor,
+    /// What the VMM called by this name.
+    Named(Kind, String),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(name) => write!(f, "session `{name}`"),
+            Self::Manifest => f.write_str("the manifest"),
+            Self::Notes => f.write_str("the notes"),
+            Self::Descriptor => f.write_str("a descriptor"),
+            Self::Named(kind, name) => write!(f, "{kind} `{name}`"),
+        }
+    }
+}
+
+/// A call that the kernel refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// At which step.
+    pub step: Step,
+    /// On what.
+    pub object: Object,
+    /// Which call, and its error number.
+    pub call: hitless_uapi::Error,
+}
+
+impl Refused {
+    /// The refusals of hitless that give this error number here, by `docs/refusals.md`. One of them is in the kernel's log,
+    /// in a line that begins with `hitless: refused:`. None of them: the error is not hitless's own.
+    ///
+    /// ```
+    /// use hitless_vmm::error::{Kind, Object, Refused, Step};
+    /// let refused = Refused {
+    ///     step: Step::Swap,
+    ///     object: Object::Named(Kind::Device, "nic".into()),
+    ///     call: hitless_uapi::Error::new("VFIO_DEVICE_ATTACH_IOMMUFD_PT", rustix::io::Errno::BUSY),
+    /// };
+    /// let names: Vec<String> = refused.refusals().iter().map(|refusal| format!("{refusal:?}")).collect();
+    /// assert_eq!(names, ["NotSwappable"]);
+    /// ```
+    pub fn refusals(&self) -> Vec<Refusal> {
+        refusals::of(self.step, &self.object, self.call.errno)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.step, self.object, self.call)?;
+        let refusals = self.refusals();
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        f.write_str("; the kernel's log has which of these it was: ")?;
+        for (number, refusal) in refusals.iter().enumerate() {
+            write!(f, "{}{refusal}", if number > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel refused a call.
+    #[error(transparent)]
+    Refused(Box<Refused>),
+    /// Nothing of this kind has this name.
+    #[error("there is no {kind} of the name `{name}`")]
+    Unknown {
+        /// What was looked for.
+        kind: Kind,
+        /// By which name.
+        name: String,
+    },
+    /// Something of this kind has this name already.
+    #[error("there is a {kind} of the name `{name}` already")]
+    Taken {
+        /// What it is.
+        kind: Kind,
+        /// The name.
+        name: String,
+    },
+    /// A name is empty, or longer than [`MAX_NAME`](crate::MAX_NAME) bytes.
+    #[error("`{name}` cannot be the name of a {kind}: it has 1 to 255 bytes")]
+    BadName {
+        /// What it was to name.
+        kind: Kind,
+        /// The name.
+        name: String,
+    },
+    /// Two names are given to one HWPT.
+    #[error("HWPT `{name}` is the same one as HWPT `{other}`")]
+    SameHwpt {
+        /// The second name.
+        name: String,
+        /// The first name.
+        other: String,
+    },
+    /// A mapping is empty, not a multiple of pages, goes beyond the last address, or overlaps another one of the HWPT.
+    #[error("HWPT `{hwpt}` cannot have the mapping {mapping:x?}")]
+    BadMapping {
+        /// The HWPT.
+        hwpt: String,
+        /// The mapping.
+        mapping: Box<Mapping>,
+    },
+    /// A device has no more than 2048 interrupt vectors.
+    #[error("device `{device}` cannot have {vectors} interrupt vectors")]
+    TooManyVectors {
+        /// The device.
+        device: String,
+        /// How many were named.
+        vectors: usize,
+    },
+    /// The VMM's own state is longer than [`MAX_STATE`](crate::MAX_STATE) bytes.
+    #[error(
+        "the VMM's own state has {0} bytes, which is too much: put it into a memfd of its own"
+    )]
+    StateTooLong(
+        /// Bytes.
+        usize,
+    ),
+    /// This kernel does not preserve devices: it has no hitless, or runs with `hitless=off`.
+    #[error("this kernel does not preserve devices: it has no hitless, or runs with hitless=off")]
+    Unsupported,
+    /// What the session says of itself is not accepted.
+    #[error("the session's manifest is not accepted: {0}")]
+    Manifest(
+        /// Why.
+        #[source]
+        Flaw,
+    ),
+    /// The VMM's own mappings are not what the kernel says that the restored HWPT maps.
+    #[error("HWPT `{hwpt}` maps other memory than the VMM said when it was preserved")]
+    OtherMappings {
+        /// The HWPT.
+        hwpt: String,
+    },
+    /// Nobody knows what a HWPT maps: it is not there any more, and the VMM did not say.
+    #[error("nobody knows what HWPT `{hwpt}` maps")]
+    NoMappings {
+        /// The HWPT.
+        hwpt: String,
+    },
+    /// A region of guest memory is not mapped from a file.
+    #[error("the guest memory at {address:#x} is not mapped from a file")]
+    NotFromFile {
+        /// The guest's physical address.
+        address: u64,
+    },
+    /// The crate `vfio-ioctls` does not take a device.
+    #[error("vfio-ioctls does not take device `{device}`: {why}")]
+    VfioIoctls {
+        /// The device.
+        device: String,
+        /// What that crate says.
+        why: String,
+    },
+    /// The kernel told another process what the id of this object is, and that process has died before it was noted.
+    #[error("{kind} `{name}` was taken up by a process that died, and its id cannot be found")]
+    Lost {
+        /// What it is.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Error {
+    /// The error number, where a call was refused.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Refused(refused) => Some(refused.call.errno),
+            _ => None,
+        }
+    }
+
+    /// Whether the same step may succeed later: vfio-pci is not bound to a device yet.
+    pub fn is_too_early(&self) -> bool {
+        matches!(self, Self::Refused(refused) if refused.step == Step::Retrieve && refused.call.errno == Errno::AGAIN)
+    }
+}
+
+/// Turns a failed call into an error of a step.
+pub(crate) fn at(
+    step: Step,
+    object: impl FnOnce() -> Object,
+) -> impl FnOnce(hitless_uapi::Error) -> Error {
+    move |call| {
+        let object = object();
+        Error::Refused(Box::new(Refused { step, object, call }))
+    }
+}
+
+/// A step that was not done, or not to its end, and the state in which it has left everything.
+///
+/// ```no_run
+/// use hitless_uapi::LiveUpdate;
+/// use hitless_vmm::Collected;
+/// # fn vm() -> Collected { unimplemented!() }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// match vm().preserve(&LiveUpdate::open()?) {
+///     Ok(_preserved) => println!("ready to jump"),
+///     Err(stuck) => {
+///         println!("not now: {}", stuck.error);
+///         // Everything is as it was, and can be tried again.
+///         let _vm: Collected = stuck.state;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Stuck<S> {
+    /// Why.
+    pub error: Error,
+    /// Where everything is now: the state before the step, from which it can be tried again.
+    pub state: S,
+    /// What failed when the step was undone.
+    pub further: Vec<Error>,
+}
+
+impl<S> Stuck<S> {
+    pub(crate) fn new(error: Error, state: S) -> Self {
+        let further = Vec::new();
+        Self {
+            error,
+            state,
+            further,
+        }
+    }
+}
+
+impl<S> fmt::Display for Stuck<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)?;
+        for further in &self.further {
+            write!(f, "; and when it was undone: {further}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<S: fmt::Debug> std::error::Error for Stuck<S> {}
+
+/// For who lets the state go.
+impl<S> From<Stuck<S>> for Error {
+    fn from(stuck: Stuck<S>) -> Self {
+        stuck.error
+    }
+}

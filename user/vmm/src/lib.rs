@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#![doc = include_str!("../README.md")]
+
+mod bind;
+mod collect;
+mod convert;
+pub mod error;
+pub mod incoming;
+mod interrupts;
+pub mod manifest;
+mod notes;
+mod plan;
+mod rebuild;
+mod refusals;
+mod swap;
+
+pub use collect::{Collected, Preserved};
+pub use convert::descriptor;
+pub use error::{Error, Stuck};
+pub use incoming::{Built, Incoming};
+pub use manifest::{MANIFEST_TOKEN, MAX_STATE};
+pub use plan::{Interrupts, Mapping, Rights, MAX_NAME};
+pub use swap::Running;

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the kernel tells only once, kept where the next process finds it.
+//!
+//! The ids of bound devices and of restored HWPTs are in the answers of the calls that made them, and nowhere else. They
+//! are written here as soon as they are known, each by one store, into a memfd of the session that is not sealed against
+//! writing. 0 is nobody's id, and says that nothing is known.
+
+use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
+use hitless_uapi::{Mapping, Memfd};
+
+use crate::plan::{Plan, PAGE};
+
+/// Bytes of a device's place, and of a HWPT's.
+const DEVICE: u64 = 4;
+const HWPT: u64 = 16;
+/// Words of a HWPT.
+const RESTORED: u64 = 0;
+const LEFT: u64 = 4;
+const IOAS: u64 = 8;
+const BUILT: u64 = 12;
+
+/// The notes of a session.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    memory: Mapping,
+    /// Where the places of the HWPTs begin.
+    hwpts: u64,
+}
+
+impl Notes {
+    /// How long they are.
+    fn length(plan: &Plan) -> u64 {
+        let bytes = Self::first_hwpt(plan) + HWPT * plan.hwpts.len() as u64;
+        bytes.max(1).next_multiple_of(PAGE)
+    }
+
+    fn first_hwpt(plan: &Plan) -> u64 {
+        (DEVICE * plan.devices.len() as u64).next_multiple_of(HWPT)
+    }
+
+    /// Empty ones.
+    pub(crate) fn create(plan: &Plan) -> hitless_uapi::Result<Memfd> {
+        let memfd = Memfd::create("hitless-notes", Self::length(plan))?;
+        memfd.seal()?;
+        Ok(memfd)
+    }
+
+    /// Those of a session; none when the file is not as long as those of this plan are.
+    pub(crate) fn open(memfd: &Memfd, plan: &Plan) -> hitless_uapi::Result<Option<Self>> {
+        if memfd.length()? != Self::length(plan) {
+            return Ok(None);
+        }
+        let memory = memfd.map()?;
+        let hwpts = Self::first_hwpt(plan);
+        Ok(Some(Self { memory, hwpts }))
+    }
+
+    fn get(&self, at: u64) -> Option<u32> {
+        Some(self.memory.read_u32(at)).filter(|id| *id != 0)
+    }
+
+    fn hwpt(&self, index: usize, word: u64) -> u64 {
+        self.hwpts + HWPT * index as u64 + word
+    }
+
+    /// The id of a bound device.
+    pub(crate) fn device(&self, index: usize) -> Option<DeviceId> {
+        self.get(DEVICE * index as u64).map(DeviceId)
+    }
+
+    pub(crate) fn set_device(&self, index: usize, id: DeviceId) {
+        self.memory.write_u32(DEVICE * index as u64, id.0);
+    }
+
+    /// The id of a restored HWPT.
+    pub(crate) fn restored(&self, index: usize) -> Option<HwptId> {
+        self.get(self.hwpt(index, RESTORED)).map(HwptId)
+    }
+
+    pub(crate) fn set_restored(&self, index: usize, id: HwptId) {
+        self.memory.write_u32(self.hwpt(index, RESTORED), id.0);
+    }
+
+    /// Whether a restored HWPT has been left and destroyed.
+    pub(crate) fn is_left(&self, index: usize) -> bool {
+        self.get(self.hwpt(index, LEFT)).is_some()
+    }
+
+    pub(crate) fn set_left(&self, index: usize) {
+        self.memory.write_u32(self.hwpt(index, LEFT), 1);
+    }
+
+    /// The address space of the HWPT that takes its place.
+    pub(crate) fn ioas(&self, index: usize) -> Option<IoasId> {
+        self.get(self.hwpt(index, IOAS)).map(IoasId)
+    }
+
+    pub(crate) fn set_ioas(&self, index: usize, id: IoasId) {
+        self.memory.write_u32(self.hwpt(index, IOAS), id.0);
+    }
+
+    /// The HWPT that takes its place. It has all mappings when it is here.
+    pub(crate) fn built(&self, index: usize) -> Option<HwptId> {
+        self.get(self.hwpt(index, BUILT)).map(HwptId)
+    }
+
+    pub(crate) fn set_built(&self, index: usize, id: HwptId) {
+        self.memory.write_u32(self.hwpt(index, BUILT), id.0);
+    }
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The swap, the interrupts, and the end of the update.
+
+use std::os::fd::AsFd;
+
+use hitless_uapi::iommufd::DeviceId;
+use hitless_uapi::vfio::{Irq, MAX_VECTORS};
+use hitless_uapi::{Iommufd, Memfd, VfioDevice};
+use rustix::io::Errno;
+
+use crate::collect::Collected;
+use crate::error::{at, Error, Kind, Object, Step, Stuck};
+use crate::incoming::{Built, Incoming, Parts, Rebuilt, Swapped};
+use crate::interrupts;
+
+impl Incoming<Rebuilt> {
+    /// Attaches each device to its new HWPT, and destroys the restored ones. There is no moment at which a DMA of a device
+    /// would be refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]. A device that cannot be swapped stays where it is: it can be given up with
+    /// [`Incoming::give_up`], and the others be swapped by calling this again.
+    pub fn swap(mut self) -> Result<Incoming<Swapped>, Stuck<Self>> {
+        match self.parts.swap_all() {
+            Ok(()) => Ok(self.next()),
+            Err(error) => Err(Stuck::new(error, self)),
+        }
+    }
+}
+
+impl Incoming<Swapped> {
+    /// Sets up the interrupts of a device: the eventfd of each vector, from the first on. What the device wanted to signal
+    /// since they were taken down is lost, so each eventfd is signalled once.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{Incoming, incoming::Swapped};
+    /// # fn example(vm: &Incoming<Swapped>, eventfds: Vec<std::os::fd::OwnedFd>) -> Result<(), hitless_vmm::Error> {
+    /// if let Some(had) = vm.interrupts("nic")? {
+    ///     let eventfds: Vec<_> = eventfds.into_iter().take(had.vectors).map(Some).collect();
+    ///     vm.arm("nic", had.kind, &eventfds)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`], [`Error::TooManyVectors`], [`Error::Refused`].
+    pub fn arm<F: AsFd>(
+        &self,
+        device: &str,
+        kind: Irq,
+        eventfds: &[Option<F>],
+    ) -> Result<(), Error> {
+        arm(self.device(device)?, device, kind, eventfds)
+    }
+
+    /// Ends the update. Everything is an ordinary set-up from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with `EBUSY` when a device of the session that the manifest does not name is not swapped.
+    pub fn finish(self) -> Result<Running, Stuck<Self>> {
+        let object = || Object::Session(self.parts.name.clone());
+        match self
+            .parts
+            .session
+            .finish()
+            .map_err(at(Step::Finish, object))
+        {
+            Ok(()) => Ok(Running { parts: self.parts }),
+            Err(error) => Err(Stuck::new(error, self)),
+        }
+    }
+}
+
+fn arm<F: AsFd>(
+    file: &VfioDevice,
+    device: &str,
+    kind: Irq,
+    eventfds: &[Option<F>],
+) -> Result<(), Error> {
+    if eventfds.len() > MAX_VECTORS {
+        return Err(Error::TooManyVectors {
+            device: device.to_owned(),
+            vectors: eventfds.len(),
+        });
+    }
+    let object = || Object::Named(Kind::Device, device.to_owned());
+    interrupts::arm(file, kind, eventfds).map_err(at(Step::Arm, object))
+}
+
+impl Parts {
+    fn swap_all(&mut self) -> Result<(), Error> {
+        for index in 0..self.devices.len() {
+            let hwpt = self.manifest.plan.devices[index].hwpt;
+            let device = &self.devices[index];
+            let (Some(file), Some(built)) = (&device.file, self.tables[hwpt].built) else {
+                continue;
+            };
+            if device.given_up || device.swapped {
+                continue;
+            }
+            let object = || self.object(Kind::Device, index);
+            file.attach_pt(built).map_err(at(Step::Swap, object))?;
+            self.devices[index].swapped = true;
+        }
+        for index in 0..self.tables.len() {
+            let number = self.manifest.plan.hwpts[index].iommufd;
+            let (Some(restored), Some(iommufd)) =
+                (self.tables[index].restored, &self.iommufds[number])
+            else {
+                continue;
+            };
+            match iommufd.destroy(restored) {
+                // Another process has destroyed it, and died before it noted that.
+                Err(error) if error.errno == Errno::NOENT => {}
+                destroyed => {
+                    let object = || self.object(Kind::Hwpt, index);
+                    destroyed.map_err(at(Step::Swap, object))?;
+                }
+            }
+            self.notes.set_left(index);
+            self.tables[index].restored = None;
+        }
+        Ok(())
+    }
+}
+
+/// The update is over, and everything is an ordinary set-up. The descriptors are there until this is dropped; whoever
+/// wants one for longer duplicates it.
+#[derive(Debug)]
+pub struct Running {
+    parts: Box<Parts>,
+}
+
+impl Running {
+    /// The VMM's own state.
+    pub fn state(&self) -> &[u8] {
+        &self.parts.manifest.state
+    }
+
+    /// A memfd.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`]; this holds for all that is asked by name.
+    pub fn memory(&self, name: &str) -> Result<&Memfd, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Memory, name)?;
+        self.parts.memories[index]
+            .as_ref()
+            .ok_or_else(|| unknown(Kind::Memory, name))
+    }
+
+    /// An iommufd.
+    ///
+    /// # Errors
+    ///
+    /// As [`Running::memory`].
+    pub fn iommufd(&self, name: &str) -> Result<&Iommufd, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Iommufd, name)?;
+        self.parts.iommufds[index]
+            .as_ref()
+            .ok_or_else(|| unknown(Kind::Iommufd, name))
+    }
+
+    /// A device file; not of a device that was given up before it was retrieved.
+    ///
+    /// # Errors
+    ///
+    /// As [`Running::memory`].
+    pub fn device(&self, name: &str) -> Result<&VfioDevice, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Device, name)?;
+        let file = self.parts.devices[index].file.as_ref();
+        file.ok_or_else(|| unknown(Kind::Device, name))
+    }
+
+    /// The id of a device in its iommufd.
+    ///
+    /// # Errors
+    ///
+    /// As [`Running::memory`].
+    pub fn device_id(&self, name: &str) -> Result<DeviceId, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Device, name)?;
+        self.parts.devices[index]
+            .id
+            .ok_or_else(|| unknown(Kind::Device, name))
+    }
+
+    /// What took the place of a HWPT; none where all its devices were given up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Running::memory`].
+    pub fn hwpt(&self, name: &str) -> Result<Option<Built>, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Hwpt, name)?;
+        Ok(self.parts.tables[index].all())
+    }
+
+    /// Sets up the interrupts of a device, as [`Incoming::arm`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Incoming::arm`].
+    pub fn arm<F: AsFd>(
+        &self,
+        device: &str,
+        kind: Irq,
+        eventfds: &[Option<F>],
+    ) -> Result<(), Error> {
+        arm(self.device(device)?, device, kind, eventfds)
+    }
+
+    /// The same VM for the next update, with all names, but without the devices that were given up, without the VMM's own
+    /// state and without interrupts: those two are added by who knows them.
+    ///
+    /// # Errors
+    ///
+    /// Those of duplicating a descriptor.
+    pub fn again(&self) -> Result<Collected, Error> {
+        let plan = &self.parts.manifest.plan;
+        let mut collected = Collected::new(&self.parts.name);
+        for name in &plan.memories {
+            collected = collected.memory(name, self.memory(name)?)?;
+        }
+        for name in &plan.iommufds {
+            collected = collected.iommufd(name, self.iommufd(name)?)?;
+        }
+        for hwpt in &plan.hwpts {
+            let Some(built) = self.hwpt(&hwpt.name)? else {
+                continue;
+            };
+            let iommufd = &plan.iommufds[hwpt.iommufd];
+            collected = collected.hwpt(&hwpt.name, iommufd, built.hwpt)?;
+            for mapping in &hwpt.mappings {
+                collected = collected.mapping(&hwpt.name, mapping.clone())?;
+            }
+        }
+        for (device, state) in plan.devices.iter().zip(&self.parts.devices) {
+            if !state.given_up {
+                let hwpt = &plan.hwpts[device.hwpt].name;
+                collected = collected.device(&device.name, self.device(&device.name)?, hwpt)?;
+            }
+        }
+        Ok(collected)
+    }
+}
+
+fn unknown(kind: Kind, name: &str) -> Error {
+    let name = name.to_owned();
+    Error::Unknown { kind, name }
+}
