@@ -162,6 +162,8 @@ impl Machine {
             Command::Frames { card } => return self.look(card)?.frames(),
             Command::PunchHole { card } => self.look(card)?.punch_hole()?,
             Command::Interrupts { card, on } => self.look(card)?.interrupts(on)?,
+            Command::Arm { card, vectors } => self.card(card)?.arm(vectors)?,
+            Command::Signals { card } => return self.look(card)?.signals(),
             Command::ResetDevice { card } => self.look(card)?.reset()?,
             Command::PagesMoved { card } => return self.look(card)?.pages_moved(),
         }

@@ -248,6 +248,11 @@ pub enum Command {
     PunchHole { card: u8 },
     /// VFIO_DEVICE_SET_IRQS: set one MSI-X vector up, or take all down.
     Interrupts { card: u8, on: bool },
+    /// Set so many MSI-X vectors up, each with an eventfd that is kept. Who preserves the card as a whole takes them down, and
+    /// sets as many up again.
+    Arm { card: u8, vectors: u32 },
+    /// How often each of these eventfds was signalled since the last time. Answers [`Answer::Signals`].
+    Signals { card: u8 },
     /// VFIO_DEVICE_ATTACH_IOMMUFD_PT back to the HWPT that the last `Swap` replaced.
     SwapBack { card: u8 },
     /// Compare the memfd's present physical pages with the index written at start. Answers [`Answer::Moved`].
@@ -350,6 +355,8 @@ pub enum Answer {
     Words { words: Vec<u32> },
     /// What a restored HWPT maps.
     Mappings { pieces: Vec<Piece> },
+    /// How often each eventfd was signalled.
+    Signals { counts: Vec<u64> },
     /// How many pages of the memfd are not where they were.
     Moved { pages: u64, moved: u64 },
     /// A run of swaps, of which the longest took so long.

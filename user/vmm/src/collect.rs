@@ -11,8 +11,9 @@ use rustix::io::Errno;
 use crate::error::{at, Error, Kind, Object, Step, Stuck};
 use crate::interrupts;
 use crate::manifest::{Manifest, Tokens, MANIFEST_TOKEN, MAX_STATE, NOTES_TOKEN};
+use crate::mapping::Mapping;
 use crate::notes::Notes;
-use crate::plan::{Mapping, Plan};
+use crate::plan::Plan;
 
 /// What the HWPT's own id is made a token by. The same HWPT gets the same token each time, and no two of an iommufd share
 /// one: a mark cannot be taken back, and outlives a session that was closed.

@@ -8,10 +8,11 @@ use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
 use hitless_uapi::{Iommufd, LiveUpdate, Memfd, Session, VfioDevice};
 use rustix::io::Errno;
 
-use crate::error::{at, Error, Kind, Object, Step, Stuck};
-use crate::manifest::{Flaw, Manifest, MANIFEST_TOKEN, MAX_LENGTH, NOTES_TOKEN};
+use crate::error::{at, Error, Flaw, Kind, Object, Step, Stuck};
+use crate::manifest::{Manifest, MANIFEST_TOKEN, MAX_LENGTH, NOTES_TOKEN};
+use crate::mapping::Mapping;
 use crate::notes::Notes;
-use crate::plan::{Interrupts, Mapping};
+use crate::plan::Interrupts;
 
 mod sealed {
     pub trait Stage {}

@@ -8,7 +8,8 @@
 use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
 use hitless_uapi::{Mapping, Memfd};
 
-use crate::plan::{Plan, PAGE};
+use crate::mapping::PAGE;
+use crate::plan::Plan;
 
 /// Bytes of a device's place, and of a HWPT's.
 const DEVICE: u64 = 4;

@@ -8,7 +8,7 @@ use hitless_uapi::Iommufd;
 
 use crate::error::{at, Error, Kind, Step, Stuck};
 use crate::incoming::{Bound, Incoming, Parts, Rebuilt};
-use crate::plan::{joined, Mapping, Rights};
+use crate::mapping::{joined, Mapping, Rights};
 
 /// Who says what a HWPT maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use hitless_core::refusal::{Family, Refusal};
 use rustix::io::Errno;
 
-use crate::error::{Kind, Object, Step};
+use crate::name::{Kind, Object, Step};
 
 /// Refusals of one error number.
 type Row = (Errno, &'static [Refusal]);
