@@ -346,3 +346,84 @@ fn duplicate(file: impl AsFd, object: impl FnOnce() -> Object) -> Result<OwnedFd
     copy.map_err(|error| hitless_uapi::Error::from_io("F_DUPFD_CLOEXEC", "", &error))
         .map_err(at(Step::Collect, object))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn file() -> File {
+        tempfile::tempfile().expect("a file")
+    }
+
+    fn collected() -> Collected {
+        let add = || {
+            Collected::new("vm")
+                .memory("ram", file())?
+                .iommufd("iommu", file())?
+                .hwpt("dma", "iommu", HwptId(3))?
+                .device("nic", file(), "dma")
+        };
+        add().expect("collected")
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused_by_name() {
+        let unknown = collected().hwpt("other", "iomnu", HwptId(4));
+        assert!(matches!(
+            unknown,
+            Err(Error::Unknown {
+                kind: Kind::Iommufd,
+                ..
+            })
+        ));
+        let taken = collected().device("nic", file(), "dma");
+        assert!(matches!(
+            taken,
+            Err(Error::Taken {
+                kind: Kind::Device,
+                ..
+            })
+        ));
+        let same = collected().hwpt("other", "iommu", HwptId(3));
+        assert!(matches!(same, Err(Error::SameHwpt { .. })));
+        let long = collected().state(vec![0; MAX_STATE + 1]);
+        assert!(matches!(long, Err(Error::StateTooLong(_))));
+        let eventfd = file();
+        let many = vec![Some(&eventfd); 2049];
+        let many = collected().interrupts("nic", Irq::Msix, &many);
+        assert!(matches!(many, Err(Error::TooManyVectors { .. })));
+    }
+
+    #[test]
+    fn a_hwpt_has_a_token_of_its_id_or_the_one_that_it_was_given() {
+        let token = |collected: &Collected| collected.0.plan.hwpts[0].token;
+        let own = collected();
+        assert_eq!(token(&own), HWPT_TOKEN | 3);
+        assert_eq!(token(&own.marked("dma", 9).expect("free")), 9);
+    }
+
+    #[test]
+    fn what_cannot_be_preserved_is_given_back_as_it_was() {
+        // A session that is none: the first call on an iommufd that is none fails before it.
+        let session = Session::from(OwnedFd::from(file()));
+        let stuck = collected().preserve_in(session).expect_err("no iommufd");
+        assert_eq!(stuck.error.errno(), Some(Errno::NOTTY));
+        let words = stuck.to_string();
+        assert!(
+            words.starts_with("preserving iommufd `iommu`: IOMMU_OPTION"),
+            "{words}"
+        );
+        let again = stuck.state.memory("more", file()).expect("it can go on");
+        assert_eq!(again.0.plan.memories, ["ram", "more"]);
+    }
+
+    #[test]
+    fn interrupts_of_none_are_none() {
+        let none: [Option<File>; 0] = [];
+        let collected = collected()
+            .interrupts("nic", Irq::Msi, &none)
+            .expect("none");
+        assert_eq!(collected.0.plan.devices[0].interrupts, None);
+    }
+}

@@ -293,3 +293,52 @@ impl<S> From<Stuck<S>> for Error {
         stuck.error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(step: Step, errno: Errno) -> Error {
+        let object = || Object::Named(Kind::Device, "nic".into());
+        let call = hitless_uapi::Error::new("LIVEUPDATE_SESSION_PRESERVE_FD", errno);
+        at(step, object)(call)
+    }
+
+    #[test]
+    fn a_refusal_names_step_object_call_and_what_it_may_be() {
+        let words = refused(Step::Preserve, Errno::BUSY).to_string();
+        for part in [
+            "preserving device `nic`: LIVEUPDATE_SESSION_PRESERVE_FD: ",
+            "device has interrupts set up",
+            "the kernel's log has which of these it was",
+        ] {
+            assert!(words.contains(part), "{words}");
+        }
+        // An error that is not hitless's own promises no line in the log.
+        let other = refused(Step::Preserve, Errno::MFILE).to_string();
+        assert!(!other.contains("log"), "{other}");
+    }
+
+    #[test]
+    fn only_a_retrieve_comes_too_early() {
+        assert!(refused(Step::Retrieve, Errno::AGAIN).is_too_early());
+        assert!(!refused(Step::Retrieve, Errno::NODEV).is_too_early());
+        assert!(!refused(Step::Bind, Errno::AGAIN).is_too_early());
+        assert!(!Error::Unsupported.is_too_early());
+    }
+
+    #[test]
+    fn what_failed_when_it_was_undone_is_told_too() {
+        let stuck = Stuck {
+            error: refused(Step::Preserve, Errno::BUSY),
+            state: (),
+            further: vec![refused(Step::Undo, Errno::NODEV)],
+        };
+        let words = stuck.to_string();
+        assert!(
+            words.contains("; and when it was undone: taking back"),
+            "{words}"
+        );
+        assert_eq!(Error::from(stuck).errno(), Some(Errno::BUSY));
+    }
+}

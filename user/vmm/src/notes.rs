@@ -109,3 +109,72 @@ impl Notes {
         self.memory.write_u32(self.hwpt(index, BUILT), id.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        let mut plan = Plan::default();
+        plan.add_iommufd("iommu").expect("new");
+        for (name, token) in [("a", 1), ("b", 2)] {
+            plan.add_hwpt(name, "iommu", token).expect("new");
+        }
+        for name in ["x", "y", "z"] {
+            plan.add_device(name, "a").expect("new");
+        }
+        plan
+    }
+
+    #[test]
+    fn each_id_has_a_place_of_its_own_and_is_found_by_the_next_process() {
+        let plan = plan();
+        let memfd = Notes::create(&plan).expect("notes");
+        let open = || {
+            Notes::open(&memfd, &plan)
+                .expect("read")
+                .expect("of this plan")
+        };
+        let notes = open();
+        assert_eq!(notes.device(0), None);
+        for index in 0..3 {
+            notes.set_device(index, DeviceId(10 + index as u32));
+        }
+        for index in 0..2 {
+            let id = 20 + 10 * index as u32;
+            notes.set_restored(index, HwptId(id));
+            notes.set_ioas(index, IoasId(id + 1));
+            notes.set_built(index, HwptId(id + 2));
+        }
+        notes.set_left(1);
+        drop(notes);
+
+        let notes = open();
+        let devices = [0, 1, 2].map(|index| notes.device(index));
+        assert_eq!(devices, [10, 11, 12].map(|id| Some(DeviceId(id))));
+        for index in 0..2 {
+            let id = 20 + 10 * index as u32;
+            assert_eq!(notes.restored(index), Some(HwptId(id)));
+            assert_eq!(notes.ioas(index), Some(IoasId(id + 1)));
+            assert_eq!(notes.built(index), Some(HwptId(id + 2)));
+        }
+        assert_eq!([notes.is_left(0), notes.is_left(1)], [false, true]);
+        notes.set_ioas(0, IoasId(0));
+        assert_eq!(notes.ioas(0), None);
+    }
+
+    #[test]
+    fn those_of_another_plan_are_refused() {
+        let short = Notes::create(&plan()).expect("notes");
+        let mut long = plan();
+        for number in 0..2000 {
+            long.add_device(&number.to_string(), "b").expect("new");
+        }
+        assert!(Notes::open(&short, &long).expect("read").is_none());
+        let fitting = Notes::create(&long).expect("notes");
+        let notes = Notes::open(&fitting, &long).expect("read").expect("fits");
+        // The last place is within.
+        notes.set_built(1, HwptId(5));
+        assert_eq!(notes.built(1), Some(HwptId(5)));
+    }
+}
