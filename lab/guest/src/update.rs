@@ -11,6 +11,7 @@ use hitless_vmm::incoming::{Bound, Found, Rebuilt, Retrieved, Stage, Swapped};
 use hitless_vmm::{Collected, Error, Incoming, Preserved, Stuck};
 
 use crate::card::Card;
+use crate::crowd::Crowd;
 
 /// How far an update has come.
 #[derive(Debug)]
@@ -27,14 +28,22 @@ pub(crate) enum Update {
 type Cards = BTreeMap<u8, Card>;
 
 impl Update {
-    /// Everything of some cards goes into a new session.
-    pub(crate) fn preserve(session: &str, cards: &Cards, numbers: &[u8]) -> Result<Self> {
+    /// Everything of some cards and crowds goes into a new session.
+    pub(crate) fn preserve<'a>(
+        session: &str,
+        cards: &Cards,
+        numbers: &[u8],
+        crowds: impl Iterator<Item = &'a Crowd>,
+    ) -> Result<Self> {
         let mut collected = Collected::new(session);
         for number in numbers {
             let card = cards.get(number);
             let card =
                 card.with_context(|| format!("there is no card {number}: start it first"))?;
             collected = card.collect(*number, collected)?;
+        }
+        for crowd in crowds {
+            collected = crowd.collect(collected)?;
         }
         let preserved = collected.preserve(&LiveUpdate::open()?);
         Ok(Self::Preserved(preserved.map_err(Error::from)?))
@@ -162,12 +171,11 @@ fn each<S: Stage>(
     show: impl Fn(&mut Card, u8, &str, &Incoming<S>) -> Result<()>,
 ) -> Result<()> {
     for name in update.names(Kind::Device) {
-        let Some(number) = name
-            .strip_prefix(NAME)
-            .and_then(|number| number.parse().ok())
-        else {
-            bail!("`{name}` is no card");
+        // Other devices are those of a crowd, which takes them when all are swapped.
+        let Some(number) = name.strip_prefix(NAME) else {
+            continue;
         };
+        let number = number.parse().context("a card has a number")?;
         show(cards.entry(number).or_default(), number, name, update)?;
     }
     Ok(())
