@@ -126,7 +126,8 @@ impl Update {
     pub(crate) fn finish(self) -> (Option<Self>, Result<()>) {
         match self {
             Self::Swapped(update) => match update.finish() {
-                Ok(_) => (None, Ok(())),
+                // What has come through can be collected for the next update.
+                Ok(running) => (None, running.again().map(drop).map_err(Into::into)),
                 Err(stuck) => (Some(Self::Swapped(stuck.state)), Err(stuck.error.into())),
             },
             update => match update.session().finish() {

@@ -200,9 +200,13 @@ impl Collected {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`]; [`Error::Refused`] with the names of `docs/refusals.md`. Everything is as it was.
+    /// [`Error::Unsupported`]; [`Error::Refused`] with the names of `docs/refusals.md`. Everything is as it was as soon as
+    /// nobody has the session open any more.
     pub fn preserve_in(self, session: Session) -> Result<Preserved, Stuck<Self>> {
-        if let Err(error) = self.put(&session) {
+        if let Err(error) = self.check() {
+            return Err(Stuck::new(error, self));
+        }
+        if let Err(error) = self.disarm().and_then(|()| self.put(&session)) {
             drop(session);
             let further = self.arm().err().into_iter().collect();
             return Err(Stuck {
@@ -222,17 +226,20 @@ impl Collected {
         &self.0.plan
     }
 
-    fn put(&self, session: &Session) -> Result<(), Error> {
-        let (plan, step) = (&self.0.plan, Step::Preserve);
-        for (iommufd, name) in self.0.iommufds.iter().zip(&plan.iommufds) {
-            let features = iommufd
-                .features()
-                .map_err(at(step, named(Kind::Iommufd, name)))?;
-            if !features.preserve() {
+    /// Whether this kernel preserves devices at all.
+    fn check(&self) -> Result<(), Error> {
+        for (iommufd, name) in self.0.iommufds.iter().zip(&self.0.plan.iommufds) {
+            let features = iommufd.features();
+            let object = named(Kind::Iommufd, name);
+            if !features.map_err(at(Step::Preserve, object))?.preserve() {
                 return Err(Error::Unsupported);
             }
         }
-        self.disarm()?;
+        Ok(())
+    }
+
+    fn put(&self, session: &Session) -> Result<(), Error> {
+        let (plan, step) = (&self.0.plan, Step::Preserve);
         for (hwpt, id) in plan.hwpts.iter().zip(&self.0.hwpts) {
             match self.0.iommufds[hwpt.iommufd].hwpt_liveupdate_mark_preserve(*id, hwpt.token) {
                 // It is marked already, for an earlier session that was closed or by who said so: nobody else has this token.

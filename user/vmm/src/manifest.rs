@@ -12,6 +12,10 @@
 //!                the VMM's own state
 //! ```
 //!
+//! The description is JSON because it is small, because a person who looks into a session can read it, and because
+//! `serde_json` is as widely used and tested against hostile input as any format's reader is: it limits depth, and never
+//! allocates by a length that the input claims. The state, which may be large, is beside it as it is.
+//!
 //! The version comes first, so that a later format may change everything else. What is here may have been written by
 //! anybody who held the session: it is read once, checked, and only then believed. It is the VMM's side of the handover;
 //! the kernel checks by its own records whatever is done with it.

@@ -125,4 +125,26 @@ mod tests {
         assert_eq!(joined(&all), [first, other, page(5, 9)]);
         assert_eq!(joined(&[]), []);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn how_a_piece_was_cut_makes_no_difference(
+            cuts in proptest::collection::btree_set(1_u64..1000, 0..20),
+            start in 0_u64..1 << 40,
+        ) {
+            let whole = Mapping { length: 1000 * PAGE, ..page(start, 7) };
+            let ends = cuts.iter().copied().chain([1000]);
+            let mut at = 0;
+            let mut pieces: Vec<_> = ends
+                .map(|end| {
+                    let length = (end - at) * PAGE;
+                    let piece = Mapping { length, ..page(start + at, 7 + at) };
+                    at = end;
+                    piece
+                })
+                .collect();
+            pieces.reverse();
+            proptest::prop_assert_eq!(joined(&pieces), std::slice::from_ref(&whole));
+        }
+    }
 }

@@ -19,7 +19,8 @@ enum Source {
 
 impl Incoming<Bound> {
     /// Builds a HWPT for each restored one, with the mappings that the kernel lists for it. Where the VMM has said before
-    /// the jump what it maps, the two are compared. HWPTs of one iommufd with the same mappings share an address space.
+    /// the jump what it maps, the two are compared. HWPTs of one iommufd with the same mappings share an address space. A HWPT
+    /// without a device in the session is left out.
     /// The devices do not notice.
     ///
     /// # Errors
