@@ -160,7 +160,8 @@ impl Scene {
         self.file_by_file = true;
     }
 
-    fn to_take(step: Step) -> Command {
+    /// The order for [`Scene::take`].
+    pub fn to_take(step: Step) -> Command {
         let session = SESSION.to_owned();
         Command::Take { session, step }
     }

@@ -18,7 +18,8 @@ mod sealed {
     pub trait Stage {}
 }
 
-/// A state of what comes in. There are five: [`Found`], [`Retrieved`], [`Bound`], [`Rebuilt`] and [`Swapped`].
+/// A state of what comes in. There are six: [`Found`], [`Retrieved`], [`Bound`], [`Rebuilt`], [`Swapped`] and
+/// [`Finished`].
 pub trait Stage: sealed::Stage {
     /// Its name.
     const NAME: &'static str;
@@ -49,6 +50,8 @@ stages! {
     /// All devices run on what this kernel has built. Next: [`Incoming::arm`] where there are interrupts, and
     /// [`Incoming::finish`].
     Swapped;
+    /// The update is over.
+    Finished;
 }
 
 /// A device that comes in.
@@ -207,7 +210,7 @@ impl<S: Stage> Incoming<S> {
         Incoming::new(self.parts)
     }
 
-    /// The session.
+    /// The session. Once it is finished it answers no call but for its name.
     pub fn session(&self) -> &Session {
         &self.parts.session
     }
