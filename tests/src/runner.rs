@@ -18,7 +18,7 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    checks, crowd, debug, faults, frozen, harness, image, interrupts, isolation, lifecycle, owner,
+    checks, crowd, debug, faults, frozen, harness, image, isolation, library, lifecycle, owner,
     repetition, selftests, stopped, twins, uapi, updates,
 };
 
@@ -38,7 +38,7 @@ fn tests() -> Vec<Test> {
     tests.extend(crowd::tests());
     tests.extend(faults::tests());
     tests.extend(frozen::tests());
-    tests.extend(interrupts::tests());
+    tests.extend(library::tests());
     tests.extend(image::tests());
     tests.extend(isolation::tests());
     tests.extend(stopped::tests());

@@ -87,6 +87,11 @@ impl Update {
                     each(update, cards, Card::is_rebuilt)
                 })
             }
+            (Self::Bound(update), Step::RebuildOwn) => {
+                gone(update.rebuild_own(), Self::Rebuilt, Self::Bound, |update| {
+                    each(update, cards, Card::is_rebuilt)
+                })
+            }
             (Self::Rebuilt(update), Step::Swap) => {
                 gone(update.swap(), Self::Swapped, Self::Rebuilt, |update| {
                     each(update, cards, Card::is_swapped)

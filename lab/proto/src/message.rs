@@ -103,8 +103,10 @@ pub enum Step {
     Retrieve,
     /// Each device is bound, and each HWPT restored.
     Bind,
-    /// New HWPTs with the same mappings.
+    /// New HWPTs with the mappings that the kernel lists.
     Rebuild,
+    /// New HWPTs with the mappings that the guest named when it preserved.
+    RebuildOwn,
     /// Each device is attached to its new HWPT, and the restored ones are destroyed.
     Swap,
 }

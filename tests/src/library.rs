@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Interrupts of a card are taken down for an update, and set up again after it or when it is called off.
+//! What the library for VMMs does beside the calls in their order: interrupts, and a comparison of mappings.
 
 use anyhow::{bail, ensure, Result};
 use hitless_proto::{Answer, Command};
@@ -7,30 +7,56 @@ use rustix::io::Errno;
 
 use crate::outcome::{good, plan};
 use crate::test::{Bench, End, Test};
-use hitless_lab::play::scene::{Scene, SETTLE};
+use crate::uapi::map_pieces;
+use hitless_lab::machine::pace::Rate;
+use hitless_lab::play::scene::{Plan, Scene, SETTLE};
 use hitless_lab::play::update::SESSION;
 
+/// Frames per second: the ring is not served while many orders are given.
+const RATE: u32 = 400;
 /// Vectors of MSI-X that are set up.
 const VECTORS: u32 = 3;
 /// How the kernel calls such a vector.
 const NAME: &str = "vfio-msix";
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![Test::new(
-        "interrupts::are_down_for_the_update_and_up_again",
-        "legacy",
-        "preserve takes them down, undo and the swap set them up and signal each once; nobody else's are forgotten",
-        run,
-    )]
+    type Play = fn(&mut Scene) -> Result<()>;
+    let all: [(&str, &str, Play); 2] = [
+        (
+            "library::interrupts_are_down_for_the_update_and_up_again",
+            "preserve takes them down, undo and the swap set them up and signal each once; others are refused",
+            interrupts,
+        ),
+        (
+            "library::rebuilds_what_the_kernel_lists",
+            "130 mappings, some for reading only, that the VMM named and the kernel lists, are found to be the same",
+            mappings,
+        ),
+    ];
+    let tests = all.into_iter().map(|(name, about, play)| {
+        Test::new(name, "legacy", about, move |bench| run(bench, name, play))
+    });
+    tests.collect()
 }
 
-fn run(bench: &Bench) -> Result<End> {
-    let mut scene = bench.boot(plan("interrupts", "legacy", "")?)?;
+fn run(bench: &Bench, name: &str, play: impl FnOnce(&mut Scene) -> Result<()>) -> Result<End> {
+    let mut scene = bench.boot(Plan {
+        rate: Rate::AtMost(RATE),
+        ..plan(&name.replace("::", "-"), "legacy", "")?
+    })?;
     let played = play(&mut scene);
     good(scene.end(played)?, bench)
 }
 
-fn play(scene: &mut Scene) -> Result<()> {
+fn mappings(scene: &mut Scene) -> Result<()> {
+    scene.receive_both()?;
+    map_pieces(scene)?;
+    scene.flow(SETTLE);
+    scene.update()?;
+    scene.check("the update")
+}
+
+fn interrupts(scene: &mut Scene) -> Result<()> {
     let card = scene.first.number;
     scene.receive_both()?;
     scene.flow(SETTLE);
