@@ -181,6 +181,9 @@ fn each<S: Stage>(
         let Some(number) = name.strip_prefix(NAME) else {
             continue;
         };
+        if update.is_given_up(name)? {
+            continue;
+        }
         let number = number.parse().context("a card has a number")?;
         show(cards.entry(number).or_default(), number, name, update)?;
     }

@@ -198,6 +198,15 @@ impl Collected {
     /// Puts everything into a session that somebody else has created, for example a daemon that keeps `/dev/liveupdate`
     /// open. Only closing the last descriptor of the session takes everything out of it again.
     ///
+    /// ```no_run
+    /// # use hitless_uapi::{LiveUpdate, Session};
+    /// # use hitless_vmm::{Collected, Preserved, Stuck};
+    /// # fn example(vm: Collected, received: std::os::fd::OwnedFd) -> Result<Preserved, Stuck<Collected>> {
+    /// // The daemon has sent the descriptor of a session that it created, and keeps its own.
+    /// vm.preserve_in(Session::from(received))
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Unsupported`]; [`Error::Refused`] with the names of `docs/refusals.md`. Everything is as it was as soon as
@@ -338,6 +347,15 @@ impl Preserved {
 
     /// Jumps into the kernel that is loaded. It returns only when that is refused; everything stays as it was, and it can
     /// be tried again, for example with another kernel. Other sessions of the machine jump, too.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{Collected, Error, Preserved};
+    /// # fn example(preserved: Preserved) -> Result<Collected, Error> {
+    /// let refused = preserved.jump();
+    /// eprintln!("the jump is called off: {refused}");
+    /// Ok(preserved.undo()?)
+    /// # }
+    /// ```
     pub fn jump(&self) -> Error {
         let object = || Object::Session(self.collected.0.session.clone());
         at(Step::Jump, object)(kexec::jump())

@@ -63,6 +63,16 @@ pub(crate) struct Device {
     pub(crate) given_up: bool,
 }
 
+impl Device {
+    /// One that is not retrieved yet, by this process.
+    fn of(notes: &Notes, index: usize) -> Self {
+        Self {
+            given_up: notes.is_given_up(index),
+            ..Self::default()
+        }
+    }
+}
+
 /// What a device ran on, and what takes its place.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Table {
@@ -173,7 +183,9 @@ impl Incoming<Found> {
         let notes = notes.ok_or(Error::Manifest(Flaw::Notes))?;
         let plan = &manifest.plan;
         let parts = Parts {
-            devices: plan.devices.iter().map(|_| Device::default()).collect(),
+            devices: (0..plan.devices.len())
+                .map(|index| Device::of(&notes, index))
+                .collect(),
             tables: plan.hwpts.iter().map(|_| Table::default()).collect(),
             iommufds: plan.iommufds.iter().map(|_| None).collect(),
             memories: plan.memories.iter().map(|_| None).collect(),
@@ -192,6 +204,21 @@ impl Incoming<Found> {
     /// [`Error::Refused`]. While vfio-pci is not bound to a device it is `EAGAIN`, which [`Error::is_too_early`] tells: bind
     /// the driver and call this again. A device that is refused with another error is not taken over: it can be given up
     /// with [`Incoming::give_up`], and the others be retrieved by calling this again.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{Error, Incoming, incoming::{Found, Retrieved}};
+    /// # fn bind_drivers() {}
+    /// # fn example(mut vm: Incoming<Found>) -> Result<Incoming<Retrieved>, Error> {
+    /// loop {
+    ///     match vm.retrieve() {
+    ///         Ok(retrieved) => break Ok(retrieved),
+    ///         Err(stuck) if stuck.error.is_too_early() => vm = stuck.state,
+    ///         Err(stuck) => break Err(stuck.error),
+    ///     }
+    ///     bind_drivers();
+    /// }
+    /// # }
+    /// ```
     pub fn retrieve(mut self) -> Result<Incoming<Retrieved>, Stuck<Self>> {
         match self.parts.retrieve_all() {
             Ok(()) => Ok(self.next()),
@@ -226,6 +253,16 @@ impl<S: Stage> Incoming<S> {
     }
 
     /// The names of all objects of a kind, in the order in which they were collected.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{error::Kind, Incoming, incoming::Retrieved};
+    /// # fn example(vm: &Incoming<Retrieved>) -> Result<(), hitless_vmm::Error> {
+    /// for name in vm.names(Kind::Memory) {
+    ///     println!("{name}: {} bytes", vm.memory(name)?.length().unwrap_or(0));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn names(&self, kind: Kind) -> Vec<&str> {
         let plan = &self.parts.manifest.plan;
         match kind {
@@ -326,8 +363,31 @@ impl<S: Stage> Incoming<S> {
         Ok(self.parts.tables[index].all())
     }
 
+    /// Whether a device was given up, by this process or by one that had the session before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`].
+    pub fn is_given_up(&self, device: &str) -> Result<bool, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Device, device)?;
+        Ok(self.parts.devices[index].given_up)
+    }
+
     /// Gives a device up: its DMA stops, and the session can be finished without it. It is not reset; reset it before it is
     /// used again. A device that the kernel did not take over is given up by taking note of that.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{Error, Incoming, incoming::{Rebuilt, Swapped}};
+    /// # fn example(vm: Incoming<Rebuilt>) -> Result<Incoming<Swapped>, Error> {
+    /// match vm.swap() {
+    ///     Ok(swapped) => Ok(swapped),
+    ///     Err(mut stuck) => {
+    ///         stuck.state.give_up("gpu")?;
+    ///         Ok(stuck.state.swap()?)
+    ///     }
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -416,6 +476,7 @@ impl Parts {
                 }
             }
         }
+        self.notes.set_given_up(index);
         self.devices[index].given_up = true;
         Ok(())
     }

@@ -3,7 +3,8 @@
 //!
 //! The ids of bound devices and of restored HWPTs are in the answers of the calls that made them, and nowhere else. They
 //! are written here as soon as they are known, each by one store, into a memfd of the session that is not sealed against
-//! writing. 0 is nobody's id, and says that nothing is known.
+//! writing. 0 is nobody's id, and says that nothing is known. That a device was given up is here, too, so that the next
+//! process does not start it again.
 
 use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
 use hitless_uapi::{Mapping, Memfd};
@@ -12,13 +13,21 @@ use crate::mapping::PAGE;
 use crate::plan::Plan;
 
 /// Bytes of a device's place, and of a HWPT's.
-const DEVICE: u64 = 4;
+const DEVICE: u64 = 8;
 const HWPT: u64 = 16;
+/// Words of a device.
+const ID: u64 = 0;
+const GIVEN_UP: u64 = 4;
 /// Words of a HWPT.
 const RESTORED: u64 = 0;
 const LEFT: u64 = 4;
 const IOAS: u64 = 8;
 const BUILT: u64 = 12;
+
+/// Where a word of a device is.
+const fn place(device: usize, word: u64) -> u64 {
+    DEVICE * device as u64 + word
+}
 
 /// The notes of a session.
 #[derive(Debug)]
@@ -66,11 +75,20 @@ impl Notes {
 
     /// The id of a bound device.
     pub(crate) fn device(&self, index: usize) -> Option<DeviceId> {
-        self.get(DEVICE * index as u64).map(DeviceId)
+        self.get(place(index, ID)).map(DeviceId)
     }
 
     pub(crate) fn set_device(&self, index: usize, id: DeviceId) {
-        self.memory.write_u32(DEVICE * index as u64, id.0);
+        self.memory.write_u32(place(index, ID), id.0);
+    }
+
+    /// Whether a device was given up.
+    pub(crate) fn is_given_up(&self, index: usize) -> bool {
+        self.get(place(index, GIVEN_UP)).is_some()
+    }
+
+    pub(crate) fn set_given_up(&self, index: usize) {
+        self.memory.write_u32(place(index, GIVEN_UP), 1);
     }
 
     /// The id of a restored HWPT.
@@ -147,6 +165,7 @@ mod tests {
             notes.set_built(index, HwptId(id + 2));
         }
         notes.set_left(1);
+        notes.set_given_up(2);
         drop(notes);
 
         let notes = open();
@@ -159,6 +178,8 @@ mod tests {
             assert_eq!(notes.built(index), Some(HwptId(id + 2)));
         }
         assert_eq!([notes.is_left(0), notes.is_left(1)], [false, true]);
+        let given_up = [0, 1, 2].map(|index| notes.is_given_up(index));
+        assert_eq!(given_up, [false, false, true]);
         notes.set_ioas(0, IoasId(0));
         assert_eq!(notes.ioas(0), None);
     }

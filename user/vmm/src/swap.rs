@@ -149,6 +149,13 @@ impl Running {
     /// The same VM for the next update, with all names, but without the devices that were given up, without the VMM's own
     /// state and without interrupts: those two are added by who knows them.
     ///
+    /// ```no_run
+    /// # use hitless_vmm::{Collected, Error, Running};
+    /// # fn example(running: &Running, cpus: Vec<u8>) -> Result<Collected, Error> {
+    /// running.again()?.state(cpus)
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of duplicating a descriptor.
