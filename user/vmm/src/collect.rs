@@ -331,7 +331,8 @@ impl Preserved {
     }
 
     /// Takes everything out of the session, and sets the interrupts up again. A device whose interrupts were down may have
-    /// wanted to signal meanwhile, so each eventfd is signalled once.
+    /// wanted to signal meanwhile, so each eventfd is signalled once. As long as somebody else has the session open,
+    /// everything in it stays preserved, and a jump is refused because of the interrupts.
     ///
     /// # Errors
     ///

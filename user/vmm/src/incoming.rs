@@ -4,14 +4,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
+use hitless_uapi::iommufd::{DeviceId, HwptId};
 use hitless_uapi::{Iommufd, LiveUpdate, Memfd, Session, VfioDevice};
-use rustix::io::Errno;
 
 use crate::error::{at, Error, Flaw, Kind, Object, Step, Stuck};
 use crate::manifest::{Manifest, MANIFEST_TOKEN, MAX_LENGTH, NOTES_TOKEN};
 use crate::mapping::Mapping;
 use crate::notes::Notes;
+use crate::parts::{Built, Device, Parts, Table};
 use crate::plan::Interrupts;
 
 mod sealed {
@@ -54,49 +54,6 @@ stages! {
     Finished;
 }
 
-/// A device that comes in.
-#[derive(Debug, Default)]
-pub(crate) struct Device {
-    pub(crate) file: Option<VfioDevice>,
-    pub(crate) id: Option<DeviceId>,
-    pub(crate) swapped: bool,
-    pub(crate) given_up: bool,
-}
-
-impl Device {
-    /// One that is not retrieved yet, by this process.
-    fn of(notes: &Notes, index: usize) -> Self {
-        Self {
-            given_up: notes.is_given_up(index),
-            ..Self::default()
-        }
-    }
-}
-
-/// What a device ran on, and what takes its place.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Table {
-    pub(crate) restored: Option<HwptId>,
-    pub(crate) ioas: Option<IoasId>,
-    pub(crate) built: Option<HwptId>,
-}
-
-/// A HWPT that this library has built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Built {
-    /// The HWPT.
-    pub hwpt: HwptId,
-    /// The address space whose mappings it has.
-    pub ioas: IoasId,
-}
-
-impl Table {
-    pub(crate) fn all(&self) -> Option<Built> {
-        let both = self.built.zip(self.ioas);
-        both.map(|(hwpt, ioas)| Built { hwpt, ioas })
-    }
-}
-
 /// A VM that comes in through the update, at one stage of its way.
 ///
 /// The states follow each other, each one made by a call on the one before:
@@ -127,20 +84,6 @@ impl Table {
 pub struct Incoming<S> {
     pub(crate) parts: Box<Parts>,
     stage: PhantomData<S>,
-}
-
-/// Everything that comes in. The order of the fields is the order in which they are closed: the session last, so that
-/// nothing in it is finished before it is closed here.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub(crate) devices: Vec<Device>,
-    pub(crate) tables: Vec<Table>,
-    pub(crate) iommufds: Vec<Option<Iommufd>>,
-    pub(crate) memories: Vec<Option<Memfd>>,
-    pub(crate) notes: Notes,
-    pub(crate) manifest: Manifest,
-    pub(crate) name: String,
-    pub(crate) session: Session,
 }
 
 impl<S: Stage> fmt::Debug for Incoming<S> {
@@ -396,89 +339,6 @@ impl<S: Stage> Incoming<S> {
     pub fn give_up(&mut self, device: &str) -> Result<(), Error> {
         let index = self.parts.manifest.plan.find(Kind::Device, device)?;
         self.parts.give_up(index)
-    }
-}
-
-impl Parts {
-    pub(crate) fn object(&self, kind: Kind, index: usize) -> Object {
-        let plan = &self.manifest.plan;
-        let name = match kind {
-            Kind::Memory => &plan.memories[index],
-            Kind::Iommufd => &plan.iommufds[index],
-            Kind::Hwpt => &plan.hwpts[index].name,
-            Kind::Device => &plan.devices[index].name,
-        };
-        Object::Named(kind, name.clone())
-    }
-
-    fn retrieve_all(&mut self) -> Result<(), Error> {
-        for index in 0..self.memories.len() {
-            if self.memories[index].is_none() {
-                let token = self.manifest.tokens.memories[index];
-                let file = self.retrieve_one(Kind::Memory, index, token)?;
-                self.memories[index] = Some(file.into());
-            }
-        }
-        for index in 0..self.iommufds.len() {
-            self.retrieve_iommufd(index)?;
-        }
-        for index in 0..self.devices.len() {
-            if !self.devices[index].given_up {
-                self.retrieve_device(index)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn retrieve_iommufd(&mut self, index: usize) -> Result<(), Error> {
-        if self.iommufds[index].is_none() {
-            let token = self.manifest.tokens.iommufds[index];
-            let file = self.retrieve_one(Kind::Iommufd, index, token)?;
-            self.iommufds[index] = Some(file.into());
-        }
-        Ok(())
-    }
-
-    fn retrieve_device(&mut self, index: usize) -> Result<(), Error> {
-        if self.devices[index].file.is_none() {
-            let token = self.manifest.tokens.devices[index];
-            let file = self.retrieve_one(Kind::Device, index, token)?;
-            self.devices[index].file = Some(file.into());
-        }
-        Ok(())
-    }
-
-    fn retrieve_one(
-        &self,
-        kind: Kind,
-        index: usize,
-        token: u64,
-    ) -> Result<std::os::fd::OwnedFd, Error> {
-        let file = self.session.retrieve_fd(token);
-        file.map_err(at(Step::Retrieve, || self.object(kind, index)))
-    }
-
-    fn give_up(&mut self, index: usize) -> Result<(), Error> {
-        if self.devices[index].given_up {
-            return Ok(());
-        }
-        match self.retrieve_device(index) {
-            // It was not taken over, and the kernel has stopped it.
-            Err(error) if error.errno() == Some(Errno::NODEV) => {}
-            Err(error) => return Err(error),
-            Ok(()) => {
-                let device = &self.manifest.plan.devices[index];
-                self.retrieve_iommufd(self.manifest.plan.iommufd_of(device))?;
-                self.bind_device(index)?;
-                let object = || self.object(Kind::Device, index);
-                if let Some(file) = &self.devices[index].file {
-                    file.detach().map_err(at(Step::GiveUp, object))?;
-                }
-            }
-        }
-        self.notes.set_given_up(index);
-        self.devices[index].given_up = true;
-        Ok(())
     }
 }
 

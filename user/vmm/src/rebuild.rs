@@ -7,8 +7,9 @@ use hitless_uapi::iommufd::{FileMapping, IoasId};
 use hitless_uapi::Iommufd;
 
 use crate::error::{at, Error, Kind, Step, Stuck};
-use crate::incoming::{Bound, Incoming, Parts, Rebuilt};
+use crate::incoming::{Bound, Incoming, Rebuilt};
 use crate::mapping::{joined, Mapping, Rights};
+use crate::parts::Parts;
 
 /// Who says what a HWPT maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,9 @@ use rustix::io::Errno;
 
 use crate::collect::Collected;
 use crate::error::{at, Error, Kind, Object, Step, Stuck};
-use crate::incoming::{Finished, Incoming, Parts, Rebuilt, Swapped};
+use crate::incoming::{Finished, Incoming, Rebuilt, Swapped};
 use crate::interrupts;
+use crate::parts::Parts;
 
 impl Incoming<Rebuilt> {
     /// Attaches each device to its new HWPT, and destroys the restored ones. There is no moment at which a DMA of a device
