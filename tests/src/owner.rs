@@ -389,11 +389,9 @@ fn given_up_as_a_whole(scene: &mut Scene) -> Result<()> {
     scene.take(Whole::Retrieve)?;
     scene.refused(session(finish), Errno::BUSY)?;
     scene.order(session(give_up))?;
-    scene.order(Command::OwnerKill)?;
-    // Another process goes the whole way, and does not start the device again.
-    scene.order(Command::OwnerStart)?;
-    for step in WHOLE {
-        scene.take(step)?;
+    // The rest of the way does not start the device again.
+    for step in &WHOLE[1..] {
+        scene.take(*step)?;
     }
     scene.order(session(finish))?;
     scene.order(Command::OwnerKill)?;
