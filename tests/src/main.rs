@@ -6,6 +6,7 @@
 //! | [`updates`], [`lifecycle`] | the main job in each table format; lists of actions |
 //! | [`repetition`], [`owner`] | update after update; a session whose owner dies |
 //! | [`uapi`] | what a VMM may call, in which order, and what it is refused |
+//! | [`library`] | what the library for VMMs does beside the calls in their order |
 //! | [`crowd`] | more entries than a page of records holds, in every family |
 //! | [`sleep`] | suspend, hibernation and kexec jump while anything is preserved or not finished |
 //! | [`log`] | what the old kernel did can be read in the new one |
@@ -32,6 +33,7 @@ mod harness;
 mod host;
 mod image;
 mod isolation;
+mod library;
 mod lifecycle;
 mod log;
 mod outcome;

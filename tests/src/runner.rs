@@ -18,9 +18,9 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    agent, checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, lifecycle,
-    log, owner, repetition, requests, selftests, sleep, stopped, tenants, twins, uapi, updates, vm,
-    vmms,
+    agent, checks, corrupt, crowd, debug, faults, frozen, harness, image, isolation, library,
+    lifecycle, log, owner, repetition, requests, selftests, sleep, stopped, tenants, twins, uapi,
+    updates, vm, vmms,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -41,6 +41,7 @@ fn tests() -> Vec<Test> {
     tests.extend(crowd::tests());
     tests.extend(faults::tests());
     tests.extend(frozen::tests());
+    tests.extend(library::tests());
     tests.extend(image::tests());
     tests.extend(sleep::tests());
     tests.extend(log::tests());

@@ -2,11 +2,11 @@
 //! Three VMs on one machine. The owner of one of them is killed again and again, and nobody else notices.
 
 use anyhow::{Context, Result};
-use hitless_proto::{Act, Command, Crowd};
+use hitless_proto::{Act, Command, Crowd, Step};
 use rustix::io::Errno;
 
 use crate::outcome::{good, plan};
-use crate::steps::{close, create};
+use crate::steps::close;
 use crate::test::{Bench, End, Test};
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
@@ -81,32 +81,41 @@ fn play(scene: &mut Scene, Tenants { dies, lives }: &Tenants) -> Result<()> {
     scene.preserve()?;
     scene.jump()?;
     scene.retrieve()?;
+    for function in dies.functions.iter().chain(&lives.functions) {
+        let bdf = function.clone();
+        scene.order(Command::BindDriver { bdf })?;
+    }
 
     scene.order(Command::OwnerStart)?;
-    open(scene, dies)?;
+    take(scene, dies, Step::Retrieve)?;
     scene.order(Command::OwnerKill)?;
-    scene.check("the end of an owner with its session")?;
+    scene.check("the end of an owner with its files")?;
     scene.order(Command::OwnerStart)?;
-    open(scene, dies)?;
-    act(scene, dies, Act::Retrieve)?;
+    take(scene, dies, Step::Retrieve)?;
+    take(scene, dies, Step::Bind)?;
     scene.order(Command::OwnerKill)?;
     scene.check("the end of an owner with its devices")?;
 
-    open(scene, lives)?;
-    act(scene, lives, Act::Retrieve)?;
-    act(scene, lives, Act::Rebuild)?;
+    take(scene, lives, Step::Retrieve)?;
+    take(scene, lives, Step::Bind)?;
+    take(scene, lives, Step::Rebuild)?;
     scene.rebuild()?;
-    act(scene, lives, Act::Swap)?;
+    take(scene, lives, Step::Swap)?;
     finish(scene, lives)?;
     scene.compact()?;
     scene.swap()?;
     scene.finish()?;
     scene.check("the others' finish")?;
 
-    open(scene, dies)?;
+    take(scene, dies, Step::Retrieve)?;
     let session = dies.session.clone();
     scene.refused(Command::Finish { session }, Errno::BUSY)?;
-    act(scene, dies, Act::GiveUp)?;
+    for number in 0..dies.functions.len() {
+        scene.order(Command::GiveUp {
+            session: dies.session.clone(),
+            device: format!("{}-{number}", dies.name),
+        })?;
+    }
     finish(scene, dies)?;
     scene.fill_memory()?;
     scene.check("the end of what was given up")?;
@@ -116,21 +125,23 @@ fn play(scene: &mut Scene, Tenants { dies, lives }: &Tenants) -> Result<()> {
     scene.check("another start")
 }
 
-fn act(scene: &mut Scene, tenant: &Crowd, act: Act) -> Result<()> {
-    let crowd = tenant.clone();
-    scene.order(Command::Crowd { crowd, act }).map(drop)
-}
-
 /// Sets a VM up, and everything of it is in its session.
 fn start(scene: &mut Scene, tenant: &Crowd) -> Result<()> {
-    act(scene, tenant, Act::Start)?;
-    create(scene, &tenant.session)?;
-    act(scene, tenant, Act::Preserve)
+    scene.order(Command::Crowd {
+        crowd: tenant.clone(),
+        act: Act::Start,
+    })?;
+    scene.order(Command::PreserveAll {
+        session: tenant.session.clone(),
+        cards: Vec::new(),
+    })?;
+    Ok(())
 }
 
-fn open(scene: &mut Scene, tenant: &Crowd) -> Result<()> {
+/// A step of everything in its session; the first one finds it.
+fn take(scene: &mut Scene, tenant: &Crowd, step: Step) -> Result<()> {
     let session = tenant.session.clone();
-    scene.order(Command::SessionRetrieve { session }).map(drop)
+    scene.order(Command::Take { session, step }).map(drop)
 }
 
 fn finish(scene: &mut Scene, tenant: &Crowd) -> Result<()> {
