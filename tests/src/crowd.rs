@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Records that grow: one update after the other with more entries than a page of them holds, in every family.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use hitless_proto::{Act, Command, Crowd};
+use hitless_proto::{Act, Command, Crowd, Step};
 use rustix::io::Errno;
 
 use crate::outcome::{bad, good, plan};
@@ -12,7 +13,6 @@ use crate::test::{Bench, End, Test};
 use hitless_lab::machine::clock::{as_ms, Ns};
 use hitless_lab::machine::profile::Profile;
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
-use hitless_lab::play::update::SESSION;
 
 /// The machine.
 pub(crate) const CROWD: &str = "crowd";
@@ -21,8 +21,8 @@ const UPDATES: u32 = 2;
 /// Functions that share an iommufd. Four times as many and the card are 33 devices behind 33 root ports, on 33 domains:
 /// more than the 63 entries of a page in either family. The first iommufd alone has more than that, too.
 const SHARE: usize = 8;
-/// The sessions: the card's, another one, and that of a tenant who makes a mistake.
-const SESSIONS: [&str; 3] = [SESSION, "crowd", "tenant"];
+/// The sessions beside the card's: two, and that of a tenant who makes a mistake.
+const SESSIONS: [&str; 3] = ["crowd-1", "crowd-2", "tenant"];
 /// What the kernel says of the tenant's mistake.
 const UNSEALED: &str = "refused: a file was not sealed when it was mapped";
 /// What every refusal in the kernel's log has.
@@ -69,20 +69,30 @@ impl Everybody {
                 sealed: true,
             })
         };
-        let [lab, other, tenant] = SESSIONS;
+        let [one, other, tenant] = SESSIONS;
         Ok(Self {
             crowds: vec![
                 // More mappings than one call lists, too.
-                next("large", lab, 72, 300, 1000)?,
+                next("large", one, 72, 300, 1000)?,
                 next("small-1", other, 12, 12, 2000)?,
                 next("small-2", other, 12, 12, 3000)?,
-                next("small-3", lab, 12, 12, 4000)?,
+                next("small-3", one, 12, 12, 4000)?,
             ],
             tenant: Crowd {
                 sealed: false,
                 ..next("tenant", tenant, 70, 70, 5000)?
             },
         })
+    }
+
+    /// One order for each of their sessions.
+    fn in_all(&self, scene: &mut Scene, of: impl Fn(String) -> Command) -> Result<()> {
+        let sessions: BTreeSet<_> = self.crowds.iter().map(|crowd| &crowd.session).collect();
+        for session in sessions {
+            let order = scene.order(of(session.clone()));
+            order.with_context(|| format!("of the session `{session}`"))?;
+        }
+        Ok(())
     }
 
     /// One act of all who are preserved.
@@ -159,50 +169,47 @@ fn play(scene: &mut Scene, everybody: &Everybody) -> Result<()> {
 fn preserve(scene: &mut Scene, everybody: &Everybody) -> Result<Ns> {
     let from = scene.machine.clock.now();
     scene.preserve()?;
-    scene.order(Command::SessionCreate {
-        session: SESSIONS[1].to_owned(),
-    })?;
-    everybody.all(scene, Act::Preserve)?;
+    everybody.in_all(scene, preserve_all)?;
     Ok(scene.machine.clock.now() - from)
 }
 
-/// The tenant's iommufd is refused, and its session closed; whatever else is preserved stays so.
+fn preserve_all(session: String) -> Command {
+    let cards = Vec::new();
+    Command::PreserveAll { session, cards }
+}
+
+/// The tenant's iommufd is refused; whatever else is preserved stays so.
 fn tenant_is_refused(scene: &mut Scene, tenant: &Crowd) -> Result<()> {
-    let session = &tenant.session;
-    scene.order(Command::SessionCreate {
-        session: session.clone(),
-    })?;
-    scene.refused(about(tenant, Act::Preserve), Errno::INVAL)?;
+    scene.refused(preserve_all(tenant.session.clone()), Errno::INVAL)?;
     ensure!(
         scene.machine.says(UNSEALED, CONSOLE),
         "the kernel's log does not say `{UNSEALED}`"
     );
-    scene.order(Command::SessionClose {
-        session: session.clone(),
-    })?;
     Ok(())
 }
 
 /// Everything after the jump; returns how long it took until everybody had everything.
 fn take_back(scene: &mut Scene, everybody: &Everybody) -> Result<Ns> {
+    let take = |step| move |session| Command::Take { session, step };
     let from = scene.machine.clock.now();
     // The card first: its ring has to be served.
     scene.retrieve()?;
-    scene.order(Command::SessionRetrieve {
-        session: SESSIONS[1].to_owned(),
-    })?;
-    everybody.all(scene, Act::Retrieve)?;
+    for function in everybody.crowds.iter().flat_map(|crowd| &crowd.functions) {
+        let bdf = function.clone();
+        scene.order(Command::BindDriver { bdf })?;
+    }
+    everybody.in_all(scene, take(Step::Retrieve))?;
+    everybody.in_all(scene, take(Step::Bind))?;
     let retrieved = scene.machine.clock.now() - from;
     scene.check("retrieve")?;
     scene.fill_memory()?;
     scene.compact()?;
-    everybody.all(scene, Act::Rebuild)?;
+    everybody.in_all(scene, take(Step::Rebuild))?;
     scene.rebuild()?;
-    everybody.all(scene, Act::Swap)?;
+    everybody.in_all(scene, take(Step::Swap))?;
     scene.swap()?;
-    scene.order(Command::Finish {
-        session: SESSIONS[1].to_owned(),
-    })?;
+    everybody.all(scene, Act::Adopt)?;
+    everybody.in_all(scene, |session| Command::Finish { session })?;
     scene.finish()?;
     scene.flow(SETTLE);
     scene.check("finish")?;

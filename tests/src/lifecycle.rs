@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{ensure, Result};
-use hitless_proto::{Command, What};
+use hitless_proto::{Command, Step, What};
 use rustix::io::Errno;
 
 use crate::outcome::{good, plan};
@@ -128,6 +128,7 @@ impl Action {
                 scene.refused(retrieve(card, FILES[2]), Errno::AGAIN)?;
                 says(scene, "refused: vfio-pci is not bound to the device yet")?;
                 close(scene, SESSION)?;
+                scene.refused(Scene::to_take(Step::Retrieve), Errno::AGAIN)?;
             }
             Self::SwapRefused => {
                 let from = scene.machine.clock.now();

@@ -6,6 +6,7 @@
 //! | [`updates`], [`lifecycle`] | the main job in each table format; lists of actions |
 //! | [`repetition`], [`owner`] | update after update; a session whose owner dies |
 //! | [`uapi`] | what a VMM may call, in which order, and what it is refused |
+//! | [`library`] | what the library for VMMs does beside the calls in their order |
 //! | [`crowd`] | more entries than a page of records holds, in every family |
 //! | [`isolation`], [`stopped`] | what is not preserved, and what the new kernel does not take over |
 //! | [`twins`] | each part left out shows the loss that it prevents |
@@ -28,6 +29,7 @@ mod harness;
 mod host;
 mod image;
 mod isolation;
+mod library;
 mod lifecycle;
 mod outcome;
 mod owner;

@@ -389,6 +389,10 @@ fn given_up_as_a_whole(scene: &mut Scene) -> Result<()> {
     scene.take(Whole::Retrieve)?;
     scene.refused(session(finish), Errno::BUSY)?;
     scene.order(session(give_up))?;
+    // The rest of the way does not start the device again.
+    for step in &WHOLE[1..] {
+        scene.take(*step)?;
+    }
     scene.order(session(finish))?;
     scene.order(Command::OwnerKill)?;
     stopped(scene)

@@ -18,8 +18,8 @@ use hitless_lab::trouble::trouble;
 use crate::host::{self, Count};
 use crate::test::{Bench, End, Run, Test};
 use crate::{
-    agent, checks, crowd, debug, faults, frozen, harness, image, isolation, lifecycle, owner,
-    repetition, selftests, stopped, twins, uapi, updates,
+    agent, checks, crowd, debug, faults, frozen, harness, image, isolation, library, lifecycle,
+    owner, repetition, selftests, stopped, twins, uapi, updates,
 };
 
 /// Where the host was too slow, a test is run again with no more frames per second than this, the last time with the fewest
@@ -39,6 +39,7 @@ fn tests() -> Vec<Test> {
     tests.extend(crowd::tests());
     tests.extend(faults::tests());
     tests.extend(frozen::tests());
+    tests.extend(library::tests());
     tests.extend(image::tests());
     tests.extend(isolation::tests());
     tests.extend(stopped::tests());

@@ -265,7 +265,7 @@ fn expected(main: Piece) -> Vec<Piece> {
     all.iter().map(|piece| Piece { token, ..*piece }).collect()
 }
 
-fn map_pieces(scene: &mut Scene) -> Result<()> {
+pub(crate) fn map_pieces(scene: &mut Scene) -> Result<()> {
     let card = scene.first.number;
     for some in pieces(&scene.memory()).chunks(AT_A_TIME) {
         let pieces = some.to_vec();

@@ -71,6 +71,8 @@ pub(crate) struct Card {
     replaced: Option<Table>,
     /// What is mapped where it is attached.
     mapped: Vec<Piece>,
+    /// The eventfd of each interrupt that was set up to be kept.
+    signals: Vec<Option<OwnedFd>>,
     iommufd: Option<Iommufd>,
     memory: Option<Memory>,
 }
@@ -399,10 +401,8 @@ impl Card {
     pub(crate) fn interrupts(&self, on: bool) -> Result<()> {
         // The kernel keeps its own reference.
         let signal = eventfd(0, EventfdFlags::CLOEXEC).context("eventfd")?;
-        let all = [Some(signal.as_fd())];
-        Ok(self
-            .device()?
-            .set_irqs(Irq::Msix, &all[..usize::from(on)])?)
+        let all = &[Some(signal.as_fd())][..usize::from(on)];
+        Ok(self.device()?.set_irqs(Irq::Msix, all)?)
     }
 
     /// How the frames stand. Without a harvester what has landed is taken here.

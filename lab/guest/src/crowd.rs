@@ -2,13 +2,15 @@
 //! Many functions that share an iommufd, taken through an update as one. They do nothing: what counts is how many
 //! entries they need in the records.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use anyhow::{ensure, Context, Result};
 use hitless_proto::layout::PAGE;
 use hitless_proto::Crowd as Plan;
-use hitless_uapi::iommufd::{DeviceId, FileMapping, HwptId, IoasId};
-use hitless_uapi::{Iommufd, Memfd, Session, VfioDevice};
+use hitless_uapi::iommufd::HwptId;
+use hitless_uapi::{Iommufd, Memfd, VfioDevice};
+use hitless_vmm::incoming::Swapped;
+use hitless_vmm::{Collected, Incoming, Mapping, Rights};
 
 /// Where the first mapping is. Between two of them is a page that nothing is mapped at.
 const IOVA: u64 = 1 << 32;
@@ -18,7 +20,6 @@ const STRIDE: u64 = 2 * PAGE;
 #[derive(Debug)]
 struct Member {
     device: VfioDevice,
-    id: DeviceId,
     /// What it is attached to.
     attached: HwptId,
 }
@@ -27,10 +28,9 @@ struct Member {
 #[derive(Debug)]
 pub(crate) struct Crowd {
     members: Vec<Member>,
-    /// What they will be attached to by the swap, in the same order.
-    pending: Vec<HwptId>,
     iommufd: Iommufd,
     memories: Vec<Memfd>,
+    plan: Plan,
 }
 
 impl Crowd {
@@ -46,115 +46,88 @@ impl Crowd {
             memories.push(memory);
         }
         let iommufd = Iommufd::open()?;
-        let ioas = map(plan, &iommufd, &memories)?;
+        let ioas = iommufd.ioas_alloc()?;
+        for (mapping, memory) in mappings(plan).zip(memories.iter().cycle()) {
+            iommufd.map_file(ioas, memory, mapping.offset, mapping.length, mapping.iova)?;
+        }
         let mut members = Vec::new();
-        for (function, token) in plan.functions.iter().zip(0..) {
+        for function in &plan.functions {
             let device = VfioDevice::open(function)?;
             let id = device.bind_iommufd(&iommufd)?;
             let attached = iommufd.hwpt_alloc(id, ioas)?;
             device.attach_pt(attached)?;
-            iommufd.hwpt_liveupdate_mark_preserve(attached, token)?;
-            members.push(Member {
-                device,
-                id,
-                attached,
-            });
+            members.push(Member { device, attached });
         }
         Ok(Self {
             members,
-            pending: Vec::new(),
             iommufd,
             memories,
+            plan: plan.clone(),
         })
     }
 
-    /// Everything into the session, in the order that LUO wants.
-    pub(crate) fn preserve(&self, plan: &Plan, session: &Session) -> Result<()> {
-        let memories = self.memories.iter().map(AsFd::as_fd);
-        let devices = self.members.iter().map(|member| member.device.as_fd());
-        let files = memories.chain([self.iommufd.as_fd()]).chain(devices);
-        for (file, token) in files.zip(plan.token..) {
-            session
-                .preserve_fd(file, token)
-                .with_context(|| format!("preserving the file with token {token}"))?;
-        }
-        Ok(())
+    /// The session that it is preserved in.
+    pub(crate) fn session(&self) -> &str {
+        &self.plan.session
     }
 
-    /// Everything out of the session; all devices are bound before the first HWPT is restored.
-    pub(crate) fn retrieve(plan: &Plan, session: &Session) -> Result<Self> {
+    /// Adds everything to what goes through an update.
+    pub(crate) fn collect(&self, mut collected: Collected) -> Result<Collected> {
+        let plan = &self.plan;
+        for (memory, number) in self.memories.iter().zip(0..) {
+            collected = collected.memory(&name(plan, number), memory)?;
+        }
+        collected = collected.iommufd(&plan.name, &self.iommufd)?;
+        for (member, number) in self.members.iter().zip(0..) {
+            let name = name(plan, number);
+            collected = collected.hwpt(&name, &plan.name, member.attached)?;
+            for mapping in mappings(plan) {
+                collected = collected.mapping(&name, mapping)?;
+            }
+            collected = collected.device(&name, &member.device, &name)?;
+        }
+        Ok(collected)
+    }
+
+    /// Everything that has come through an update. The memory holds what it did.
+    pub(crate) fn adopt(plan: &Plan, update: &Incoming<Swapped>) -> Result<Self> {
         let mut memories = Vec::new();
-        let mut tokens = plan.token..;
-        let mut next = || -> Result<OwnedFd> {
-            let token = tokens.next().context("a token")?;
-            session
-                .retrieve_fd(token)
-                .with_context(|| format!("retrieving the file with token {token}"))
-        };
-        for index in 0..plan.memories {
-            let memory = Memfd::from(next()?);
+        for number in 0..plan.memories {
+            let memory = Memfd::from(copy(update.memory(&name(plan, number))?)?);
             let found = memory.map()?.read_u64(0);
             ensure!(
-                found == content(plan, index),
-                "memfd {index} of the crowd `{}` holds {found:#x}",
+                found == content(plan, number),
+                "memfd {number} of the crowd `{}` holds {found:#x}",
                 plan.name
             );
             memories.push(memory);
         }
-        let iommufd = Iommufd::from(next()?);
-        let mut bound = Vec::new();
-        for _ in &plan.functions {
-            let device = VfioDevice::from(next()?);
-            let id = device.bind_iommufd(&iommufd)?;
-            bound.push((device, id));
-        }
         let mut members = Vec::new();
-        for ((device, id), token) in bound.into_iter().zip(0..) {
-            let attached = iommufd.hwpt_liveupdate_restore(token)?;
-            let maps = iommufd.hwpt_liveupdate_mappings(attached)?;
-            ensure!(
-                maps == mappings(plan).collect::<Vec<_>>(),
-                "HWPT {token} of the crowd `{}` is said to map {maps:x?}",
-                plan.name
-            );
+        for (_, number) in plan.functions.iter().zip(0..) {
+            let name = name(plan, number);
+            let built = update.built(&name)?;
             members.push(Member {
-                device,
-                id,
-                attached,
+                device: VfioDevice::from(copy(update.device(&name)?)?),
+                attached: built.context("the function has no page table")?.hwpt,
             });
         }
         Ok(Self {
             members,
-            pending: Vec::new(),
-            iommufd,
+            iommufd: Iommufd::from(copy(update.iommufd(&plan.name)?)?),
             memories,
+            plan: plan.clone(),
         })
     }
+}
 
-    /// The same mappings in an IOAS of this kernel, and a HWPT of it for each device.
-    pub(crate) fn rebuild(&mut self, plan: &Plan) -> Result<()> {
-        let ioas = map(plan, &self.iommufd, &self.memories)?;
-        for member in &self.members {
-            self.pending.push(self.iommufd.hwpt_alloc(member.id, ioas)?);
-        }
-        Ok(())
-    }
+fn copy(file: impl AsFd) -> Result<std::os::fd::OwnedFd> {
+    let copy = file.as_fd().try_clone_to_owned();
+    copy.context("duplicating a descriptor")
+}
 
-    /// Each device from its restored HWPT to the one that was made for it.
-    pub(crate) fn swap(&mut self) -> Result<()> {
-        let pending = std::mem::take(&mut self.pending);
-        ensure!(
-            pending.len() == self.members.len(),
-            "there are no page tables to swap to: rebuild first"
-        );
-        for ((member, pending), token) in self.members.iter_mut().zip(pending).zip(0..) {
-            member.device.attach_pt(pending)?;
-            let restored = std::mem::replace(&mut member.attached, pending);
-            self.iommufd.destroy(restored)?;
-            self.iommufd.hwpt_liveupdate_mark_preserve(pending, token)?;
-        }
-        Ok(())
-    }
+/// The name of a memfd, or of a function and its page table.
+fn name(plan: &Plan, number: u32) -> String {
+    format!("{}-{number}", plan.name)
 }
 
 /// What a memfd begins with.
@@ -163,21 +136,12 @@ fn content(plan: &Plan, index: u32) -> u64 {
 }
 
 /// What every HWPT maps, in the order of addresses.
-fn mappings(plan: &Plan) -> impl Iterator<Item = FileMapping> + '_ {
-    (0..plan.mappings).map(|index| FileMapping {
+fn mappings(plan: &Plan) -> impl Iterator<Item = Mapping> + '_ {
+    (0..plan.mappings).map(|index| Mapping {
         iova: IOVA + STRIDE * u64::from(index),
         length: PAGE,
+        memory: name(plan, index % plan.memories),
         offset: 0,
-        memory_token: plan.token + u64::from(index % plan.memories),
-        readable: true,
-        writeable: true,
+        rights: Rights::ReadWrite,
     })
-}
-
-fn map(plan: &Plan, iommufd: &Iommufd, memories: &[Memfd]) -> Result<IoasId> {
-    let ioas = iommufd.ioas_alloc()?;
-    for (mapping, memory) in mappings(plan).zip(memories.iter().cycle()) {
-        iommufd.map_file(ioas, memory, mapping.offset, mapping.length, mapping.iova)?;
-    }
-    Ok(ioas)
 }

@@ -14,6 +14,7 @@
 //! | `owner` | another process that owns cards, and can be killed |
 //! | `card` | a card with its memory, iommufd and device file |
 //! | `crowd` | many functions that share an iommufd, as one |
+//! | `update` | cards and crowds that go through an update together, by `hitless_vmm` |
 //! | `igb` | the card's registers |
 //! | `ring`, `harvester` | what the card wrote: taken, checked, counted, posted again |
 //! | `pages` | where memory is physically |

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use hitless_proto::{Act, Answer, Bdf, Command, Step, What};
 use hitless_uapi::{kexec, LiveUpdate, Session, VfioDevice};
 
@@ -97,7 +97,11 @@ impl Machine {
             Command::Finish { session } => self.finish(&session)?,
             Command::PreserveAll { session, cards } => {
                 self.is_new(&session)?;
-                let update = Update::preserve(&session, &self.cards, &cards)?;
+                let crowds = self
+                    .crowds
+                    .values()
+                    .filter(|crowd| crowd.session() == session);
+                let update = Update::preserve(&session, &self.cards, &cards, crowds)?;
                 self.updates.insert(session, update);
             }
             Command::GiveUp { session, card } => {
@@ -162,6 +166,8 @@ impl Machine {
             Command::Frames { card } => return self.look(card)?.frames(),
             Command::PunchHole { card } => self.look(card)?.punch_hole()?,
             Command::Interrupts { card, on } => self.look(card)?.interrupts(on)?,
+            Command::Arm { card, vectors } => self.card(card)?.arm(vectors)?,
+            Command::Signals { card } => return self.look(card)?.signals(),
             Command::ResetDevice { card } => self.look(card)?.reset()?,
             Command::PagesMoved { card } => return self.look(card)?.pages_moved(),
         }
@@ -226,29 +232,25 @@ impl Machine {
     }
 
     fn crowd(&mut self, plan: &hitless_proto::Crowd, act: Act) -> Result<()> {
-        let name = &plan.name;
-        let crowd = self.crowds.get_mut(name);
-        let unknown = || format!("there is no crowd `{name}`: start it or retrieve it first");
-        match act {
-            Act::Start | Act::Retrieve => {
-                ensure!(crowd.is_none(), "the crowd `{name}` is there already");
+        let (name, session) = (&plan.name, &plan.session);
+        ensure!(
+            !self.crowds.contains_key(name),
+            "the crowd `{name}` is there already"
+        );
+        let crowd = match act {
+            Act::Start => {
                 for function in &plan.functions {
                     host::bind_driver(function.parse()?)?;
                 }
-                let crowd = match act {
-                    Act::Start => Crowd::start(plan)?,
-                    _ => Crowd::retrieve(plan, self.session(&plan.session)?)?,
-                };
-                self.crowds.insert(name.clone(), crowd);
-                Ok(())
+                Crowd::start(plan)?
             }
-            Act::Preserve => {
-                let crowd = self.crowds.get(name).with_context(unknown)?;
-                crowd.preserve(plan, self.session(&plan.session)?)
-            }
-            Act::Rebuild => crowd.with_context(unknown)?.rebuild(plan),
-            Act::Swap => crowd.with_context(unknown)?.swap(),
-        }
+            Act::Adopt => match self.updates.get(session) {
+                Some(Update::Swapped(update)) => Crowd::adopt(plan, update)?,
+                other => bail!("session `{session}` is not swapped: {other:?}"),
+            },
+        };
+        self.crowds.insert(name.clone(), crowd);
+        Ok(())
     }
 
     fn add(

@@ -11,6 +11,7 @@ use hitless_vmm::incoming::{Bound, Found, Rebuilt, Retrieved, Stage, Swapped};
 use hitless_vmm::{Collected, Error, Incoming, Preserved, Stuck};
 
 use crate::card::Card;
+use crate::crowd::Crowd;
 
 /// How far an update has come.
 #[derive(Debug)]
@@ -27,14 +28,22 @@ pub(crate) enum Update {
 type Cards = BTreeMap<u8, Card>;
 
 impl Update {
-    /// Everything of some cards goes into a new session.
-    pub(crate) fn preserve(session: &str, cards: &Cards, numbers: &[u8]) -> Result<Self> {
+    /// Everything of some cards and crowds goes into a new session.
+    pub(crate) fn preserve<'a>(
+        session: &str,
+        cards: &Cards,
+        numbers: &[u8],
+        crowds: impl Iterator<Item = &'a Crowd>,
+    ) -> Result<Self> {
         let mut collected = Collected::new(session);
         for number in numbers {
             let card = cards.get(number);
             let card =
                 card.with_context(|| format!("there is no card {number}: start it first"))?;
             collected = card.collect(*number, collected)?;
+        }
+        for crowd in crowds {
+            collected = crowd.collect(collected)?;
         }
         let preserved = collected.preserve(&LiveUpdate::open()?);
         Ok(Self::Preserved(preserved.map_err(Error::from)?))
@@ -78,6 +87,11 @@ impl Update {
                     each(update, cards, Card::is_rebuilt)
                 })
             }
+            (Self::Bound(update), Step::RebuildOwn) => {
+                gone(update.rebuild_own(), Self::Rebuilt, Self::Bound, |update| {
+                    each(update, cards, Card::is_rebuilt)
+                })
+            }
             (Self::Rebuilt(update), Step::Swap) => {
                 gone(update.swap(), Self::Swapped, Self::Rebuilt, |update| {
                     each(update, cards, Card::is_swapped)
@@ -117,7 +131,8 @@ impl Update {
     pub(crate) fn finish(self) -> (Option<Self>, Result<()>) {
         match self {
             Self::Swapped(update) => match update.finish() {
-                Ok(_) => (None, Ok(())),
+                // What has come through can be collected for the next update.
+                Ok(running) => (None, running.again().map(drop).map_err(Into::into)),
                 Err(stuck) => (Some(Self::Swapped(stuck.state)), Err(stuck.error.into())),
             },
             update => match update.session().finish() {
@@ -162,12 +177,14 @@ fn each<S: Stage>(
     show: impl Fn(&mut Card, u8, &str, &Incoming<S>) -> Result<()>,
 ) -> Result<()> {
     for name in update.names(Kind::Device) {
-        let Some(number) = name
-            .strip_prefix(NAME)
-            .and_then(|number| number.parse().ok())
-        else {
-            bail!("`{name}` is no card");
+        // Other devices are those of a crowd, which takes them when all are swapped.
+        let Some(number) = name.strip_prefix(NAME) else {
+            continue;
         };
+        if update.is_given_up(name)? {
+            continue;
+        }
+        let number = number.parse().context("a card has a number")?;
         show(cards.entry(number).or_default(), number, name, update)?;
     }
     Ok(())

@@ -69,11 +69,11 @@ pub enum Call {
 /// The description is all that is needed to find everything again after a jump, so every order about it has it whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crowd {
-    /// What the guest calls it, and the first word of its memfds' names.
+    /// What the guest calls it, and the first word of its names.
     pub name: String,
     /// The session that it is preserved in.
     pub session: String,
-    /// The first of its tokens in that session: its memfds' come first, then the iommufd's, then its devices'.
+    /// A number of its own, which its memory holds.
     pub token: u64,
     /// Its functions, `0000:01:00.0` and so on.
     pub functions: Vec<String>,
@@ -89,17 +89,10 @@ pub struct Crowd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Act {
-    /// The functions are bound to vfio-pci; memfds, iommufd, devices and HWPTs are set up, and the HWPTs are marked.
+    /// The functions are bound to vfio-pci; memfds, iommufd, devices and HWPTs are set up.
     Start,
-    /// Everything goes into the session, which is there.
-    Preserve,
-    /// Everything comes out of the session, which is there: memory, iommufd, devices; each device is bound and its HWPT
-    /// restored. What the memory holds and what the HWPTs map is compared with what was set up.
-    Retrieve,
-    /// A new IOAS with the same mappings, and a new HWPT for each device; not attached yet.
-    Rebuild,
-    /// Each device is attached to its new HWPT; the restored ones are destroyed and the new ones marked.
-    Swap,
+    /// It is taken from its session, whose devices are swapped. What the memory holds is compared with what was set up.
+    Adopt,
 }
 
 /// A step of an update, for everything in its session at once.
@@ -110,8 +103,10 @@ pub enum Step {
     Retrieve,
     /// Each device is bound, and each HWPT restored.
     Bind,
-    /// New HWPTs with the same mappings.
+    /// New HWPTs with the mappings that the kernel lists.
     Rebuild,
+    /// New HWPTs with the mappings that the guest named when it preserved.
+    RebuildOwn,
     /// Each device is attached to its new HWPT, and the restored ones are destroyed.
     Swap,
 }
@@ -180,7 +175,7 @@ pub enum Command {
     LoadWithoutHandover,
     /// LIVEUPDATE_IOCTL_CREATE_SESSION; the guest keeps the descriptor under this name.
     SessionCreate { session: String },
-    /// Everything of these cards goes into a new session, by the library for VMMs.
+    /// Everything of these cards and of the crowds of this session goes into a new session, by the library for VMMs.
     PreserveAll { session: String, cards: Vec<u8> },
     /// A step of what was preserved so. A card that comes out of the session is there under its number.
     Take { session: String, step: Step },
@@ -248,6 +243,11 @@ pub enum Command {
     PunchHole { card: u8 },
     /// VFIO_DEVICE_SET_IRQS: set one MSI-X vector up, or take all down.
     Interrupts { card: u8, on: bool },
+    /// Set so many MSI-X vectors up, each with an eventfd that is kept. Who preserves the card as a whole takes them down, and
+    /// sets as many up again.
+    Arm { card: u8, vectors: u32 },
+    /// How often each of these eventfds was signalled since the last time. Answers [`Answer::Signals`].
+    Signals { card: u8 },
     /// VFIO_DEVICE_ATTACH_IOMMUFD_PT back to the HWPT that the last `Swap` replaced.
     SwapBack { card: u8 },
     /// Compare the memfd's present physical pages with the index written at start. Answers [`Answer::Moved`].
@@ -350,6 +350,8 @@ pub enum Answer {
     Words { words: Vec<u32> },
     /// What a restored HWPT maps.
     Mappings { pieces: Vec<Piece> },
+    /// How often each eventfd was signalled.
+    Signals { counts: Vec<u64> },
     /// How many pages of the memfd are not where they were.
     Moved { pages: u64, moved: u64 },
     /// A run of swaps, of which the longest took so long.

@@ -160,7 +160,8 @@ impl Scene {
         self.file_by_file = true;
     }
 
-    fn to_take(step: Step) -> Command {
+    /// The order for [`Scene::take`].
+    pub fn to_take(step: Step) -> Command {
         let session = SESSION.to_owned();
         Command::Take { session, step }
     }
@@ -214,12 +215,14 @@ impl Scene {
         }
     }
 
-    /// A new IOAS and HWPT with the same mappings. Until the swap, finish is refused.
+    /// A new IOAS and HWPT with the same mappings: by the kernel's list after one jump, and by the guest's own after the next.
+    /// Until the swap, finish is refused.
     pub fn rebuild(&mut self) -> Result<()> {
         let card = self.first.number;
-        let rebuild = match self.file_by_file {
-            true => Command::Rebuild { card },
-            false => Self::to_take(Step::Rebuild),
+        let rebuild = match (self.file_by_file, self.evidence.jumps.len() % 2) {
+            (true, _) => Command::Rebuild { card },
+            (false, 1) => Self::to_take(Step::Rebuild),
+            (false, _) => Self::to_take(Step::RebuildOwn),
         };
         self.phase(REBUILD, [rebuild])?;
         let session = SESSION.to_owned();

@@ -7,7 +7,8 @@ use hitless_uapi::Iommufd;
 use rustix::io::Errno;
 
 use crate::error::{at, Error, Kind, Step, Stuck};
-use crate::incoming::{Bound, Incoming, Parts, Retrieved};
+use crate::incoming::{Bound, Incoming, Retrieved};
+use crate::parts::Parts;
 
 /// How far ids are searched. The kernel gives out the lowest one that is free, and a VM has fewer objects than this.
 const IDS: u32 = 1 << 14;

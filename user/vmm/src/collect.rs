@@ -11,8 +11,9 @@ use rustix::io::Errno;
 use crate::error::{at, Error, Kind, Object, Step, Stuck};
 use crate::interrupts;
 use crate::manifest::{Manifest, Tokens, MANIFEST_TOKEN, MAX_STATE, NOTES_TOKEN};
+use crate::mapping::Mapping;
 use crate::notes::Notes;
-use crate::plan::{Mapping, Plan};
+use crate::plan::Plan;
 
 /// What the HWPT's own id is made a token by. The same HWPT gets the same token each time, and no two of an iommufd share
 /// one: a mark cannot be taken back, and outlives a session that was closed.
@@ -197,11 +198,24 @@ impl Collected {
     /// Puts everything into a session that somebody else has created, for example a daemon that keeps `/dev/liveupdate`
     /// open. Only closing the last descriptor of the session takes everything out of it again.
     ///
+    /// ```no_run
+    /// # use hitless_uapi::{LiveUpdate, Session};
+    /// # use hitless_vmm::{Collected, Preserved, Stuck};
+    /// # fn example(vm: Collected, received: std::os::fd::OwnedFd) -> Result<Preserved, Stuck<Collected>> {
+    /// // The daemon has sent the descriptor of a session that it created, and keeps its own.
+    /// vm.preserve_in(Session::from(received))
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`]; [`Error::Refused`] with the names of `docs/refusals.md`. Everything is as it was.
+    /// [`Error::Unsupported`]; [`Error::Refused`] with the names of `docs/refusals.md`. Everything is as it was as soon as
+    /// nobody has the session open any more.
     pub fn preserve_in(self, session: Session) -> Result<Preserved, Stuck<Self>> {
-        if let Err(error) = self.put(&session) {
+        if let Err(error) = self.check() {
+            return Err(Stuck::new(error, self));
+        }
+        if let Err(error) = self.disarm().and_then(|()| self.put(&session)) {
             drop(session);
             let further = self.arm().err().into_iter().collect();
             return Err(Stuck {
@@ -221,17 +235,20 @@ impl Collected {
         &self.0.plan
     }
 
-    fn put(&self, session: &Session) -> Result<(), Error> {
-        let (plan, step) = (&self.0.plan, Step::Preserve);
-        for (iommufd, name) in self.0.iommufds.iter().zip(&plan.iommufds) {
-            let features = iommufd
-                .features()
-                .map_err(at(step, named(Kind::Iommufd, name)))?;
-            if !features.preserve() {
+    /// Whether this kernel preserves devices at all.
+    fn check(&self) -> Result<(), Error> {
+        for (iommufd, name) in self.0.iommufds.iter().zip(&self.0.plan.iommufds) {
+            let features = iommufd.features();
+            let object = named(Kind::Iommufd, name);
+            if !features.map_err(at(Step::Preserve, object))?.preserve() {
                 return Err(Error::Unsupported);
             }
         }
-        self.disarm()?;
+        Ok(())
+    }
+
+    fn put(&self, session: &Session) -> Result<(), Error> {
+        let (plan, step) = (&self.0.plan, Step::Preserve);
         for (hwpt, id) in plan.hwpts.iter().zip(&self.0.hwpts) {
             match self.0.iommufds[hwpt.iommufd].hwpt_liveupdate_mark_preserve(*id, hwpt.token) {
                 // It is marked already, for an earlier session that was closed or by who said so: nobody else has this token.
@@ -314,7 +331,8 @@ impl Preserved {
     }
 
     /// Takes everything out of the session, and sets the interrupts up again. A device whose interrupts were down may have
-    /// wanted to signal meanwhile, so each eventfd is signalled once.
+    /// wanted to signal meanwhile, so each eventfd is signalled once. As long as somebody else has the session open,
+    /// everything in it stays preserved, and a jump is refused because of the interrupts.
     ///
     /// # Errors
     ///
@@ -330,6 +348,15 @@ impl Preserved {
 
     /// Jumps into the kernel that is loaded. It returns only when that is refused; everything stays as it was, and it can
     /// be tried again, for example with another kernel. Other sessions of the machine jump, too.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{Collected, Error, Preserved};
+    /// # fn example(preserved: Preserved) -> Result<Collected, Error> {
+    /// let refused = preserved.jump();
+    /// eprintln!("the jump is called off: {refused}");
+    /// Ok(preserved.undo()?)
+    /// # }
+    /// ```
     pub fn jump(&self) -> Error {
         let object = || Object::Session(self.collected.0.session.clone());
         at(Step::Jump, object)(kexec::jump())
@@ -344,4 +371,85 @@ fn duplicate(file: impl AsFd, object: impl FnOnce() -> Object) -> Result<OwnedFd
     let copy = file.as_fd().try_clone_to_owned();
     copy.map_err(|error| hitless_uapi::Error::from_io("F_DUPFD_CLOEXEC", "", &error))
         .map_err(at(Step::Collect, object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn file() -> File {
+        tempfile::tempfile().expect("a file")
+    }
+
+    fn collected() -> Collected {
+        let add = || {
+            Collected::new("vm")
+                .memory("ram", file())?
+                .iommufd("iommu", file())?
+                .hwpt("dma", "iommu", HwptId(3))?
+                .device("nic", file(), "dma")
+        };
+        add().expect("collected")
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused_by_name() {
+        let unknown = collected().hwpt("other", "iomnu", HwptId(4));
+        assert!(matches!(
+            unknown,
+            Err(Error::Unknown {
+                kind: Kind::Iommufd,
+                ..
+            })
+        ));
+        let taken = collected().device("nic", file(), "dma");
+        assert!(matches!(
+            taken,
+            Err(Error::Taken {
+                kind: Kind::Device,
+                ..
+            })
+        ));
+        let same = collected().hwpt("other", "iommu", HwptId(3));
+        assert!(matches!(same, Err(Error::SameHwpt { .. })));
+        let long = collected().state(vec![0; MAX_STATE + 1]);
+        assert!(matches!(long, Err(Error::StateTooLong(_))));
+        let eventfd = file();
+        let many = vec![Some(&eventfd); 2049];
+        let many = collected().interrupts("nic", Irq::Msix, &many);
+        assert!(matches!(many, Err(Error::TooManyVectors { .. })));
+    }
+
+    #[test]
+    fn a_hwpt_has_a_token_of_its_id_or_the_one_that_it_was_given() {
+        let token = |collected: &Collected| collected.0.plan.hwpts[0].token;
+        let own = collected();
+        assert_eq!(token(&own), HWPT_TOKEN | 3);
+        assert_eq!(token(&own.marked("dma", 9).expect("free")), 9);
+    }
+
+    #[test]
+    fn what_cannot_be_preserved_is_given_back_as_it_was() {
+        // A session that is none: the first call on an iommufd that is none fails before it.
+        let session = Session::from(OwnedFd::from(file()));
+        let stuck = collected().preserve_in(session).expect_err("no iommufd");
+        assert_eq!(stuck.error.errno(), Some(Errno::NOTTY));
+        let words = stuck.to_string();
+        assert!(
+            words.starts_with("preserving iommufd `iommu`: IOMMU_OPTION"),
+            "{words}"
+        );
+        let again = stuck.state.memory("more", file()).expect("it can go on");
+        assert_eq!(again.0.plan.memories, ["ram", "more"]);
+    }
+
+    #[test]
+    fn interrupts_of_none_are_none() {
+        let none: [Option<File>; 0] = [];
+        let collected = collected()
+            .interrupts("nic", Irq::Msi, &none)
+            .expect("none");
+        assert_eq!(collected.0.plan.devices[0].interrupts, None);
+    }
 }

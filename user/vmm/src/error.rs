@@ -6,110 +6,9 @@ use std::fmt;
 use hitless_core::refusal::Refusal;
 use rustix::io::Errno;
 
-use crate::manifest::Flaw;
-use crate::plan::Mapping;
+use crate::mapping::Mapping;
+pub use crate::name::{Kind, Object, Step};
 use crate::refusals;
-
-/// What a name is the name of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A memfd.
-    Memory,
-    /// An iommufd.
-    Iommufd,
-    /// A HWPT of an iommufd.
-    Hwpt,
-    /// A device file.
-    Device,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "memory",
-            Self::Iommufd => "iommufd",
-            Self::Hwpt => "HWPT",
-            Self::Device => "device",
-        })
-    }
-}
-
-/// A step of the update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Step {
-    /// Descriptors are collected.
-    Collect,
-    /// They go into a session.
-    Preserve,
-    /// The session is closed, and everything is as it was.
-    Undo,
-    /// The next kernel is jumped into.
-    Jump,
-    /// The session is found in the new kernel.
-    Find,
-    /// Files come out of the session.
-    Retrieve,
-    /// Devices are bound to their iommufds, and HWPTs are restored.
-    Bind,
-    /// New HWPTs are built.
-    Rebuild,
-    /// Devices are attached to them.
-    Swap,
-    /// Interrupts are set up.
-    Arm,
-    /// A device is given up.
-    GiveUp,
-    /// The session is finished.
-    Finish,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Collect => "collecting",
-            Self::Preserve => "preserving",
-            Self::Undo => "taking back out of the session",
-            Self::Jump => "jumping with",
-            Self::Find => "finding",
-            Self::Retrieve => "retrieving",
-            Self::Bind => "binding",
-            Self::Rebuild => "rebuilding",
-            Self::Swap => "swapping",
-            Self::Arm => "setting up the interrupts of",
-            Self::GiveUp => "giving up",
-            Self::Finish => "finishing",
-        })
-    }
-}
-
-/// What a call was about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Object {
-    /// The session of this name.
-    Session(String),
-    /// The manifest of the session.
-    Manifest,
-    /// The notes of the session.
-    Notes,
-    /// A descriptor of this process.
-    Descriptor,
-    /// What the VMM called by this name.
-    Named(Kind, String),
-}
-
-impl fmt::Display for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Session(name) => write!(f, "session `{name}`"),
-            Self::Manifest => f.write_str("the manifest"),
-            Self::Notes => f.write_str("the notes"),
-            Self::Descriptor => f.write_str("a descriptor"),
-            Self::Named(kind, name) => write!(f, "{kind} `{name}`"),
-        }
-    }
-}
 
 /// A call that the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +56,50 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
+
+/// Why a manifest is not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// The file is shorter than a header, or not as long as its header says.
+    #[error("it is cut off, or longer than it says")]
+    Length,
+    /// It was written by a library that this one does not know.
+    #[error("it has version {0}, which this library does not read")]
+    UnknownVersion(
+        /// The version.
+        u32,
+    ),
+    /// It is something else.
+    #[error("it is no manifest")]
+    NotAManifest,
+    /// It is not what was written.
+    #[error("it is damaged: its checksum is wrong")]
+    Damaged,
+    /// The description cannot be read.
+    #[error("its description cannot be read: {0}")]
+    Description(
+        /// Why.
+        #[source]
+        serde_json::Error,
+    ),
+    /// One token is given to two files, or is the manifest's own.
+    #[error("the token {0:#x} is given twice")]
+    Token(
+        /// The token.
+        u64,
+    ),
+    /// The notes that go with it are not as long as this library makes them.
+    #[error("the notes of the session are not as long as they should be")]
+    Notes,
+    /// The description makes no sense.
+    #[error("its description makes no sense: {0}")]
+    Contents(
+        /// Why.
+        #[source]
+        Box<Error>,
+    ),
+}
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -348,5 +291,54 @@ impl<S: fmt::Debug> std::error::Error for Stuck<S> {}
 impl<S> From<Stuck<S>> for Error {
     fn from(stuck: Stuck<S>) -> Self {
         stuck.error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(step: Step, errno: Errno) -> Error {
+        let object = || Object::Named(Kind::Device, "nic".into());
+        let call = hitless_uapi::Error::new("LIVEUPDATE_SESSION_PRESERVE_FD", errno);
+        at(step, object)(call)
+    }
+
+    #[test]
+    fn a_refusal_names_step_object_call_and_what_it_may_be() {
+        let words = refused(Step::Preserve, Errno::BUSY).to_string();
+        for part in [
+            "preserving device `nic`: LIVEUPDATE_SESSION_PRESERVE_FD: ",
+            "device has interrupts set up",
+            "the kernel's log has which of these it was",
+        ] {
+            assert!(words.contains(part), "{words}");
+        }
+        // An error that is not hitless's own promises no line in the log.
+        let other = refused(Step::Preserve, Errno::MFILE).to_string();
+        assert!(!other.contains("log"), "{other}");
+    }
+
+    #[test]
+    fn only_a_retrieve_comes_too_early() {
+        assert!(refused(Step::Retrieve, Errno::AGAIN).is_too_early());
+        assert!(!refused(Step::Retrieve, Errno::NODEV).is_too_early());
+        assert!(!refused(Step::Bind, Errno::AGAIN).is_too_early());
+        assert!(!Error::Unsupported.is_too_early());
+    }
+
+    #[test]
+    fn what_failed_when_it_was_undone_is_told_too() {
+        let stuck = Stuck {
+            error: refused(Step::Preserve, Errno::BUSY),
+            state: (),
+            further: vec![refused(Step::Undo, Errno::NODEV)],
+        };
+        let words = stuck.to_string();
+        assert!(
+            words.contains("; and when it was undone: taking back"),
+            "{words}"
+        );
+        assert_eq!(Error::from(stuck).errno(), Some(Errno::BUSY));
     }
 }

@@ -4,20 +4,22 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
+use hitless_uapi::iommufd::{DeviceId, HwptId};
 use hitless_uapi::{Iommufd, LiveUpdate, Memfd, Session, VfioDevice};
-use rustix::io::Errno;
 
-use crate::error::{at, Error, Kind, Object, Step, Stuck};
-use crate::manifest::{Flaw, Manifest, MANIFEST_TOKEN, MAX_LENGTH, NOTES_TOKEN};
+use crate::error::{at, Error, Flaw, Kind, Object, Step, Stuck};
+use crate::manifest::{Manifest, MANIFEST_TOKEN, MAX_LENGTH, NOTES_TOKEN};
+use crate::mapping::Mapping;
 use crate::notes::Notes;
-use crate::plan::{Interrupts, Mapping};
+use crate::parts::{Built, Device, Parts, Table};
+use crate::plan::Interrupts;
 
 mod sealed {
     pub trait Stage {}
 }
 
-/// A state of what comes in. There are five: [`Found`], [`Retrieved`], [`Bound`], [`Rebuilt`] and [`Swapped`].
+/// A state of what comes in. There are six: [`Found`], [`Retrieved`], [`Bound`], [`Rebuilt`], [`Swapped`] and
+/// [`Finished`].
 pub trait Stage: sealed::Stage {
     /// Its name.
     const NAME: &'static str;
@@ -48,39 +50,8 @@ stages! {
     /// All devices run on what this kernel has built. Next: [`Incoming::arm`] where there are interrupts, and
     /// [`Incoming::finish`].
     Swapped;
-}
-
-/// A device that comes in.
-#[derive(Debug, Default)]
-pub(crate) struct Device {
-    pub(crate) file: Option<VfioDevice>,
-    pub(crate) id: Option<DeviceId>,
-    pub(crate) swapped: bool,
-    pub(crate) given_up: bool,
-}
-
-/// What a device ran on, and what takes its place.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Table {
-    pub(crate) restored: Option<HwptId>,
-    pub(crate) ioas: Option<IoasId>,
-    pub(crate) built: Option<HwptId>,
-}
-
-/// A HWPT that this library has built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Built {
-    /// The HWPT.
-    pub hwpt: HwptId,
-    /// The address space whose mappings it has.
-    pub ioas: IoasId,
-}
-
-impl Table {
-    pub(crate) fn all(&self) -> Option<Built> {
-        let both = self.built.zip(self.ioas);
-        both.map(|(hwpt, ioas)| Built { hwpt, ioas })
-    }
+    /// The update is over.
+    Finished;
 }
 
 /// A VM that comes in through the update, at one stage of its way.
@@ -113,20 +84,6 @@ impl Table {
 pub struct Incoming<S> {
     pub(crate) parts: Box<Parts>,
     stage: PhantomData<S>,
-}
-
-/// Everything that comes in. The order of the fields is the order in which they are closed: the session last, so that
-/// nothing in it is finished before it is closed here.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub(crate) devices: Vec<Device>,
-    pub(crate) tables: Vec<Table>,
-    pub(crate) iommufds: Vec<Option<Iommufd>>,
-    pub(crate) memories: Vec<Option<Memfd>>,
-    pub(crate) notes: Notes,
-    pub(crate) manifest: Manifest,
-    pub(crate) name: String,
-    pub(crate) session: Session,
 }
 
 impl<S: Stage> fmt::Debug for Incoming<S> {
@@ -169,7 +126,9 @@ impl Incoming<Found> {
         let notes = notes.ok_or(Error::Manifest(Flaw::Notes))?;
         let plan = &manifest.plan;
         let parts = Parts {
-            devices: plan.devices.iter().map(|_| Device::default()).collect(),
+            devices: (0..plan.devices.len())
+                .map(|index| Device::of(&notes, index))
+                .collect(),
             tables: plan.hwpts.iter().map(|_| Table::default()).collect(),
             iommufds: plan.iommufds.iter().map(|_| None).collect(),
             memories: plan.memories.iter().map(|_| None).collect(),
@@ -188,6 +147,21 @@ impl Incoming<Found> {
     /// [`Error::Refused`]. While vfio-pci is not bound to a device it is `EAGAIN`, which [`Error::is_too_early`] tells: bind
     /// the driver and call this again. A device that is refused with another error is not taken over: it can be given up
     /// with [`Incoming::give_up`], and the others be retrieved by calling this again.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{Error, Incoming, incoming::{Found, Retrieved}};
+    /// # fn bind_drivers() {}
+    /// # fn example(mut vm: Incoming<Found>) -> Result<Incoming<Retrieved>, Error> {
+    /// loop {
+    ///     match vm.retrieve() {
+    ///         Ok(retrieved) => break Ok(retrieved),
+    ///         Err(stuck) if stuck.error.is_too_early() => vm = stuck.state,
+    ///         Err(stuck) => break Err(stuck.error),
+    ///     }
+    ///     bind_drivers();
+    /// }
+    /// # }
+    /// ```
     pub fn retrieve(mut self) -> Result<Incoming<Retrieved>, Stuck<Self>> {
         match self.parts.retrieve_all() {
             Ok(()) => Ok(self.next()),
@@ -206,7 +180,7 @@ impl<S: Stage> Incoming<S> {
         Incoming::new(self.parts)
     }
 
-    /// The session.
+    /// The session. Once it is finished it answers no call but for its name.
     pub fn session(&self) -> &Session {
         &self.parts.session
     }
@@ -222,6 +196,16 @@ impl<S: Stage> Incoming<S> {
     }
 
     /// The names of all objects of a kind, in the order in which they were collected.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{error::Kind, Incoming, incoming::Retrieved};
+    /// # fn example(vm: &Incoming<Retrieved>) -> Result<(), hitless_vmm::Error> {
+    /// for name in vm.names(Kind::Memory) {
+    ///     println!("{name}: {} bytes", vm.memory(name)?.length().unwrap_or(0));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn names(&self, kind: Kind) -> Vec<&str> {
         let plan = &self.parts.manifest.plan;
         match kind {
@@ -322,8 +306,31 @@ impl<S: Stage> Incoming<S> {
         Ok(self.parts.tables[index].all())
     }
 
+    /// Whether a device was given up, by this process or by one that had the session before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`].
+    pub fn is_given_up(&self, device: &str) -> Result<bool, Error> {
+        let index = self.parts.manifest.plan.find(Kind::Device, device)?;
+        Ok(self.parts.devices[index].given_up)
+    }
+
     /// Gives a device up: its DMA stops, and the session can be finished without it. It is not reset; reset it before it is
     /// used again. A device that the kernel did not take over is given up by taking note of that.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{Error, Incoming, incoming::{Rebuilt, Swapped}};
+    /// # fn example(vm: Incoming<Rebuilt>) -> Result<Incoming<Swapped>, Error> {
+    /// match vm.swap() {
+    ///     Ok(swapped) => Ok(swapped),
+    ///     Err(mut stuck) => {
+    ///         stuck.state.give_up("gpu")?;
+    ///         Ok(stuck.state.swap()?)
+    ///     }
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -332,88 +339,6 @@ impl<S: Stage> Incoming<S> {
     pub fn give_up(&mut self, device: &str) -> Result<(), Error> {
         let index = self.parts.manifest.plan.find(Kind::Device, device)?;
         self.parts.give_up(index)
-    }
-}
-
-impl Parts {
-    pub(crate) fn object(&self, kind: Kind, index: usize) -> Object {
-        let plan = &self.manifest.plan;
-        let name = match kind {
-            Kind::Memory => &plan.memories[index],
-            Kind::Iommufd => &plan.iommufds[index],
-            Kind::Hwpt => &plan.hwpts[index].name,
-            Kind::Device => &plan.devices[index].name,
-        };
-        Object::Named(kind, name.clone())
-    }
-
-    fn retrieve_all(&mut self) -> Result<(), Error> {
-        for index in 0..self.memories.len() {
-            if self.memories[index].is_none() {
-                let token = self.manifest.tokens.memories[index];
-                let file = self.retrieve_one(Kind::Memory, index, token)?;
-                self.memories[index] = Some(file.into());
-            }
-        }
-        for index in 0..self.iommufds.len() {
-            self.retrieve_iommufd(index)?;
-        }
-        for index in 0..self.devices.len() {
-            if !self.devices[index].given_up {
-                self.retrieve_device(index)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn retrieve_iommufd(&mut self, index: usize) -> Result<(), Error> {
-        if self.iommufds[index].is_none() {
-            let token = self.manifest.tokens.iommufds[index];
-            let file = self.retrieve_one(Kind::Iommufd, index, token)?;
-            self.iommufds[index] = Some(file.into());
-        }
-        Ok(())
-    }
-
-    fn retrieve_device(&mut self, index: usize) -> Result<(), Error> {
-        if self.devices[index].file.is_none() {
-            let token = self.manifest.tokens.devices[index];
-            let file = self.retrieve_one(Kind::Device, index, token)?;
-            self.devices[index].file = Some(file.into());
-        }
-        Ok(())
-    }
-
-    fn retrieve_one(
-        &self,
-        kind: Kind,
-        index: usize,
-        token: u64,
-    ) -> Result<std::os::fd::OwnedFd, Error> {
-        let file = self.session.retrieve_fd(token);
-        file.map_err(at(Step::Retrieve, || self.object(kind, index)))
-    }
-
-    fn give_up(&mut self, index: usize) -> Result<(), Error> {
-        if self.devices[index].given_up {
-            return Ok(());
-        }
-        match self.retrieve_device(index) {
-            // It was not taken over, and the kernel has stopped it.
-            Err(error) if error.errno() == Some(Errno::NODEV) => {}
-            Err(error) => return Err(error),
-            Ok(()) => {
-                let device = &self.manifest.plan.devices[index];
-                self.retrieve_iommufd(self.manifest.plan.iommufd_of(device))?;
-                self.bind_device(index)?;
-                let object = || self.object(Kind::Device, index);
-                if let Some(file) = &self.devices[index].file {
-                    file.detach().map_err(at(Step::GiveUp, object))?;
-                }
-            }
-        }
-        self.devices[index].given_up = true;
-        Ok(())
     }
 }
 

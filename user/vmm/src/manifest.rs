@@ -12,6 +12,10 @@
 //!                the VMM's own state
 //! ```
 //!
+//! The description is JSON because it is small, because a person who looks into a session can read it, and because
+//! `serde_json` is as widely used and tested against hostile input as any format's reader is: it limits depth, and never
+//! allocates by a length that the input claims. The state, which may be large, is beside it as it is.
+//!
 //! The version comes first, so that a later format may change everything else. What is here may have been written by
 //! anybody who held the session: it is read once, checked, and only then believed. It is the VMM's side of the handover;
 //! the kernel checks by its own records whatever is done with it.
@@ -21,8 +25,9 @@ use std::collections::BTreeSet;
 use hitless_uapi::vfio::Irq;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::plan::{Mapping, Plan};
+use crate::error::{Error, Flaw};
+use crate::mapping::Mapping;
+use crate::plan::Plan;
 
 /// The version that this library writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
@@ -39,50 +44,6 @@ const MAGIC: [u8; 8] = *b"hitlvmm\0";
 const HEADER: usize = 32;
 /// Most bytes of a manifest.
 pub(crate) const MAX_LENGTH: u64 = (HEADER + MAX_BODY + MAX_STATE) as u64;
-
-/// Why a manifest is not accepted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Flaw {
-    /// The file is shorter than a header, or not as long as its header says.
-    #[error("it is cut off, or longer than it says")]
-    Length,
-    /// It was written by a library that this one does not know.
-    #[error("it has version {0}, and this library reads version {VERSION}")]
-    UnknownVersion(
-        /// The version.
-        u32,
-    ),
-    /// It is something else.
-    #[error("it is no manifest")]
-    NotAManifest,
-    /// It is not what was written.
-    #[error("it is damaged: its checksum is wrong")]
-    Damaged,
-    /// The description cannot be read.
-    #[error("its description cannot be read: {0}")]
-    Description(
-        /// Why.
-        #[source]
-        serde_json::Error,
-    ),
-    /// One token is given to two files, or is the manifest's own.
-    #[error("the token {0:#x} is given twice")]
-    Token(
-        /// The token.
-        u64,
-    ),
-    /// The notes that go with it are not as long as this library makes them.
-    #[error("the notes of the session are not as long as they should be")]
-    Notes,
-    /// The description makes no sense.
-    #[error("its description makes no sense: {0}")]
-    Contents(
-        /// Why.
-        #[source]
-        Box<Error>,
-    ),
-}
 
 /// A file of the session.
 #[derive(Debug, Serialize, Deserialize)]

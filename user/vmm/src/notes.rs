@@ -3,21 +3,31 @@
 //!
 //! The ids of bound devices and of restored HWPTs are in the answers of the calls that made them, and nowhere else. They
 //! are written here as soon as they are known, each by one store, into a memfd of the session that is not sealed against
-//! writing. 0 is nobody's id, and says that nothing is known.
+//! writing. 0 is nobody's id, and says that nothing is known. That a device was given up is here, too, so that the next
+//! process does not start it again.
 
 use hitless_uapi::iommufd::{DeviceId, HwptId, IoasId};
 use hitless_uapi::{Mapping, Memfd};
 
-use crate::plan::{Plan, PAGE};
+use crate::mapping::PAGE;
+use crate::plan::Plan;
 
 /// Bytes of a device's place, and of a HWPT's.
-const DEVICE: u64 = 4;
+const DEVICE: u64 = 8;
 const HWPT: u64 = 16;
+/// Words of a device.
+const ID: u64 = 0;
+const GIVEN_UP: u64 = 4;
 /// Words of a HWPT.
 const RESTORED: u64 = 0;
 const LEFT: u64 = 4;
 const IOAS: u64 = 8;
 const BUILT: u64 = 12;
+
+/// Where a word of a device is.
+const fn place(device: usize, word: u64) -> u64 {
+    DEVICE * device as u64 + word
+}
 
 /// The notes of a session.
 #[derive(Debug)]
@@ -65,11 +75,20 @@ impl Notes {
 
     /// The id of a bound device.
     pub(crate) fn device(&self, index: usize) -> Option<DeviceId> {
-        self.get(DEVICE * index as u64).map(DeviceId)
+        self.get(place(index, ID)).map(DeviceId)
     }
 
     pub(crate) fn set_device(&self, index: usize, id: DeviceId) {
-        self.memory.write_u32(DEVICE * index as u64, id.0);
+        self.memory.write_u32(place(index, ID), id.0);
+    }
+
+    /// Whether a device was given up.
+    pub(crate) fn is_given_up(&self, index: usize) -> bool {
+        self.get(place(index, GIVEN_UP)).is_some()
+    }
+
+    pub(crate) fn set_given_up(&self, index: usize) {
+        self.memory.write_u32(place(index, GIVEN_UP), 1);
     }
 
     /// The id of a restored HWPT.
@@ -106,5 +125,77 @@ impl Notes {
 
     pub(crate) fn set_built(&self, index: usize, id: HwptId) {
         self.memory.write_u32(self.hwpt(index, BUILT), id.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        let mut plan = Plan::default();
+        plan.add_iommufd("iommu").expect("new");
+        for (name, token) in [("a", 1), ("b", 2)] {
+            plan.add_hwpt(name, "iommu", token).expect("new");
+        }
+        for name in ["x", "y", "z"] {
+            plan.add_device(name, "a").expect("new");
+        }
+        plan
+    }
+
+    #[test]
+    fn each_id_has_a_place_of_its_own_and_is_found_by_the_next_process() {
+        let plan = plan();
+        let memfd = Notes::create(&plan).expect("notes");
+        let open = || {
+            Notes::open(&memfd, &plan)
+                .expect("read")
+                .expect("of this plan")
+        };
+        let notes = open();
+        assert_eq!(notes.device(0), None);
+        for index in 0..3 {
+            notes.set_device(index, DeviceId(10 + index as u32));
+        }
+        for index in 0..2 {
+            let id = 20 + 10 * index as u32;
+            notes.set_restored(index, HwptId(id));
+            notes.set_ioas(index, IoasId(id + 1));
+            notes.set_built(index, HwptId(id + 2));
+        }
+        notes.set_left(1);
+        notes.set_given_up(2);
+        drop(notes);
+
+        let notes = open();
+        let devices = [0, 1, 2].map(|index| notes.device(index));
+        assert_eq!(devices, [10, 11, 12].map(|id| Some(DeviceId(id))));
+        for index in 0..2 {
+            let id = 20 + 10 * index as u32;
+            assert_eq!(notes.restored(index), Some(HwptId(id)));
+            assert_eq!(notes.ioas(index), Some(IoasId(id + 1)));
+            assert_eq!(notes.built(index), Some(HwptId(id + 2)));
+        }
+        assert_eq!([notes.is_left(0), notes.is_left(1)], [false, true]);
+        let given_up = [0, 1, 2].map(|index| notes.is_given_up(index));
+        assert_eq!(given_up, [false, false, true]);
+        notes.set_ioas(0, IoasId(0));
+        assert_eq!(notes.ioas(0), None);
+    }
+
+    #[test]
+    fn those_of_another_plan_are_refused() {
+        let short = Notes::create(&plan()).expect("notes");
+        let mut long = plan();
+        for number in 0..2000 {
+            long.add_device(&number.to_string(), "b").expect("new");
+        }
+        assert!(Notes::open(&short, &long).expect("read").is_none());
+        let fitting = Notes::create(&long).expect("notes");
+        let notes = Notes::open(&fitting, &long).expect("read").expect("fits");
+        // The last place is within.
+        notes.set_built(1, HwptId(5));
+        assert_eq!(notes.built(1), Some(HwptId(5)));
     }
 }

@@ -7,8 +7,9 @@ use hitless_uapi::iommufd::{FileMapping, IoasId};
 use hitless_uapi::Iommufd;
 
 use crate::error::{at, Error, Kind, Step, Stuck};
-use crate::incoming::{Bound, Incoming, Parts, Rebuilt};
-use crate::plan::{joined, Mapping, Rights};
+use crate::incoming::{Bound, Incoming, Rebuilt};
+use crate::mapping::{joined, Mapping, Rights};
+use crate::parts::Parts;
 
 /// Who says what a HWPT maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,8 @@ enum Source {
 
 impl Incoming<Bound> {
     /// Builds a HWPT for each restored one, with the mappings that the kernel lists for it. Where the VMM has said before
-    /// the jump what it maps, the two are compared. HWPTs of one iommufd with the same mappings share an address space.
+    /// the jump what it maps, the two are compared. HWPTs of one iommufd with the same mappings share an address space. A HWPT
+    /// without a device in the session is left out.
     /// The devices do not notice.
     ///
     /// # Errors
@@ -122,17 +124,11 @@ impl Parts {
     ) -> Result<Vec<Mapping>, Error> {
         let hwpt = &self.manifest.plan.hwpts[index];
         let restored = self.tables[index].restored;
-        let (own, name) = (&hwpt.mappings, || hwpt.name.clone());
         let listed = match (source, restored) {
             (Source::Kernel, Some(restored)) => Some(self.listed(index, iommufd, restored)?),
             _ => None,
         };
-        match listed {
-            Some(listed) if own.is_empty() || joined(own) == joined(&listed) => Ok(listed),
-            Some(_) => Err(Error::OtherMappings { hwpt: name() }),
-            None if own.is_empty() => Err(Error::NoMappings { hwpt: name() }),
-            None => Ok(own.clone()),
-        }
+        choose(&hwpt.name, &hwpt.mappings, listed)
     }
 
     /// What the kernel lists, with the names of the memfds.
@@ -201,5 +197,66 @@ impl Parts {
             mapped.map_err(at(Step::Rebuild, object))?;
         }
         Ok(())
+    }
+}
+
+/// What is mapped, of the VMM's own mappings of a HWPT and those that the kernel lists.
+fn choose(
+    hwpt: &str,
+    own: &[Mapping],
+    listed: Option<Vec<Mapping>>,
+) -> Result<Vec<Mapping>, Error> {
+    let hwpt = hwpt.to_owned();
+    match listed {
+        Some(listed) if own.is_empty() || joined(own) == joined(&listed) => Ok(listed),
+        Some(_) => Err(Error::OtherMappings { hwpt }),
+        None if own.is_empty() => Err(Error::NoMappings { hwpt }),
+        None => Ok(own.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::PAGE;
+
+    fn pages(first: u64, count: u64) -> Mapping {
+        Mapping {
+            iova: first * PAGE,
+            length: count * PAGE,
+            memory: "ram".into(),
+            offset: first * PAGE,
+            rights: Rights::ReadWrite,
+        }
+    }
+
+    #[test]
+    fn the_kernels_list_is_taken_where_the_vmm_says_the_same_or_nothing() {
+        let listed = || Some(vec![pages(0, 1), pages(1, 1), pages(8, 1)]);
+        let cut_otherwise = [pages(8, 1), pages(0, 2)];
+        for own in [&[][..], &cut_otherwise] {
+            let chosen = choose("dma", own, listed()).expect("chosen");
+            assert_eq!(Some(chosen), listed());
+        }
+        let read_only = Mapping {
+            rights: Rights::Read,
+            ..pages(8, 1)
+        };
+        for own in [
+            &[pages(0, 2)][..],
+            &[pages(0, 2), pages(8, 2)],
+            &[pages(0, 2), read_only],
+        ] {
+            let refused = choose("dma", own, listed());
+            assert!(matches!(refused, Err(Error::OtherMappings { .. })));
+        }
+    }
+
+    #[test]
+    fn without_a_list_the_vmm_has_to_know() {
+        let own = [pages(3, 1)];
+        assert_eq!(choose("dma", &own, None).expect("its own"), own);
+        let refused = choose("dma", &[], None);
+        assert!(matches!(refused, Err(Error::NoMappings { .. })));
     }
 }

@@ -3,15 +3,15 @@
 
 use std::os::fd::AsFd;
 
-use hitless_uapi::iommufd::DeviceId;
 use hitless_uapi::vfio::{Irq, MAX_VECTORS};
-use hitless_uapi::{Iommufd, Memfd, VfioDevice};
+use hitless_uapi::VfioDevice;
 use rustix::io::Errno;
 
 use crate::collect::Collected;
 use crate::error::{at, Error, Kind, Object, Step, Stuck};
-use crate::incoming::{Built, Incoming, Parts, Rebuilt, Swapped};
+use crate::incoming::{Finished, Incoming, Rebuilt, Swapped};
 use crate::interrupts;
+use crate::parts::Parts;
 
 impl Incoming<Rebuilt> {
     /// Attaches each device to its new HWPT, and destroys the restored ones. There is no moment at which a DMA of a device
@@ -69,7 +69,7 @@ impl Incoming<Swapped> {
             .finish()
             .map_err(at(Step::Finish, object))
         {
-            Ok(()) => Ok(Running { parts: self.parts }),
+            Ok(()) => Ok(self.next()),
             Err(error) => Err(Stuck::new(error, self)),
         }
     }
@@ -130,79 +130,14 @@ impl Parts {
 
 /// The update is over, and everything is an ordinary set-up. The descriptors are there until this is dropped; whoever
 /// wants one for longer duplicates it.
-#[derive(Debug)]
-pub struct Running {
-    parts: Box<Parts>,
-}
+pub type Running = Incoming<Finished>;
 
 impl Running {
-    /// The VMM's own state.
-    pub fn state(&self) -> &[u8] {
-        &self.parts.manifest.state
-    }
-
-    /// A memfd.
+    /// Sets up the interrupts of a device, as before finish.
     ///
     /// # Errors
     ///
-    /// [`Error::Unknown`]; this holds for all that is asked by name.
-    pub fn memory(&self, name: &str) -> Result<&Memfd, Error> {
-        let index = self.parts.manifest.plan.find(Kind::Memory, name)?;
-        self.parts.memories[index]
-            .as_ref()
-            .ok_or_else(|| unknown(Kind::Memory, name))
-    }
-
-    /// An iommufd.
-    ///
-    /// # Errors
-    ///
-    /// As [`Running::memory`].
-    pub fn iommufd(&self, name: &str) -> Result<&Iommufd, Error> {
-        let index = self.parts.manifest.plan.find(Kind::Iommufd, name)?;
-        self.parts.iommufds[index]
-            .as_ref()
-            .ok_or_else(|| unknown(Kind::Iommufd, name))
-    }
-
-    /// A device file; not of a device that was given up before it was retrieved.
-    ///
-    /// # Errors
-    ///
-    /// As [`Running::memory`].
-    pub fn device(&self, name: &str) -> Result<&VfioDevice, Error> {
-        let index = self.parts.manifest.plan.find(Kind::Device, name)?;
-        let file = self.parts.devices[index].file.as_ref();
-        file.ok_or_else(|| unknown(Kind::Device, name))
-    }
-
-    /// The id of a device in its iommufd.
-    ///
-    /// # Errors
-    ///
-    /// As [`Running::memory`].
-    pub fn device_id(&self, name: &str) -> Result<DeviceId, Error> {
-        let index = self.parts.manifest.plan.find(Kind::Device, name)?;
-        self.parts.devices[index]
-            .id
-            .ok_or_else(|| unknown(Kind::Device, name))
-    }
-
-    /// What took the place of a HWPT; none where all its devices were given up.
-    ///
-    /// # Errors
-    ///
-    /// As [`Running::memory`].
-    pub fn hwpt(&self, name: &str) -> Result<Option<Built>, Error> {
-        let index = self.parts.manifest.plan.find(Kind::Hwpt, name)?;
-        Ok(self.parts.tables[index].all())
-    }
-
-    /// Sets up the interrupts of a device, as [`Incoming::arm`] does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Incoming::arm`].
+    /// [`Error::Unknown`], [`Error::TooManyVectors`], [`Error::Refused`].
     pub fn arm<F: AsFd>(
         &self,
         device: &str,
@@ -214,6 +149,13 @@ impl Running {
 
     /// The same VM for the next update, with all names, but without the devices that were given up, without the VMM's own
     /// state and without interrupts: those two are added by who knows them.
+    ///
+    /// ```no_run
+    /// # use hitless_vmm::{Collected, Error, Running};
+    /// # fn example(running: &Running, cpus: Vec<u8>) -> Result<Collected, Error> {
+    /// running.again()?.state(cpus)
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -228,7 +170,7 @@ impl Running {
             collected = collected.iommufd(name, self.iommufd(name)?)?;
         }
         for hwpt in &plan.hwpts {
-            let Some(built) = self.hwpt(&hwpt.name)? else {
+            let Some(built) = self.built(&hwpt.name)? else {
                 continue;
             };
             let iommufd = &plan.iommufds[hwpt.iommufd];
@@ -245,9 +187,4 @@ impl Running {
         }
         Ok(collected)
     }
-}
-
-fn unknown(kind: Kind, name: &str) -> Error {
-    let name = name.to_owned();
-    Error::Unknown { kind, name }
 }

@@ -10,7 +10,6 @@ use crate::collect::Collected;
 use crate::convert::descriptor;
 use crate::error::{at, Error, Kind, Object, Step};
 use crate::incoming::{Incoming, Stage};
-use crate::swap::Running;
 
 impl Collected {
     /// An iommufd, as [`Collected::iommufd`].
@@ -29,17 +28,6 @@ impl<S: Stage> Incoming<S> {
     /// # Errors
     ///
     /// Those of [`Incoming::iommufd`], and of duplicating a descriptor.
-    pub fn iommu_fd(&self, name: &str) -> Result<IommuFd, Error> {
-        convert(self.iommufd(name)?, name)
-    }
-}
-
-impl Running {
-    /// An iommufd with a descriptor of its own.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Running::iommufd`], and of duplicating a descriptor.
     pub fn iommu_fd(&self, name: &str) -> Result<IommuFd, Error> {
         convert(self.iommufd(name)?, name)
     }

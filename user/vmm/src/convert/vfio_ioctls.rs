@@ -10,8 +10,7 @@ use vfio_ioctls::{VfioDevice, VfioIommufd};
 use crate::collect::Collected;
 use crate::convert::descriptor;
 use crate::error::{at, Error, Kind, Object, Step};
-use crate::incoming::{Bound, Incoming, Rebuilt, Swapped};
-use crate::swap::Running;
+use crate::incoming::{Bound, Finished, Incoming, Rebuilt, Swapped};
 
 impl Collected {
     /// A device, as [`Collected::device`]. It must have been opened without being attached to the IOAS of its
@@ -27,7 +26,7 @@ impl Collected {
 
 macro_rules! convert {
     ($($state:ty),*) => {$(
-        impl $state {
+        impl Incoming<$state> {
             /// A bound device with a descriptor of its own. `iommufd` is made of the iommufd that the device is bound to. The
             /// device is not reset; it stays attached to what it is attached to, and not to the IOAS of `iommufd`.
             ///
@@ -41,12 +40,7 @@ macro_rules! convert {
     )*};
 }
 
-convert!(
-    Incoming<Bound>,
-    Incoming<Rebuilt>,
-    Incoming<Swapped>,
-    Running
-);
+convert!(Bound, Rebuilt, Swapped, Finished);
 
 fn convert(device: impl AsFd, name: &str, iommufd: Arc<VfioIommufd>) -> Result<VfioDevice, Error> {
     let object = || Object::Named(Kind::Device, name.to_owned());

@@ -10,7 +10,7 @@ use vm_memory::{Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemo
 use crate::collect::Collected;
 use crate::error::{at, Error, Kind, Object, Step};
 use crate::incoming::{Incoming, Stage};
-use crate::plan::{Mapping, Rights};
+use crate::mapping::{Mapping, Rights};
 
 /// One region of guest memory, as `GuestMemoryMmap::from_ranges_with_files` wants it.
 type Range = (GuestAddress, usize, Option<FileOffset>);

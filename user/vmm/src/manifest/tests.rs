@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::Rights;
+use crate::mapping::Rights;
 
 /// What version 1 looks like. It does not change any more: a change of the format is a new version.
 const GOLDEN: &[u8] = include_bytes!("../../testdata/manifest-v1.bin");
@@ -255,4 +255,4 @@ proptest! {
     }
 }
 
-const PAGE_BYTES: u64 = crate::plan::PAGE;
+const PAGE_BYTES: u64 = crate::mapping::PAGE;
