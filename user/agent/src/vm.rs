@@ -17,7 +17,7 @@ use hitless_uapi::iommufd::HwptId;
 use hitless_uapi::vfio::Notice;
 use hitless_uapi::{LiveUpdate, VfioDevice};
 use hitless_vmm::incoming::{Bound, Found, Rebuilt, Retrieved, Swapped};
-use hitless_vmm::{Collected, Incoming, Interrupts, Preserved, Running, Stuck};
+use hitless_vmm::{Collected, Incoming, Preserved, Running, Stuck};
 
 use crate::interrupts::{kind, new_eventfd};
 use crate::manifest::Manifest;
@@ -164,11 +164,7 @@ impl Vm {
 
     /// Puts a VM together anew after an update: its files are retrieved ones, its eventfds are new, and its devices have
     /// other ids.
-    fn retrieved(
-        manifest: Manifest,
-        running: &Running,
-        had: &[Option<Interrupts>],
-    ) -> Result<Self> {
+    fn retrieved(manifest: Manifest, running: &Running) -> Result<Self> {
         let mut descriptors = Vec::new();
         let entries = manifest.state().entries().iter();
         for (entry, kind) in entries.zip(manifest.kinds()) {
@@ -182,15 +178,15 @@ impl Vm {
         }
         let ids = manifest.state().devices().iter().map(|device| {
             let name = device.name.as_str();
-            let attached = running.hwpt(&device.ids.hwpt.to_string())?;
-            let attached = attached.ok_or_else(|| hitless_vmm::Error::NoMappings {
+            let built = running.built(&device.ids.hwpt.to_string())?;
+            let built = built.ok_or_else(|| hitless_vmm::Error::NoMappings {
                 hwpt: device.ids.hwpt.to_string(),
             })?;
             Ok(Ids {
                 // CAST: QEMU has the same bits with a sign.
                 device: running.device_id(name)?.0 as i32,
-                ioas: attached.ioas.0,
-                hwpt: attached.hwpt.0,
+                ioas: built.ioas.0,
+                hwpt: built.hwpt.0,
             })
         });
         let ids: Result<Vec<Ids>> = ids.collect();
@@ -200,16 +196,16 @@ impl Vm {
             descriptors,
             giver: None,
         };
-        vm.arm(running, had)?;
+        vm.arm(running)?;
         Ok(vm)
     }
 
     /// Sets up what QEMU would have set up, for it takes for granted that it is.
-    fn arm(&self, running: &Running, had: &[Option<Interrupts>]) -> Result<()> {
+    fn arm(&self, running: &Running) -> Result<()> {
         let devices = self.manifest.state().devices().iter();
-        for ((device, has), had) in devices.zip(&self.manifest.parts().devices).zip(had) {
+        for (device, has) in devices.zip(&self.manifest.parts().devices) {
             let name = device.name.as_str();
-            if let Some(had) = had {
+            if let Some(had) = running.interrupts(name)? {
                 let triggers = has.triggers().into_iter();
                 let eventfds: Vec<_> = triggers
                     .map(|entry| entry.map(|at| &self.descriptors[at]))
@@ -275,7 +271,7 @@ enum Stage {
     Bound(Incoming<Bound>),
     Rebuilt(Incoming<Rebuilt>),
     Swapped(Incoming<Swapped>),
-    Finished(Running, Vec<Option<Interrupts>>),
+    Finished(Running),
 }
 
 impl Coming {
@@ -305,16 +301,16 @@ impl Coming {
     pub fn go_on(mut self) -> std::result::Result<Vm, Left<Self>> {
         loop {
             self.stage = match self.stage {
-                Stage::Finished(running, had) => {
-                    return match Vm::retrieved(Manifest::clone(&self.manifest), &running, &had) {
+                Stage::Finished(running) => {
+                    return match Vm::retrieved(Manifest::clone(&self.manifest), &running) {
                         Ok(vm) => Ok(vm),
                         Err(error) => {
-                            self.stage = Stage::Finished(running, had);
+                            self.stage = Stage::Finished(running);
                             Err(Left { error, vm: self })
                         }
                     };
                 }
-                stage => match stage.next(&self.manifest) {
+                stage => match stage.next() {
                     Ok(stage) => stage,
                     Err(left) => {
                         let Left { error, vm: stage } = *left;
@@ -328,7 +324,7 @@ impl Coming {
 }
 
 impl Stage {
-    fn next(self, manifest: &Manifest) -> std::result::Result<Self, Box<Left<Self>>> {
+    fn next(self) -> std::result::Result<Self, Box<Left<Self>>> {
         fn step<S, N>(
             step: std::result::Result<N, Stuck<S>>,
             done: fn(N) -> Stage,
@@ -344,25 +340,8 @@ impl Stage {
             Self::Retrieved(vm) => step(vm.bind(), Self::Bound, Self::Retrieved),
             Self::Bound(vm) => step(vm.rebuild(), Self::Rebuilt, Self::Bound),
             Self::Rebuilt(vm) => step(vm.swap(), Self::Swapped, Self::Rebuilt),
-            Self::Swapped(vm) => {
-                let devices = manifest.state().devices().iter();
-                let had = devices.map(|device| vm.interrupts(device.name.as_str()));
-                let had = match had.collect() {
-                    Ok(had) => had,
-                    Err(error) => {
-                        let (error, vm) = (Error::from(error), Self::Swapped(vm));
-                        return Err(Box::new(Left { error, vm }));
-                    }
-                };
-                match vm.finish() {
-                    Ok(running) => Ok(Self::Finished(running, had)),
-                    Err(stuck) => {
-                        let (error, vm) = (stuck.error.into(), Self::Swapped(stuck.state));
-                        Err(Box::new(Left { error, vm }))
-                    }
-                }
-            }
-            finished @ Self::Finished(..) => Ok(finished),
+            Self::Swapped(vm) => step(vm.finish(), Self::Finished, Self::Swapped),
+            finished @ Self::Finished(_) => Ok(finished),
         }
     }
 }
