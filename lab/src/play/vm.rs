@@ -39,6 +39,8 @@ pub struct Plan {
     pub profile: Profile,
     /// Frames per second.
     pub rate: u32,
+    /// Descriptors of the virtual machine's ring: it has to hold what comes while the virtual machine stands still.
+    pub ring: u32,
     /// Words on every host kernel's command line.
     pub words: String,
     /// Whether steps are told on standard error.
@@ -167,7 +169,7 @@ impl Scene {
 
     /// Starts a VMM with its virtual machine, or one that waits for it.
     pub fn spawn(&mut self, vmm: &Vmm, incoming: bool) -> Result<()> {
-        let start = vmm.start(self.vm, &self.card.bdf, incoming);
+        let start = vmm.start(self.vm, &self.card.bdf, self.plan.ring, incoming);
         let name = vmm.name.clone();
         let (program, arguments) = (start.program, start.arguments);
         self.order(Command::Spawn {
