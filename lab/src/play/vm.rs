@@ -10,11 +10,12 @@ use serde_json::Value;
 use crate::evidence::echoes::{listen, Echoes};
 use crate::evidence::generator::{generate, Generator, DEPTH};
 use crate::evidence::inside::{Inside, Verdict};
+use crate::evidence::phases::Jump;
 use crate::evidence::trace::Findings;
 use crate::evidence::worker::Worker;
 use crate::machine::clock::{as_ms, nanoseconds, Ns};
 use crate::machine::directory::Directory;
-use crate::machine::parts::Parts;
+use crate::machine::parts::{Parts, IMAGES};
 use crate::machine::profile::{Profile, Vm};
 use crate::machine::running::{command_line, Machine};
 use crate::machine::topology::Card;
@@ -104,8 +105,29 @@ impl Scene {
         Ok(scene)
     }
 
-    /// A host's kernel has come up: what needs no VMM is done.
-    pub fn is_up(&mut self, kernel: String) -> Result<()> {
+    /// Loads the host's next kernel.
+    pub fn load(&mut self) -> Result<()> {
+        let next = self.evidence.kernels.len() % IMAGES.len();
+        self.order(Command::LoadKernel {
+            image: IMAGES[next].to_owned(),
+            cmdline: command_line(&self.plan.profile, &self.plan.words),
+        })?;
+        Ok(())
+    }
+
+    /// The jump into the kernel that was loaded, and what is done there before a VMM is needed.
+    pub fn jump(&mut self) -> Result<()> {
+        self.tell("the jump");
+        let (ordered, hello) = self.machine.guest.kexec()?;
+        let update = self.evidence.kernels.len();
+        let lines = self.machine.console.lines();
+        let (_, phases) = Jump::read(update, ordered, hello.at, &lines);
+        self.evidence.phases.extend(phases);
+        self.is_up(hello.kernel)
+    }
+
+    /// A host's kernel has come up: the VMM's disk is mounted, and the card bound to vfio-pci.
+    fn is_up(&mut self, kernel: String) -> Result<()> {
         self.tell(&format!("kernel {kernel} is up"));
         self.evidence.kernels.push(kernel);
         let [device, kind, path] = DISK.map(str::to_owned);
