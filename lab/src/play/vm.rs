@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use hitless_proto::{Answer, Command};
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use crate::evidence::echoes::{listen, Echoes};
 use crate::evidence::generator::{generate, Generator, DEPTH};
@@ -19,7 +19,7 @@ use crate::machine::parts::{Parts, IMAGES};
 use crate::machine::profile::{Profile, Vm};
 use crate::machine::running::{command_line, Machine};
 use crate::machine::topology::Card;
-use crate::machine::vmm::{Vmm, DISK};
+use crate::machine::vmm::{command, Vmm, DISK};
 use crate::trouble::Trouble;
 
 /// From QEMU's start until its virtual machine's card is on, on the reference host.
@@ -171,6 +171,8 @@ impl Scene {
     pub fn start_vmm(&mut self) -> Result<()> {
         let vmm = self.vmm.clone();
         self.spawn(&vmm, false)?;
+        // One that has ended at once says why.
+        self.ask(&vmm, command("query-status", json!({})))?;
         let (console, end) = (vmm.console(), self.until(BOOT));
         loop {
             std::thread::sleep(LOOK);
@@ -312,7 +314,8 @@ impl Scene {
         let cards = [&self.card, &self.other];
         let trace = Findings::read(trace, self.machine.clock, cards, [from, to, to]);
         let trace = trace.context("QEMU's trace can not be read")?;
-        let missing = trace.missing();
+        let mut missing = trace.missing();
+        missing.extend(self.machine.clock.trouble());
         let missing = missing.iter().map(Trouble::to_string);
         self.evidence.troubles.extend(missing);
         self.evidence.trace = trace;
