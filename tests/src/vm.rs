@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Result};
 use hitless_lab::machine::clock::as_ms;
 use hitless_lab::machine::profile::Profile;
-use hitless_lab::machine::vmm::command;
+use hitless_lab::machine::vmm::{command, MOST_DESCRIPTORS};
 use hitless_lab::play::vm::{Outcome, Plan, Scene};
 use hitless_proto::Command;
 use serde_json::json;
@@ -15,8 +15,11 @@ use crate::test::{Bench, End, Test};
 
 /// The profiles with a virtual machine inside.
 pub(crate) const VMS: [&str; 2] = ["vm", "scalable-vm"];
-/// Frames per second: the virtual machine's ring has to hold what comes while it stands still.
-const RATE: u32 = 50;
+/// Frames per second.
+const RATE: u32 = 100;
+/// How long a virtual machine stands still, and descriptors that do not last so long: those of a driver that is told nothing.
+const PAUSE: Duration = Duration::from_secs(6);
+const FEW: u32 = 256;
 /// How long frames flow before and after something is done.
 const FLOW: Duration = Duration::from_secs(3);
 /// How long QEMU may take for anything but its virtual machine's boot, on the reference host.
@@ -29,14 +32,33 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new(
             "vm::starts",
             legacy,
-            "a virtual machine under QEMU 11 drives a passed-through card, and answers every frame",
-            move |bench| good(bench, run(bench, "vm-starts", legacy, |_| Ok(()))?),
+            "a virtual machine under QEMU 11 drives a passed-through card, stands still for six seconds, and answers every frame",
+            move |bench| {
+                let outcome = run(bench, "starts", legacy, MOST_DESCRIPTORS, pause)?;
+                let silence = outcome.verdict.report.longest_silence_ms;
+                match Duration::from_secs_f64(silence / 1e3) < PAUSE {
+                    true => bad(&outcome, "nobody has seen that it stood still"),
+                    false => good(bench, outcome),
+                }
+            },
         ),
         Test::new(
-            "vm::anew",
+            "vm::shallow",
             legacy,
-            "a VMM that is killed, and another one with a virtual machine that boots: frames are lost, the card is reset",
-            move |bench| anew(bench, legacy),
+            "the same with a ring that does not last so long: the card does not take all frames",
+            move |bench| {
+                let outcome = run(bench, "shallow", legacy, FEW, pause)?;
+                match outcome.verdict.report.not_taken {
+                    0 => bad(&outcome, "it has taken all"),
+                    _ => Ok(done(bench, outcome)),
+                }
+            },
+        ),
+        Test::new(
+            "vm::control",
+            legacy,
+            "the host's kernel is replaced and nothing preserved: the virtual machine boots again, the card is reset",
+            move |bench| control(bench, legacy),
         ),
     ];
     for profile in VMS {
@@ -44,7 +66,7 @@ pub(crate) fn tests() -> Vec<Test> {
             format!("vm::cpr::{profile}"),
             profile,
             "QEMU hands the virtual machine to another QEMU on the same kernel, and every frame is answered",
-            move |bench| good(bench, run(bench, "vm-cpr", profile, hand_over)?),
+            move |bench| good(bench, run(bench, "cpr", profile, MOST_DESCRIPTORS, hand_over)?),
         ));
     }
     tests
@@ -55,12 +77,14 @@ fn run(
     bench: &Bench,
     name: &str,
     profile: &str,
+    ring: u32,
     act: impl Fn(&mut Scene) -> Result<()>,
 ) -> Result<Outcome> {
     let plan = Plan {
-        name: format!("{name}-{profile}"),
+        name: format!("vm-{name}-{profile}"),
         profile: Profile::load(profile)?,
         rate: RATE.min(bench.most.get()),
+        ring,
         words: String::new(),
         talk: bench.keep,
     };
@@ -77,6 +101,15 @@ fn run(
     };
     let ended = steps(&mut scene);
     scene.end(ended)
+}
+
+/// Lets the virtual machine stand still for a while, with its card on.
+fn pause(scene: &mut Scene) -> Result<()> {
+    let vmm = scene.vmm.clone();
+    scene.ask(&vmm, command("stop", json!({})))?;
+    scene.flow(PAUSE);
+    scene.ask(&vmm, command("cont", json!({})))?;
+    Ok(())
 }
 
 /// Starts another VMM beside the one that runs, and lets QEMU hand the virtual machine over by itself. The first one is killed
@@ -114,10 +147,10 @@ fn hand_over(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// Kills the VMM, and starts another one with a virtual machine that boots.
-fn start_anew(scene: &mut Scene) -> Result<()> {
-    let name = scene.vmm.name.clone();
-    scene.order(Command::Kill { name })?;
+/// The host's kernel is replaced, with nothing preserved, and a virtual machine boots on the new one.
+fn replace(scene: &mut Scene) -> Result<()> {
+    scene.load()?;
+    scene.jump()?;
     scene.vmm = scene.next_vmm();
     scene.start_vmm()
 }
@@ -145,10 +178,11 @@ fn good(bench: &Bench, outcome: Outcome) -> Result<End> {
 }
 
 /// The twin of the others: what they watch for is seen where it happens.
-fn anew(bench: &Bench, profile: &str) -> Result<End> {
-    let outcome = run(bench, "vm-anew", profile, start_anew)?;
+fn control(bench: &Bench, profile: &str) -> Result<End> {
+    let outcome = run(bench, "control", profile, MOST_DESCRIPTORS, replace)?;
     let said = outcome.verdict.faults.join("\n");
-    if outcome.verdict.report.boots.len() != 2 {
+    let report = &outcome.verdict.report;
+    if [report.boots.len(), report.kernels.len()] != [2, 2] {
         return bad(&outcome, &said);
     }
     for words in ["frames were answered", "own count", "function level reset"] {

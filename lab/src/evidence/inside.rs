@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::evidence::echoes::Echoes;
 use crate::evidence::generator::Sent;
+use crate::evidence::phases::Phase;
 use crate::evidence::trace::Findings;
 use crate::machine::clock::{as_ms, Ns};
 
@@ -24,6 +25,8 @@ pub struct Inside {
     pub sent: Sent,
     /// What came back.
     pub echoes: Echoes,
+    /// The timeline of what was done to the host.
+    pub phases: Vec<Phase>,
     /// What QEMU's trace says, from the first frame on.
     pub trace: Findings,
     /// What else went wrong, in words.
@@ -55,6 +58,8 @@ pub struct Report {
     pub longest_silence_ms: f64,
     /// The longest time between two frames that it saw itself, milliseconds of its own clock.
     pub longest_gap_ms: f64,
+    /// The phases of each update: its number, the phase's name, and milliseconds.
+    pub phases: Vec<(usize, &'static str, f64)>,
     /// What was done to the card, by name.
     pub harms: Vec<String>,
     /// The card's blocked DMAs.
@@ -103,6 +108,9 @@ impl Inside {
             answered: self.echoes.heard.len() as u64,
             longest_silence_ms: as_ms(self.longest_silence()),
             longest_gap_ms: last.map_or(0.0, |echo| as_ms(echo.longest_gap_ns)),
+            phases: (self.phases.iter())
+                .map(|phase| (phase.update, phase.name, as_ms(phase.to - phase.from)))
+                .collect(),
             harms: harms
                 .map(|(harm, often)| format!("{harm}, {} times", often.count))
                 .collect(),

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::trouble::Trouble;
+
 /// Nanoseconds since the run began.
 pub type Ns = u64;
 
@@ -35,8 +37,17 @@ impl Clock {
         nanoseconds(self.start.elapsed())
     }
 
+    /// Why times of QEMU's trace can not be told, where the time of day was set since the start.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let moved = self.was_set()?.as_millis();
+        Some(Trouble::new(
+            format!("the host's clock was set by {moved} ms during the run, so the times in QEMU's trace mean nothing"),
+            "run again while nothing sets the clock",
+        ))
+    }
+
     /// By how much the time of day was set since the start, if it was: QEMU's stamps do not fit the run's times then.
-    pub fn was_set(&self) -> Option<Duration> {
+    fn was_set(&self) -> Option<Duration> {
         let moved = unix_now().abs_diff(self.unix + self.start.elapsed());
         (moved > SET).then_some(moved)
     }

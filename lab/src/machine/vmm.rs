@@ -23,6 +23,9 @@ pub struct Program {
     pub arguments: Vec<String>,
 }
 
+/// The most descriptors that an igb has to receive with.
+pub const MOST_DESCRIPTORS: u32 = 4096;
+
 /// A QEMU in the machine, by the name that its files have.
 #[derive(Clone, Debug)]
 pub struct Vmm {
@@ -66,9 +69,9 @@ impl Vmm {
         self.file("cpr")
     }
 
-    /// How it is started: with the function passed through to a virtual machine that boots, or that comes from another
-    /// QEMU.
-    pub fn start(&self, vm: Vm, bdf: &str, incoming: bool) -> Program {
+    /// How it is started: with the function passed through to a virtual machine that boots, and receives with so many
+    /// descriptors, or that comes from another QEMU.
+    pub fn start(&self, vm: Vm, bdf: &str, ring: u32, incoming: bool) -> Program {
         let [_, _, folder] = DISK;
         let memory = vm.memory_mib;
         let mut arguments: Vec<String> = Vec::new();
@@ -91,7 +94,7 @@ impl Vmm {
         let card = format!("vfio-pci,host={bdf},iommufd=iommufd,id=card,rombar=0");
         add(&["-device", &card]);
         add(&["-kernel", "/boot/gen1", "-initrd", &format!("/{COUNTER}")]);
-        add(&["-append", COMMAND_LINE]);
+        add(&["-append", &format!("{COMMAND_LINE} ring={ring}")]);
         let console = format!("file,id=console,append=on,path={}", self.console());
         add(&["-chardev", &console, "-serial", "chardev:console"]);
         let monitor = format!("unix:{},server=on,wait=off", self.monitor());
@@ -135,7 +138,7 @@ fn channel(kind: &str, path: &str) -> Value {
 #[test]
 fn an_incoming_vmm_differs_by_where_it_waits() {
     let vm = Vm { memory_mib: 192 };
-    let start = |incoming| Vmm::named("a").start(vm, "0000:01:00.0", incoming);
+    let start = |incoming| Vmm::named("a").start(vm, "0000:01:00.0", 256, incoming);
     let (plain, mut incoming) = (start(false), start(true));
     for flag in [
         "memory-backend-memfd,id=ram,size=192M,share=on,seal=on",

@@ -148,15 +148,7 @@ impl Scene {
         )
         .context("QEMU's trace can not be read")?;
         let mut troubles = trace.missing();
-        if let Some(moved) = self.machine.clock.was_set() {
-            troubles.push(Trouble::new(
-                format!(
-                    "the host's clock was set by {} ms during the run, so the times in QEMU's trace mean nothing",
-                    moved.as_millis()
-                ),
-                "run again while nothing sets the clock",
-            ));
-        }
+        troubles.extend(self.machine.clock.trouble());
         let troubles = troubles.iter().map(Trouble::to_string);
         self.evidence.troubles.extend(troubles);
         self.evidence.trace = trace;

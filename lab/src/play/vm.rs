@@ -5,20 +5,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use hitless_proto::{Answer, Command};
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use crate::evidence::echoes::{listen, Echoes};
 use crate::evidence::generator::{generate, Generator, DEPTH};
 use crate::evidence::inside::{Inside, Verdict};
+use crate::evidence::phases::Jump;
 use crate::evidence::trace::Findings;
 use crate::evidence::worker::Worker;
 use crate::machine::clock::{as_ms, nanoseconds, Ns};
 use crate::machine::directory::Directory;
-use crate::machine::parts::Parts;
+use crate::machine::parts::{Parts, IMAGES};
 use crate::machine::profile::{Profile, Vm};
 use crate::machine::running::{command_line, Machine};
 use crate::machine::topology::Card;
-use crate::machine::vmm::{Vmm, DISK};
+use crate::machine::vmm::{command, Vmm, DISK};
 use crate::trouble::Trouble;
 
 /// From QEMU's start until its virtual machine's card is on, on the reference host.
@@ -39,6 +40,8 @@ pub struct Plan {
     pub profile: Profile,
     /// Frames per second.
     pub rate: u32,
+    /// Descriptors of the virtual machine's ring: it has to hold what comes while the virtual machine stands still.
+    pub ring: u32,
     /// Words on every host kernel's command line.
     pub words: String,
     /// Whether steps are told on standard error.
@@ -102,8 +105,29 @@ impl Scene {
         Ok(scene)
     }
 
-    /// A host's kernel has come up: what needs no VMM is done.
-    pub fn is_up(&mut self, kernel: String) -> Result<()> {
+    /// Loads the host's next kernel.
+    pub fn load(&mut self) -> Result<()> {
+        let next = self.evidence.kernels.len() % IMAGES.len();
+        self.order(Command::LoadKernel {
+            image: IMAGES[next].to_owned(),
+            cmdline: command_line(&self.plan.profile, &self.plan.words),
+        })?;
+        Ok(())
+    }
+
+    /// The jump into the kernel that was loaded, and what is done there before a VMM is needed.
+    pub fn jump(&mut self) -> Result<()> {
+        self.tell("the jump");
+        let (ordered, hello) = self.machine.guest.kexec()?;
+        let update = self.evidence.kernels.len();
+        let lines = self.machine.console.lines();
+        let (_, phases) = Jump::read(update, ordered, hello.at, &lines);
+        self.evidence.phases.extend(phases);
+        self.is_up(hello.kernel)
+    }
+
+    /// A host's kernel has come up: the VMM's disk is mounted, and the card bound to vfio-pci.
+    fn is_up(&mut self, kernel: String) -> Result<()> {
         self.tell(&format!("kernel {kernel} is up"));
         self.evidence.kernels.push(kernel);
         let [device, kind, path] = DISK.map(str::to_owned);
@@ -147,6 +171,8 @@ impl Scene {
     pub fn start_vmm(&mut self) -> Result<()> {
         let vmm = self.vmm.clone();
         self.spawn(&vmm, false)?;
+        // One that has ended at once says why.
+        self.ask(&vmm, command("query-status", json!({})))?;
         let (console, end) = (vmm.console(), self.until(BOOT));
         loop {
             std::thread::sleep(LOOK);
@@ -167,7 +193,7 @@ impl Scene {
 
     /// Starts a VMM with its virtual machine, or one that waits for it.
     pub fn spawn(&mut self, vmm: &Vmm, incoming: bool) -> Result<()> {
-        let start = vmm.start(self.vm, &self.card.bdf, incoming);
+        let start = vmm.start(self.vm, &self.card.bdf, self.plan.ring, incoming);
         let name = vmm.name.clone();
         let (program, arguments) = (start.program, start.arguments);
         self.order(Command::Spawn {
@@ -288,7 +314,8 @@ impl Scene {
         let cards = [&self.card, &self.other];
         let trace = Findings::read(trace, self.machine.clock, cards, [from, to, to]);
         let trace = trace.context("QEMU's trace can not be read")?;
-        let missing = trace.missing();
+        let mut missing = trace.missing();
+        missing.extend(self.machine.clock.trouble());
         let missing = missing.iter().map(Trouble::to_string);
         self.evidence.troubles.extend(missing);
         self.evidence.trace = trace;

@@ -15,8 +15,6 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Linux's IFF_UP.
 const UP: u32 = 1;
-/// Descriptors: the most that an igb has.
-const RING: u32 = 4096;
 
 /// Linux's nlmsghdr.
 const HEADER: usize = 16;
@@ -65,8 +63,8 @@ pub(crate) fn switch_on(name: &str) -> Result<()> {
     bail!("{name} has no link")
 }
 
-/// Gives a card that is off the largest ring for what it receives.
-pub(crate) fn enlarge_ring(name: &str) -> Result<()> {
+/// Gives a card that is off a ring of so many descriptors for what it receives.
+pub(crate) fn set_ring(name: &str, descriptors: u32) -> Result<()> {
     let kind = Some(netlink::GENERIC);
     let socket = socket(AddressFamily::NETLINK, SocketType::RAW, kind).context("netlink")?;
     let ask = attribute(FAMILY_NAME, b"ethtool\0");
@@ -76,8 +74,8 @@ pub(crate) fn enlarge_ring(name: &str) -> Result<()> {
         .context("the kernel does not say which number ethtool has")?;
     let device = attribute(DEVICE_NAME, format!("{name}\0").as_bytes());
     let mut set = attribute(RINGS_HEADER, &device);
-    set.extend(attribute(RINGS_RX, &RING.to_le_bytes()));
-    talk(&socket, family, RINGS_SET, &set).context("enlarging the ring")?;
+    set.extend(attribute(RINGS_RX, &descriptors.to_le_bytes()));
+    talk(&socket, family, RINGS_SET, &set).context("the ring's size")?;
     Ok(())
 }
 
@@ -160,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_running_kernel_understands_the_messages() {
-        let error = enlarge_ring("no-such-card").expect_err("there is none");
+        let error = set_ring("no-such-card", 256).expect_err("there is none");
         // Who may not do it is told so before anybody looks for the card; a kernel without ethtool has no number for it.
         let words = format!("{error:#}");
         let known = [

@@ -41,7 +41,6 @@ const BUILD: &[Need] = &[
     ("kmod", &["depmod", "/usr/sbin/depmod", "/sbin/depmod"]),
     ("tar", &["tar"]),
     ("xz-utils", &["xz"]),
-    ("e2fsprogs", &["mke2fs", "/usr/sbin/mke2fs", "/sbin/mke2fs"]),
     ("libelf-dev", &["/usr/include/libelf.h"]),
     ("libssl-dev", &["/usr/include/openssl/ssl.h"]),
 ];
