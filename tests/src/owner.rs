@@ -228,9 +228,9 @@ fn relay_as_a_whole(scene: &mut Scene) -> Result<()> {
     let (card, token) = (scene.first.number, HWPT_TOKEN);
     // This one dies with the ids of device and HWPT, which the kernel tells nobody again.
     scene.order(Command::OwnerStart)?;
-    scene.order(session(open))?;
-    for (what, token) in FILES {
-        scene.order(retrieve(card, what, token))?;
+    open(scene)?;
+    for file in FILES {
+        scene.order(retrieve(card, file))?;
     }
     scene.order(Command::BindDevice { card })?;
     scene.order(Command::RestoreHwpt { card, token })?;
