@@ -34,7 +34,7 @@ fn cargo(package: Option<&str>) -> Result<Command> {
     let mut command = Command::new(cargo);
     command
         .current_dir(hitless_lab::paths::repository()?)
-        .args(["test", "--quiet"])
+        .args(["test", "--quiet", "--all-features"])
         .stdin(Stdio::null());
     match package {
         Some(package) => command.args(["--package", package]),

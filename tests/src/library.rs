@@ -2,12 +2,15 @@
 //! What the library for VMMs does beside the calls in their order: interrupts, and a comparison of mappings.
 
 use anyhow::{bail, ensure, Result};
-use hitless_proto::{Answer, Command};
+use hitless_proto::{Answer, Command, Step};
 use rustix::io::Errno;
 
 use crate::outcome::{good, plan};
 use crate::test::{Bench, End, Test};
 use crate::uapi::map_pieces;
+use hitless_lab::evidence::event::Harm;
+use hitless_lab::evidence::phases::{PRESERVE, RETRIEVE};
+use hitless_lab::evidence::verdict::Kind;
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
 use hitless_lab::play::update::SESSION;
@@ -36,7 +39,64 @@ pub(crate) fn tests() -> Vec<Test> {
     let tests = all.into_iter().map(|(name, about, play)| {
         Test::new(name, "legacy", about, move |bench| run(bench, name, play))
     });
-    tests.collect()
+    let two = Test::new(
+        "library::one_of_two_cards_is_given_up",
+        "legacy",
+        "a process gives one card up and dies; the next one leaves it alone, and goes on with the other",
+        two_cards,
+    );
+    tests.chain([two]).collect()
+}
+
+/// Two cards with an iommufd each, in one session.
+fn two_cards(bench: &Bench) -> Result<End> {
+    let mut scene = bench.boot(Plan {
+        second_goes_on: true,
+        ..plan("two-cards", "legacy", "")?
+    })?;
+    let played = play_two(&mut scene);
+    let mut outcome = scene.end(played)?;
+    // The second card is preserved here: its frames land, and are meant to. Its first reset is not the first card's.
+    let expected = [Kind::Strays, Kind::Harm(Harm::CardReset)];
+    outcome.verdict.forgive(|kind| expected.contains(&kind));
+    good(outcome, bench)
+}
+
+fn play_two(scene: &mut Scene) -> Result<()> {
+    let (card, other) = (scene.first.number, scene.second.number);
+    let session = || SESSION.to_owned();
+    scene.receive_both()?;
+    scene.flow(SETTLE);
+    scene.prepare()?;
+    let from = scene.machine.clock.now();
+    scene.order(Command::PreserveAll {
+        session: session(),
+        cards: vec![card, other],
+    })?;
+    scene.step(PRESERVE, from);
+    scene.jump()?;
+    // What was sent to a card that is given up would be faults.
+    scene.pause_second(true);
+    let from = scene.machine.clock.now();
+    for bdf in [scene.first.bdf.clone(), scene.second.bdf.clone()] {
+        scene.order(Command::BindDriver { bdf })?;
+    }
+    scene.order(Command::OwnerStart)?;
+    scene.take(Step::Retrieve)?;
+    let (session, of) = (session(), other);
+    scene.order(Command::GiveUp { session, card: of })?;
+    scene.order(Command::OwnerKill)?;
+    scene.take(Step::Retrieve)?;
+    scene.take(Step::Bind)?;
+    scene.order(Command::Resume { card })?;
+    scene.step(RETRIEVE, from);
+    let known = scene.machine.guest.order(Command::Frames { card: other });
+    ensure!(known.is_err(), "the card that was given up is there again");
+    scene.compact()?;
+    scene.rebuild()?;
+    scene.swap()?;
+    scene.finish()?;
+    scene.check("finish")
 }
 
 fn run(bench: &Bench, name: &str, play: impl FnOnce(&mut Scene) -> Result<()>) -> Result<End> {

@@ -15,7 +15,7 @@ use crate::progress::Step;
 /// At most so many lines of a tool's output are shown.
 const SHOWN: usize = 60;
 const FORMAT: &str = "fmt --all -- --check --files-with-diff";
-const CLIPPY: &str = "clippy --quiet --workspace --all-targets -- --deny warnings";
+const CLIPPY: &str = "clippy --quiet --workspace --all-features --all-targets -- --deny warnings";
 /// A kind does not apply: sums of the patches are no commits of a kernel tree.
 const CHECKPATCH: &str =
     "scripts/checkpatch.pl --terse --show-types --no-summary --ignore FILE_PATH_CHANGES";
