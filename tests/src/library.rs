@@ -84,7 +84,10 @@ fn play_two(scene: &mut Scene) -> Result<()> {
     scene.order(Command::OwnerStart)?;
     scene.take(Step::Retrieve)?;
     let (session, of) = (session(), other);
-    scene.order(Command::GiveUp { session, card: of })?;
+    scene.order(Command::GiveUp {
+        session,
+        device: format!("card-{of}"),
+    })?;
     scene.order(Command::OwnerKill)?;
     scene.take(Step::Retrieve)?;
     scene.take(Step::Bind)?;
