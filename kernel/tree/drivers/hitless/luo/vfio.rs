@@ -4,10 +4,7 @@
 
 use core::iter::once;
 
-use hitless_core::record::log::{
-    Object,
-    Step, //
-};
+use hitless_core::record::log::Object;
 use hitless_core::record::pci::{
     DeviceAddress,
     Identity, //
@@ -39,7 +36,6 @@ use crate::keeps::{
 };
 use crate::kinds::kind;
 use crate::lent;
-use crate::log;
 use crate::outgoing::OUTGOING;
 use crate::part::{
     leaves_out,
