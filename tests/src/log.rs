@@ -122,6 +122,7 @@ fn steps(scene: &mut Scene) -> Result<()> {
     scene.receive_both()?;
     scene.flow(SETTLE);
     scene.prepare()?;
+    scene.mark()?;
     // An iommufd without its memory.
     let [_, iommufd, _] = FILES;
     let card = scene.first.number;

@@ -94,6 +94,7 @@ fn play(scene: &mut Scene) -> Result<()> {
     turns_at(scene, "freezer")?;
     sleeps(scene)?;
     scene.prepare()?;
+    scene.mark()?;
     on_the_way(scene)?;
 
     scene.preserve()?;

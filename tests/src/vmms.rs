@@ -5,10 +5,11 @@ use anyhow::Result;
 use hitless_proto::{Call, Command};
 
 use crate::outcome::{good, plan};
-use crate::steps::until_preserved;
+use crate::steps::preserve_some;
 use crate::test::{Bench, End, Test};
 use hitless_lab::machine::profile::TABLE_FORMATS;
-use hitless_lab::play::scene::Scene;
+use hitless_lab::play::scene::{Scene, SETTLE};
+use hitless_lab::play::update::{FILES, HWPT_TOKEN};
 
 pub(crate) fn tests() -> Vec<Test> {
     TABLE_FORMATS
@@ -32,7 +33,11 @@ fn run(bench: &Bench, profile: &str) -> Result<End> {
 }
 
 fn play(scene: &mut Scene) -> Result<()> {
-    until_preserved(scene)?;
+    scene.receive_both()?;
+    scene.flow(SETTLE);
+    scene.prepare()?;
+    scene.mark()?;
+    preserve_some(scene, FILES.len())?;
     change_process(scene)?;
     scene.jump()?;
     scene.retrieve_files()?;
@@ -41,7 +46,7 @@ fn play(scene: &mut Scene) -> Result<()> {
     interrupts(scene, true)?;
     interrupts(scene, false)?;
     let card = scene.first.number;
-    let token = hitless_lab::play::update::HWPT_TOKEN;
+    let token = HWPT_TOKEN;
     scene.order(Command::RestoreHwpt { card, token })?;
     change_process(scene)?;
     scene.check("the bind")?;

@@ -44,7 +44,7 @@ kernel::sync::global_lock! {
         pci: None,
         iommu: None,
         image: None,
-        asleep: false,
+        asleep: 0,
     };
 }
 
@@ -54,8 +54,9 @@ pub(crate) struct Outgoing {
     iommu: Option<Iommu<lent::Outgoing>>,
     /// The image that the machine is about to jump into, or was the last time.
     image: Option<Image>,
-    /// The machine is on its way to sleep: nothing may be preserved until it is awake.
-    asleep: bool,
+    /// So often it is on its way to sleep, for a sleep can begin while an image for another one is held: nothing may be
+    /// preserved until it is awake from all.
+    asleep: u32,
 }
 
 /// What LUO has to have arranged before a handler asks.
@@ -64,7 +65,7 @@ const NO_RECORDS: Refusal = Refusal::NotRecorded(Family::Iommu);
 impl Outgoing {
     /// Makes the record of devices; gives its physical address.
     pub(crate) fn create_pci(&mut self) -> Outcome<u64> {
-        rules::sleep::preserve(self.asleep)?;
+        rules::sleep::preserve(self.asleep > 0)?;
         let devices = self.pci.insert(Devices::create(lent::Outgoing::new())?);
         Ok(devices.phys())
     }
@@ -76,7 +77,7 @@ impl Outgoing {
 
     /// Makes the record of units, domains and attachments; gives its physical address.
     pub(crate) fn create_iommu(&mut self) -> Outcome<u64> {
-        rules::sleep::preserve(self.asleep)?;
+        rules::sleep::preserve(self.asleep > 0)?;
         let iommu = Iommu::create(lent::Outgoing::new(), hardware::IN_RECORDS)?;
         Ok(self.iommu.insert(iommu).phys())
     }
@@ -90,13 +91,13 @@ impl Outgoing {
     pub(crate) fn sleep(&mut self, unfinished: bool) -> Outcome {
         let preserved = self.pci.is_some() || self.iommu.is_some();
         rules::sleep::sleep(preserved, unfinished)?;
-        self.asleep = true;
+        self.asleep += 1;
         Ok(())
     }
 
     /// Undo of [`Self::sleep`].
     pub(crate) fn wake(&mut self) {
-        self.asleep = false;
+        self.asleep = self.asleep.saturating_sub(1);
     }
 
     /// Records a domain.

@@ -51,10 +51,14 @@ pub(crate) unsafe extern "C" fn hitless_init() -> c_int {
     // SAFETY: As above.
     unsafe { UNITS.init() };
     // The records are fetched inside, which needs the locks only.
-    let started = part::leave_out(left_out)
-        .and_then(|()| log::start())
-        .and_then(|()| luo::register())
-        .and_then(|()| previous::show());
+    let started = part::leave_out(left_out).and_then(|()| {
+        // Nothing depends on the log.
+        let logs = log::start();
+        luo::register()?;
+        logs.and_then(|()| previous::show())
+            .unwrap_or_else(|error| pr_warn!("no log: {}\n", error.to_errno()));
+        Ok(())
+    });
     match started {
         Ok(()) => running::set(),
         // Live update is switched off: there is nothing to preserve with and nothing came.

@@ -130,12 +130,14 @@ pub(crate) fn register() -> Result {
     IOMMU_RECORDS.register(&vfio)?;
     PCI_RECORDS.register(&vfio)?;
 
-    LOG_RECORD.fetch_incoming()?;
     let pci = PCI_RECORDS.fetch_incoming()?;
     let iommu = IOMMU_RECORDS.fetch_incoming()?;
     UNITS_LEFT.fetch_incoming()?;
     if pci || iommu {
         pr_info!("records of the previous kernel fetched\n");
+    }
+    if let Err(error) = LOG_RECORD.fetch_incoming() {
+        pr_warn!("no log of the previous kernel: {}\n", error.to_errno());
     }
     Ok(())
 }

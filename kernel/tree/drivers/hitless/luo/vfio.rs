@@ -237,9 +237,8 @@ impl FileHandler for VfioHandler {
     fn finish(data: u64, _file: Option<&File>) {
         let mut incoming = INCOMING.lock();
         // What was never retrieved is taken now, for its page and its name.
-        if incoming.file(data).is_err() {
-            return;
-        }
+        // One that is refused is nobody's, and is forgotten all the same.
+        let _ = incoming.file(data);
         let finished = incoming.finish_file(data);
         drop(incoming);
         match finished {
