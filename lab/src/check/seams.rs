@@ -15,7 +15,7 @@ const DECLARED: usize = 500;
 /// Lines of one function of a seam file.
 const FUNCTION: usize = 60;
 /// Lines of the lab, comments and tests included: a tool is smaller than what it serves.
-const LAB: usize = 17_000;
+const LAB: usize = 18_000;
 const GLUE: &str = "kernel/tree/drivers/hitless/";
 const CONTRACT: &str = "kernel/tree/include/linux/hitless/";
 
