@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -174,15 +174,20 @@ impl Keeper {
             },
         );
         drop(slots);
+        let named = name;
         let (keeper, name, times) = (self.clone(), name.to_owned(), self.times);
-        thread::spawn(move || {
+        let waits = thread::Builder::new().spawn(move || {
             let given = target.receive(|peer| peer.owner() == owner, times.wait, times.patience);
             match given {
                 Ok(given) => keeper.put(&name, Place::Given(Box::new(given.into())), None),
                 Err(error) => keeper.put(&name, Place::Failed, Some(&error)),
             }
         });
-        Ok(())
+        waits.map(drop).map_err(|error| {
+            let error = Error::io("clone")(error);
+            self.put(named, Place::Failed, Some(&error));
+            error
+        })
     }
 
     /// Puts a VM into a session, which goes through the jump as long as this process lives.
@@ -250,7 +255,14 @@ impl Keeper {
             Place::Coming(coming) => Ok(coming),
             other => Err(other),
         })?;
+        // So that the new QEMU can be started before or after the VM is handed on.
+        let folder = self.folder_of(name)?;
+        let opened = open_folder(&folder, coming.manifest().owner());
         let given = coming.go_on().map(|vm| Place::Given(Box::new(vm)));
+        if let Err(error) = opened {
+            // It is tried again when the VM is handed on.
+            eprintln!("hitlessd: the folder of {name}: {error}");
+        }
         self.settle(name, given, |coming| Place::Coming(Box::new(coming)))
     }
 
@@ -265,20 +277,33 @@ impl Keeper {
             Place::Given(vm) => Ok(vm),
             other => Err(other),
         })?;
-        let owner = vm.manifest().owner();
-        if let Err(error) = keep_folder(&folder).and_then(|()| give_folder(&folder, owner)) {
+        if let Err(error) = open_folder(&folder, vm.manifest().owner()) {
             self.put(name, Place::Given(vm), Some(&error));
             return Err(error);
         }
-        self.put(name, Place::HandingOn, None);
+        let named = name;
         let (keeper, name, times) = (self.clone(), name.to_owned(), self.times);
-        thread::spawn(
-            move || match vm.hand_on(&folder, times.wait, times.patience) {
+        // The VM goes to the thread when there is one: it would be lost with one that cannot be made.
+        let (give, given) = mpsc::channel::<Box<Vm>>();
+        let hands_on = thread::Builder::new().spawn(move || {
+            let Ok(mut vm) = given.recv() else {
+                return;
+            };
+            match vm.hand_on(&folder, times.wait, times.patience) {
                 // The descriptors are closed with the VM: the new QEMU has its own.
                 Ok(_) => keeper.put(&name, Place::HandedOn, None),
                 Err(error) => keeper.put(&name, Place::Given(vm), Some(&error)),
-            },
-        );
+            }
+        });
+        if let Err(error) = hands_on {
+            let error = Error::io("clone")(error);
+            self.put(named, Place::Given(vm), Some(&error));
+            return Err(error);
+        }
+        self.put(named, Place::HandingOn, None);
+        if let Err(mpsc::SendError(vm)) = give.send(vm) {
+            self.put(named, Place::Given(vm), None);
+        }
         Ok(())
     }
 
@@ -357,6 +382,15 @@ fn keep_folder(folder: &Path) -> Result<()> {
     let [uid, gid] = me;
     give_folder(folder, Owner { uid, gid })?;
     fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(Error::io("chmod"))
+}
+
+/// Makes a folder for its owner, unless it is there already.
+fn open_folder(folder: &Path, owner: Owner) -> Result<()> {
+    if fs::metadata(folder).is_ok_and(|there| there.uid() == owner.uid && there.gid() == owner.gid)
+    {
+        return Ok(());
+    }
+    keep_folder(folder).and_then(|()| give_folder(folder, owner))
 }
 
 /// Lets its owner, who has to make sockets there as well, into a folder.

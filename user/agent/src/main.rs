@@ -13,11 +13,15 @@ use clap::{Parser, Subcommand};
 use hitless_agent::control::{self, AgentCalls, Trouble, Vm};
 use hitless_agent::keeper::{Keeper, Times};
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
 /// Exit status of a call that may succeed later.
 const LATER: u8 = 75;
 /// How often the list is asked for while somebody waits.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Before a control socket that has failed is made anew.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Holds virtual machines of QEMU through an update of the kernel.
 #[derive(Debug, Parser)]
@@ -112,10 +116,30 @@ fn serve(folder: &Path, times: Times) -> Result<()> {
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("another hitlessd has {}", folder.display()))?;
     let socket = folder.join(control::SOCKET);
-    // A process before has left it, for this one has the lock.
-    let _ = fs::remove_file(&socket);
-    async_io::block_on(control::serve(&socket, Keeper::new(folder, times)))?;
-    Ok(())
+    let keeper = Keeper::new(folder, times);
+    more_descriptors();
+    loop {
+        // A process before has left it, or this one itself; nobody else has the lock.
+        let _ = fs::remove_file(&socket);
+        // It ends for lack of descriptors, for example. The VMs would be gone with this process.
+        match async_io::block_on(control::serve(&socket, keeper.clone())) {
+            Ok(()) => return Ok(()),
+            Err(error) => eprintln!("hitlessd: the control socket: {error}; it is made anew"),
+        }
+        thread::sleep(AGAIN);
+    }
+}
+
+/// Each VM has some dozens of them. Where that cannot be changed, what is there has to do.
+fn more_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        eprintln!("hitlessd: the number of descriptors cannot be raised: {error}");
+    }
 }
 
 async fn ask(folder: &Path, call: Call) -> Result<ExitCode> {

@@ -226,6 +226,9 @@ pub enum Refusal {
     /// Two processes would have the devices.
     #[error("the QEMU that gave this VM has not ended yet; end it")]
     GiverLives,
+    /// Two processes would have the VM.
+    #[error("a QEMU that was given this VM in vain has not ended yet; end it")]
+    TakerLives,
     /// A name that is none of a folder or session.
     #[error("the name of a VM has 1 to 48 letters, digits, `-` and `_`")]
     VmName,

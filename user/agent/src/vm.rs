@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use hitless_uapi::eventfd::signal;
 use hitless_uapi::iommufd::HwptId;
 use hitless_uapi::vfio::Notice;
 use hitless_uapi::{LiveUpdate, VfioDevice};
@@ -22,7 +23,7 @@ use hitless_vmm::{Collected, Incoming, Preserved, Running, Stuck};
 use crate::interrupts::{kind, new_eventfd};
 use crate::manifest::Manifest;
 use crate::qemu::roles::Kind;
-use crate::qemu::source::Offer;
+use crate::qemu::source::{NotTaken, Offer};
 use crate::qemu::state::Ids;
 use crate::qemu::target::Given;
 use crate::qemu::version::Signal;
@@ -37,6 +38,8 @@ pub struct Vm {
     descriptors: Vec<OwnedFd>,
     /// The old QEMU, as long as it may have the same descriptors.
     giver: Option<Watch>,
+    /// A new QEMU that was given it in vain, as long as it may have some of them.
+    taker: Option<Watch>,
 }
 
 impl From<Given> for Vm {
@@ -51,6 +54,7 @@ impl From<Given> for Vm {
             manifest: Box::new(manifest),
             descriptors,
             giver: Some(giver),
+            taker: None,
         }
     }
 }
@@ -74,8 +78,9 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// As [`Offer::hand_on`]. The VM can be handed to another QEMU.
-    pub fn hand_on(&self, folder: &Path, wait: Duration, patience: Duration) -> Result<Peer> {
+    /// As [`Offer::hand_on`], and [`Refusal::TakerLives`]. The VM can be handed to another QEMU, once that one has ended.
+    pub fn hand_on(&mut self, folder: &Path, wait: Duration, patience: Duration) -> Result<Peer> {
+        has_ended(self.taker.as_ref(), Refusal::TakerLives)?;
         let descriptors: Vec<_> = self.descriptors.iter().map(AsFd::as_fd).collect();
         let offer = Offer {
             state: self.manifest.state(),
@@ -84,11 +89,15 @@ impl Vm {
         };
         // Only who gave a VM may have it.
         let owner = self.manifest.owner();
-        let taker = offer.hand_on(folder, |peer| peer.owner() == owner, wait, patience)?;
+        let taken = offer.hand_on(folder, |peer| peer.owner() == owner, wait, patience);
+        let taker = taken.map_err(|NotTaken { error, taker }| {
+            self.taker = taker;
+            error
+        })?;
         for device in &self.manifest.parts().devices {
             for entry in device.triggers().into_iter().flatten() {
-                rustix::io::write(&self.descriptors[entry], &1_u64.to_ne_bytes())
-                    .map_err(Error::call("write"))?;
+                // The new QEMU runs the VM whatever becomes of this.
+                let _ = signal(&self.descriptors[entry]);
             }
         }
         Ok(taker)
@@ -98,13 +107,13 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Refusal::GiverLives`] while its old QEMU has not ended, and those of [`hitless_vmm`], with the VM as it was.
+    /// [`Refusal::GiverLives`] and [`Refusal::TakerLives`] while a QEMU that has it has not ended, and those of [`hitless_vmm`], with the VM as it was.
     pub fn hold(
         self,
         session: &str,
         liveupdate: &LiveUpdate,
     ) -> std::result::Result<Held, Left<Self>> {
-        let collected = self.giver_is_gone().and_then(|()| self.collect(session));
+        let collected = self.is_alone().and_then(|()| self.collect(session));
         let collected = match collected {
             Ok(collected) => collected,
             Err(error) => return Err(Left { error, vm: self }),
@@ -121,12 +130,10 @@ impl Vm {
         }
     }
 
-    /// What the old QEMU has of the devices it could still change.
-    fn giver_is_gone(&self) -> Result<()> {
-        match &self.giver {
-            Some(giver) if !giver.ends_within(Duration::ZERO)? => Err(Refusal::GiverLives.into()),
-            _ => Ok(()),
-        }
+    /// What another process has of the devices it could still change.
+    fn is_alone(&self) -> Result<()> {
+        has_ended(self.giver.as_ref(), Refusal::GiverLives)?;
+        has_ended(self.taker.as_ref(), Refusal::TakerLives)
     }
 
     /// Everything by the names that QEMU gave it. A HWPT has none, so its id is its name.
@@ -195,6 +202,7 @@ impl Vm {
             manifest: Box::new(manifest.with_state(state)?),
             descriptors,
             giver: None,
+            taker: None,
         };
         vm.arm(running)?;
         Ok(vm)
@@ -343,6 +351,13 @@ impl Stage {
             Self::Swapped(vm) => step(vm.finish(), Self::Finished, Self::Swapped),
             finished @ Self::Finished(_) => Ok(finished),
         }
+    }
+}
+
+fn has_ended(process: Option<&Watch>, otherwise: Refusal) -> Result<()> {
+    match process {
+        Some(process) if !process.ends_within(Duration::ZERO)? => Err(otherwise.into()),
+        _ => Ok(()),
     }
 }
 

@@ -32,6 +32,7 @@
 
 mod descriptor;
 pub mod error;
+pub mod eventfd;
 pub mod image;
 mod ioctl;
 pub mod iommufd;

@@ -302,16 +302,18 @@ impl Collected {
         Ok(())
     }
 
-    /// Sets the interrupts up again.
+    /// Sets the interrupts up again, of every device for which that can be done; tells the first failure.
     fn arm(&self) -> Result<(), Error> {
         let devices = self.0.devices.iter().zip(&self.0.plan.devices);
+        let mut all = Ok(());
         for ((device, about), eventfds) in devices.zip(&self.0.eventfds) {
             if let Some(set) = about.interrupts {
-                interrupts::arm(device, set.kind, eventfds)
-                    .map_err(at(Step::Undo, named(Kind::Device, &about.name)))?;
+                let armed = interrupts::arm(device, set.kind, eventfds)
+                    .map_err(at(Step::Undo, named(Kind::Device, &about.name)));
+                all = all.and(armed);
             }
         }
-        Ok(())
+        all
     }
 }
 

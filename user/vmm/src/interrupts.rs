@@ -3,8 +3,9 @@
 
 use std::os::fd::AsFd;
 
+use hitless_uapi::eventfd::signal;
 use hitless_uapi::vfio::Irq;
-use hitless_uapi::{Error, VfioDevice};
+use hitless_uapi::VfioDevice;
 
 /// Sets up interrupts, and signals each eventfd once: what the device wanted to signal while they were down is lost. A
 /// driver looks after its device once more than it has to, which it does anyway where interrupts are shared.
@@ -18,9 +19,5 @@ pub(crate) fn arm<F: AsFd>(
         .map(|eventfd| eventfd.as_ref().map(AsFd::as_fd))
         .collect();
     device.set_irqs(kind, &all)?;
-    for eventfd in all.into_iter().flatten() {
-        rustix::io::write(eventfd, &1_u64.to_ne_bytes())
-            .map_err(|errno| Error::on("write", "eventfd", errno))?;
-    }
-    Ok(())
+    all.into_iter().flatten().try_for_each(signal)
 }

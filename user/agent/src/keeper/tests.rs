@@ -43,7 +43,8 @@ fn give(folder: &Path) -> Result<()> {
     };
     offer
         .hand_on(folder, |_| true, TIMES.wait, TIMES.patience)
-        .map(|_| ())
+        .map(drop)
+        .map_err(|failed| failed.error)
 }
 
 /// The VM, once it is at this place.

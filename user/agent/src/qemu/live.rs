@@ -37,7 +37,7 @@ fn give(qemu: &mut Qemu, may_give: fn(Peer) -> bool) -> (Result<Given>, String) 
     })
 }
 
-fn hand_on(vm: &Vm, folder: &Path) -> Result<Peer> {
+fn hand_on(vm: &mut Vm, folder: &Path) -> Result<Peer> {
     vm.hand_on(folder, PATIENCE, PATIENCE)
 }
 
@@ -86,7 +86,7 @@ fn live_vm_goes_from_qemu_to_qemu_and_on() {
     for _ in 0..2 {
         let folder = tempfile::tempdir().expect("a folder");
         let mut new = Qemu::start("16M", Some(folder.path()));
-        let taker = hand_on(&vm, folder.path()).expect("to hand it on");
+        let taker = hand_on(&mut vm, folder.path()).expect("to hand it on");
         assert_eq!(taker.pid, new.pid());
         new.connect();
         assert_eq!(new.word_at(PLACE), WORD);
@@ -117,11 +117,11 @@ fn live_vm_is_still_there_when_its_next_qemu_fails() {
     let (given, _) = give(&mut old, |_| true);
     let given = given.expect("a VM");
     leave_word(&given);
-    let vm = Vm::from(given);
+    let mut vm = Vm::from(given);
     drop(old);
     let folder = tempfile::tempdir().expect("a folder");
     let wrong = Qemu::start("32M", Some(folder.path()));
-    let error = hand_on(&vm, folder.path()).unwrap_err();
+    let error = hand_on(&mut vm, folder.path()).unwrap_err();
     assert!(
         matches!(error, Error::Refused(Refusal::SuccessorEnded)),
         "{error}"
@@ -129,7 +129,7 @@ fn live_vm_is_still_there_when_its_next_qemu_fails() {
     drop(wrong);
     let folder = tempfile::tempdir().expect("a folder");
     let mut new = Qemu::start("16M", Some(folder.path()));
-    hand_on(&vm, folder.path()).expect("to hand it on");
+    hand_on(&mut vm, folder.path()).expect("to hand it on");
     new.connect();
     assert_eq!(new.word_at(PLACE), WORD);
     new.go_on();

@@ -43,7 +43,8 @@ fn offer(
         descriptors: &files,
         stream: &stream,
     };
-    offer.hand_on(folder, may_take, PATIENCE, patience)
+    let taken = offer.hand_on(folder, may_take, PATIENCE, patience);
+    taken.map_err(|failed| failed.error)
 }
 
 /// What became of a VM that was offered, at either end.

@@ -23,6 +23,27 @@ const NOTHING: Limit = Limit {
     descriptors: 0,
 };
 
+/// A VM could not be handed on.
+#[derive(Debug)]
+pub struct NotTaken {
+    /// Why.
+    pub error: Error,
+    /// Who may have some of its descriptors all the same: nobody else may get it before this one has ended.
+    pub(crate) taker: Option<Watch>,
+}
+
+impl From<Error> for NotTaken {
+    fn from(error: Error) -> Self {
+        Self { error, taker: None }
+    }
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Error::from(refusal).into()
+    }
+}
+
 /// A VM that can be handed on. Nothing of it is used up by that: if the new QEMU fails, another one can have it.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
@@ -49,7 +70,7 @@ impl Offer<'_> {
         may_take: impl Fn(Peer) -> bool,
         wait: Duration,
         patience: Duration,
-    ) -> Result<Peer> {
+    ) -> std::result::Result<Peer, NotTaken> {
         let (named, sent) = (self.state.entries().len(), self.descriptors.len());
         if named != sent {
             return Err(Refusal::DescriptorCount { named, sent }.into());
@@ -61,12 +82,29 @@ impl Offer<'_> {
             return Err(taker.may_not("take this VM").into());
         }
         let watch = Watch::begin(taker)?;
+        match self.send_all(&channel, &main, taker, &watch, patience) {
+            Ok(()) => Ok(taker),
+            Err(error) => Err(NotTaken {
+                error,
+                taker: Some(watch),
+            }),
+        }
+    }
+
+    fn send_all(
+        self,
+        channel: &UnixStream,
+        main: &Path,
+        taker: Peer,
+        watch: &Watch,
+        patience: Duration,
+    ) -> Result<()> {
         let deadline = Deadline::after(patience, "to hand on the cpr state");
-        self.send_state(&channel, deadline)
-            .and_then(|()| done(&channel, deadline))
-            .map_err(|error| ended(&watch, error))?;
+        self.send_state(channel, deadline)
+            .and_then(|()| done(channel, deadline))
+            .map_err(|error| ended(watch, error))?;
         let deadline = Deadline::after(patience, "to hand on the migration stream");
-        let channel = connect(&main, Some(&watch), deadline)?;
+        let channel = connect(main, Some(watch), deadline)?;
         let other = Peer::of(&channel)?;
         if other != taker {
             let [cpr, main] = [taker, other].map(|peer| peer.pid.as_raw_nonzero().get());
@@ -74,11 +112,11 @@ impl Offer<'_> {
         }
         send(&channel, self.stream.bytes(), None, deadline)
             .and_then(|()| done(&channel, deadline))
-            .map_err(|error| ended(&watch, error))?;
+            .map_err(|error| ended(watch, error))?;
         if watch.ends_within(GRACE)? {
             return Err(Refusal::SuccessorEnded.into());
         }
-        Ok(taker)
+        Ok(())
     }
 
     /// Each descriptor goes with one byte that is sent alone: QEMU takes the descriptor that has come by then.
