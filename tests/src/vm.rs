@@ -6,17 +6,24 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Result};
 use hitless_lab::machine::clock::as_ms;
 use hitless_lab::machine::profile::Profile;
-use hitless_lab::machine::vmm::{command, MOST_DESCRIPTORS};
+use hitless_lab::machine::vmm::{command, Choice, Firmware, MOST_DESCRIPTORS};
 use hitless_lab::play::vm::{Outcome, Plan, Scene};
 use hitless_proto::Command;
 use serde_json::json;
 
 use crate::test::{Bench, End, Test};
 
+mod agent;
+
 /// The profiles with a virtual machine inside.
 pub(crate) const VMS: [&str; 2] = ["vm", "scalable-vm"];
 /// Frames per second.
 const RATE: u32 = 100;
+/// What most have.
+const USUAL: Choice = Choice {
+    ring: MOST_DESCRIPTORS,
+    firmware: Firmware::Flash,
+};
 /// How long a virtual machine stands still, and descriptors that do not last so long: those of a driver that is told nothing.
 const PAUSE: Duration = Duration::from_secs(6);
 const FEW: u32 = 256;
@@ -34,7 +41,7 @@ pub(crate) fn tests() -> Vec<Test> {
             legacy,
             "a virtual machine under QEMU 11 drives a passed-through card, stands still for six seconds, and answers every frame",
             move |bench| {
-                let outcome = run(bench, "starts", legacy, MOST_DESCRIPTORS, pause)?;
+                let outcome = run(bench, "starts", legacy, USUAL, pause)?;
                 let silence = outcome.verdict.report.longest_silence_ms;
                 match Duration::from_secs_f64(silence / 1e3) < PAUSE {
                     true => bad(&outcome, "nobody has seen that it stood still"),
@@ -47,7 +54,7 @@ pub(crate) fn tests() -> Vec<Test> {
             legacy,
             "the same with a ring that does not last so long: the card does not take all frames",
             move |bench| {
-                let outcome = run(bench, "shallow", legacy, FEW, pause)?;
+                let outcome = run(bench, "shallow", legacy, Choice { ring: FEW, ..USUAL }, pause)?;
                 match outcome.verdict.report.not_taken {
                     0 => bad(&outcome, "it has taken all"),
                     _ => Ok(done(bench, outcome)),
@@ -61,12 +68,13 @@ pub(crate) fn tests() -> Vec<Test> {
             move |bench| control(bench, legacy),
         ),
     ];
+    tests.extend(agent::tests(legacy));
     for profile in VMS {
         tests.push(Test::new(
             format!("vm::cpr::{profile}"),
             profile,
             "QEMU hands the virtual machine to another QEMU on the same kernel, and every frame is answered",
-            move |bench| good(bench, run(bench, "cpr", profile, MOST_DESCRIPTORS, hand_over)?),
+            move |bench| good(bench, run(bench, "cpr", profile, USUAL, hand_over)?),
         ));
     }
     tests
@@ -77,14 +85,14 @@ fn run(
     bench: &Bench,
     name: &str,
     profile: &str,
-    ring: u32,
+    choice: Choice,
     act: impl Fn(&mut Scene) -> Result<()>,
 ) -> Result<Outcome> {
     let plan = Plan {
         name: format!("vm-{name}-{profile}"),
         profile: Profile::load(profile)?,
         rate: RATE.min(bench.most.get()),
-        ring,
+        choice,
         words: String::new(),
         talk: bench.keep,
     };
@@ -117,15 +125,15 @@ fn pause(scene: &mut Scene) -> Result<()> {
 fn hand_over(scene: &mut Scene) -> Result<()> {
     let old = scene.vmm.clone();
     let new = scene.next_vmm();
-    scene.spawn(&new, true)?;
+    let channels = new.channels();
+    scene.spawn(&new, Some(&channels))?;
     // It opens the socket for descriptors as soon as it runs, and waits there.
     let listens = |scene: &mut Scene| {
         let sockets = scene.read("/proc/net/unix")?;
-        let channel = new.cpr_channel();
-        Ok(sockets.lines().any(|line| line.ends_with(&channel)))
+        Ok(sockets.lines().any(|line| line.ends_with(&channels.cpr)))
     };
     wait(scene, "no VMM waits", listens)?;
-    let [set, migrate] = old.hand_over(&new);
+    let [set, migrate] = channels.hand_over();
     scene.ask(&old, set)?;
     let began = scene.machine.clock.now();
     scene.ask(&old, migrate)?;
@@ -179,7 +187,7 @@ fn good(bench: &Bench, outcome: Outcome) -> Result<End> {
 
 /// The twin of the others: what they watch for is seen where it happens.
 fn control(bench: &Bench, profile: &str) -> Result<End> {
-    let outcome = run(bench, "control", profile, MOST_DESCRIPTORS, replace)?;
+    let outcome = run(bench, "control", profile, USUAL, replace)?;
     let said = outcome.verdict.faults.join("\n");
     let report = &outcome.verdict.report;
     if [report.boots.len(), report.kernels.len()] != [2, 2] {
