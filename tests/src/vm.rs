@@ -1,37 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Stock QEMU in the machine, with a Linux virtual machine and a passed-through card. `docs/vm.md` says what is in it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{bail, ensure, Result};
+use anyhow::{ensure, Result};
 use hitless_lab::machine::clock::as_ms;
-use hitless_lab::machine::profile::Profile;
-use hitless_lab::machine::vmm::{command, Choice, Firmware, MOST_DESCRIPTORS};
-use hitless_lab::play::vm::{Outcome, Plan, Scene};
+use hitless_lab::machine::vmm::{command, Choice};
+use hitless_lab::play::vm::Scene;
 use hitless_proto::Command;
 use serde_json::json;
 
+use self::stage::{bad, done, good, run, wait, USUAL};
 use crate::test::{Bench, End, Test};
 
 mod agent;
+mod stage;
 
-/// The profiles with a virtual machine inside.
-pub(crate) const VMS: [&str; 2] = ["vm", "scalable-vm"];
-/// Frames per second.
-const RATE: u32 = 100;
-/// What most have.
-const USUAL: Choice = Choice {
-    ring: MOST_DESCRIPTORS,
-    firmware: Firmware::Flash,
-};
+pub(crate) use self::stage::VMS;
+
 /// How long a virtual machine stands still, and descriptors that do not last so long: those of a driver that is told nothing.
 const PAUSE: Duration = Duration::from_secs(6);
 const FEW: u32 = 256;
-/// How long frames flow before and after something is done.
-const FLOW: Duration = Duration::from_secs(3);
-/// How long QEMU may take for anything but its virtual machine's boot, on the reference host.
-const STEP: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) fn tests() -> Vec<Test> {
     let [legacy, _] = VMS;
@@ -68,7 +57,7 @@ pub(crate) fn tests() -> Vec<Test> {
             move |bench| control(bench, legacy),
         ),
     ];
-    tests.extend(agent::tests(legacy));
+    tests.extend(agent::tests());
     for profile in VMS {
         tests.push(Test::new(
             format!("vm::cpr::{profile}"),
@@ -78,37 +67,6 @@ pub(crate) fn tests() -> Vec<Test> {
         ));
     }
     tests
-}
-
-/// A virtual machine under traffic, something that is done to it, and traffic again.
-fn run(
-    bench: &Bench,
-    name: &str,
-    profile: &str,
-    choice: Choice,
-    act: impl Fn(&mut Scene) -> Result<()>,
-) -> Result<Outcome> {
-    let plan = Plan {
-        name: format!("vm-{name}-{profile}"),
-        profile: Profile::load(profile)?,
-        rate: RATE.min(bench.most.get()),
-        choice,
-        words: String::new(),
-        talk: bench.keep,
-    };
-    let mut scene = Scene::boot(plan, &bench.parts.clone().with_vm()?)?;
-    let steps = |scene: &mut Scene| {
-        scene.start_vmm()?;
-        scene.receive()?;
-        scene.flow(FLOW);
-        act(scene)?;
-        let before = scene.answered();
-        scene.flow(FLOW);
-        ensure!(scene.answered() > before, "no more frames are answered");
-        Ok(())
-    };
-    let ended = steps(&mut scene);
-    scene.end(ended)
 }
 
 /// Lets the virtual machine stand still for a while, with its card on.
@@ -163,28 +121,6 @@ fn replace(scene: &mut Scene) -> Result<()> {
     scene.start_vmm()
 }
 
-/// Waits until something is so.
-fn wait(
-    scene: &mut Scene,
-    otherwise: &str,
-    mut is_so: impl FnMut(&mut Scene) -> Result<bool>,
-) -> Result<()> {
-    let end = scene.until(STEP);
-    while !is_so(scene)? {
-        ensure!(Instant::now() < end, "{otherwise}");
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
-}
-
-/// The run has to be good.
-fn good(bench: &Bench, outcome: Outcome) -> Result<End> {
-    match outcome.verdict.faults[..] {
-        [] => Ok(done(bench, outcome)),
-        [..] => bad(&outcome, &outcome.verdict.faults.join("\n")),
-    }
-}
-
 /// The twin of the others: what they watch for is seen where it happens.
 fn control(bench: &Bench, profile: &str) -> Result<End> {
     let outcome = run(bench, "control", profile, USUAL, replace)?;
@@ -202,20 +138,4 @@ fn control(bench: &Bench, profile: &str) -> Result<End> {
         }
     }
     Ok(done(bench, outcome))
-}
-
-fn bad(outcome: &Outcome, why: &str) -> Result<End> {
-    bail!(
-        "{why}; the logs are in {}",
-        outcome.directory.path().display()
-    )
-}
-
-fn done(bench: &Bench, mut outcome: Outcome) -> End {
-    if bench.keep {
-        println!("{:#?}", outcome.verdict.report);
-    } else {
-        outcome.directory.discard();
-    }
-    End::Passed
 }

@@ -6,7 +6,7 @@ use hitless_lab::machine::vmm::{Channels, Choice, Firmware};
 use hitless_lab::play::vm::Scene;
 use hitless_proto::{Answer, Command};
 
-use super::{bad, good, run, wait, FLOW, STEP, USUAL};
+use super::stage::{bad, good, run, wait, FLOW, STEP, USUAL, VMS};
 use crate::test::{Bench, End, Test};
 
 /// The agent in the machine, its folder, and its name for the virtual machine.
@@ -14,14 +14,25 @@ const AGENT: &str = "/bin/hitlessd";
 const FOLDER: &str = "/tmp/hitlessd";
 const NAME: &str = "vm";
 
-pub(super) fn tests(profile: &'static str) -> [Test; 3] {
+pub(super) fn tests() -> [Test; 4] {
+    let [legacy, scalable] = VMS;
+    let update = |profile| {
+        Test::new(
+            format!("vm::update::{profile}"),
+            profile,
+            "the host's kernel is replaced twice by way of hitlessd, and the same boot answers every frame",
+            move |bench| updates(bench, "update", profile, USUAL, 2),
+        )
+    };
     [
+        update(legacy),
+        update(scalable).long(),
         Test::new(
             "vm::back",
-            profile,
+            legacy,
             "hitlessd takes the virtual machine from QEMU, holds it, and gives it to another QEMU on the same kernel",
             move |bench| {
-                let outcome = run(bench, "back", profile, USUAL, |scene| {
+                let outcome = run(bench, "back", legacy, USUAL, |scene| {
                     serve(scene)?;
                     give(scene)?;
                     hold(scene)?;
@@ -32,18 +43,12 @@ pub(super) fn tests(profile: &'static str) -> [Test; 3] {
             },
         ),
         Test::new(
-            "vm::update",
-            profile,
-            "the host's kernel is replaced twice by way of hitlessd, and the same boot answers every frame",
-            move |bench| updates(bench, "update", profile, USUAL, 2),
-        ),
-        Test::new(
             "vm::bios",
-            profile,
-            "the same once, with QEMU's firmware in memory that is mapped for the card and cannot be sealed",
+            legacy,
+            "the host's kernel is replaced once by way of hitlessd, with QEMU's firmware in memory that is mapped for the card and cannot be sealed",
             move |bench| {
                 let firmware = Firmware::Memory;
-                updates(bench, "bios", profile, Choice { firmware, ..USUAL }, 1)
+                updates(bench, "bios", legacy, Choice { firmware, ..USUAL }, 1)
             },
         ),
     ]
