@@ -19,7 +19,10 @@ use crate::{command, paths};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The program that is the first process of every machine.
-const GUEST: &str = "hitless_guest";
+const GUEST: [&str; 2] = ["hitless_guest"; 2];
+/// Those of machines with a virtual machine inside: its counter, and the agent.
+const INSIDE: [&str; 2] = ["hitless_counter"; 2];
+const AGENT: [&str; 2] = ["hitless_agent", "hitlessd"];
 /// Debian's package busybox-static puts it here; used for the shell of `cargo lab boot` where it is there.
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -67,11 +70,12 @@ pub const COUNTER: &str = "boot/counter.cpio";
 pub fn with_counter(config: Config) -> Result<PathBuf> {
     let images = images(config)?;
     let mut inner = Archive::with_folders(&["dev", "proc", "sys"])?;
-    inner.program("init", &program("hitless_counter")?)?;
+    inner.program("init", &program(INSIDE)?)?;
     let mut archive = with_guest(&program(GUEST)?)?;
     archive.program("boot/gen1", &images.gen1)?;
     archive.program("boot/gen2", &images.gen2)?;
     archive.bytes(COUNTER, 0o644, &inner.finish()?)?;
+    archive.program("bin/hitlessd", &program(AGENT)?)?;
     if is_static(Path::new(BUSYBOX)) {
         archive.program("bin/busybox", Path::new(BUSYBOX))?;
     }
@@ -100,11 +104,12 @@ pub fn with_harness(config: Config) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Builds a program for the inside of a machine as one static file, in a target folder of its own: its flags differ.
-fn program(package: &str) -> Result<PathBuf> {
+/// Builds a package's program for the inside of a machine as one static file, in a target folder of its own: its flags
+/// differ.
+fn program([package, name]: [&str; 2]) -> Result<PathBuf> {
     let target = paths::output()?.join("guest");
-    let path = target.join(TARGET).join("release").join(package);
-    let step = (!path.exists()).then(|| Step::begin(format!("Building {package}")));
+    let path = target.join(TARGET).join("release").join(name);
+    let step = (!path.exists()).then(|| Step::begin(format!("Building {name}")));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(paths::repository()?)

@@ -9,7 +9,6 @@ use crate::machine::profile::Vm;
 
 /// The machine's disk, its file system, and where it is mounted.
 pub const DISK: [&str; 3] = ["/dev/vda", "ext2", "/vmm"];
-/// The firmware is a flash image: QEMU's memory for a BIOS is no sealed memfd, and must not be mapped for the card.
 const BIOS: &str = "bios-256k.bin";
 /// What the virtual machine's kernel is told. It has no use for handover, and its clock is the host's.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 no_timer_check panic=-1 kho=off";
@@ -25,6 +24,52 @@ pub struct Program {
 
 /// The most descriptors that an igb has to receive with.
 pub const MOST_DESCRIPTORS: u32 = 4096;
+
+/// Where QEMU has the virtual machine's firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// In flash, which no device maps.
+    Flash,
+    /// In memory that is mapped for the card, and cannot be sealed: what QEMU does by itself.
+    Memory,
+}
+
+/// What is chosen for a virtual machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// Descriptors of its ring: it has to hold what comes while the virtual machine stands still.
+    pub ring: u32,
+    /// Where its firmware is.
+    pub firmware: Firmware,
+}
+
+/// The two sockets by which a virtual machine goes from one QEMU to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channels {
+    /// For the stream.
+    pub main: String,
+    /// For descriptors.
+    pub cpr: String,
+}
+
+impl Channels {
+    /// The commands by which a QEMU hands its virtual machine to whoever waits there. The last one begins it.
+    pub fn hand_over(&self) -> [Value; 2] {
+        let channels = [self.main(), self.cpr()];
+        [
+            command("migrate-set-parameters", json!({"mode": "cpr-transfer"})),
+            command("migrate", json!({"channels": channels})),
+        ]
+    }
+
+    fn main(&self) -> Value {
+        channel("main", &self.main)
+    }
+
+    fn cpr(&self) -> Value {
+        channel("cpr", &self.cpr)
+    }
+}
 
 /// A QEMU in the machine, by the name that its files have.
 #[derive(Clone, Debug)]
@@ -59,19 +104,14 @@ impl Vmm {
         self.file("monitor")
     }
 
-    /// The socket on which an incoming one waits for the stream.
-    pub fn main_channel(&self) -> String {
-        self.file("main")
+    /// Sockets on which it can wait for another QEMU.
+    pub fn channels(&self) -> Channels {
+        let [main, cpr] = ["main", "cpr"].map(|kind| self.file(kind));
+        Channels { main, cpr }
     }
 
-    /// The socket on which an incoming one waits for descriptors.
-    pub fn cpr_channel(&self) -> String {
-        self.file("cpr")
-    }
-
-    /// How it is started: with the function passed through to a virtual machine that boots, and receives with so many
-    /// descriptors, or that comes from another QEMU.
-    pub fn start(&self, vm: Vm, bdf: &str, ring: u32, incoming: bool) -> Program {
+    /// How it is started: with the function passed through to a virtual machine that boots, or that comes by the channels.
+    pub fn start(&self, vm: Vm, bdf: &str, choice: Choice, from: Option<&Channels>) -> Program {
         let [_, _, folder] = DISK;
         let memory = vm.memory_mib;
         let mut arguments: Vec<String> = Vec::new();
@@ -82,11 +122,17 @@ impl Vmm {
         let firmware = format!("{folder}/{FIRMWARE_FOLDER}");
         add(&["-L", &firmware, "-nodefaults", "-no-user-config"]);
         add(&["-no-reboot", "-display", "none", "-vga", "none"]);
-        let machine = "q35,accel=kvm,smm=off,memory-backend=ram,aux-ram-share=on,pflash0=fw";
+        let machine = "q35,accel=kvm,smm=off,memory-backend=ram,aux-ram-share=on";
         add(&["-machine", machine]);
-        let flash = "driver=raw,node-name=fw,read-only=on,file.driver=file,file.read-only=on";
-        let flash = format!("{flash},file.filename={firmware}/{BIOS}");
-        add(&["-blockdev", &flash]);
+        match choice.firmware {
+            Firmware::Flash => {
+                let flash =
+                    "driver=raw,node-name=fw,read-only=on,file.driver=file,file.read-only=on";
+                let flash = format!("{flash},file.filename={firmware}/{BIOS}");
+                add(&["-machine", "pflash0=fw", "-blockdev", &flash]);
+            }
+            Firmware::Memory => add(&["-bios", BIOS]),
+        }
         add(&["-cpu", "host,migratable=on", "-smp", "1"]);
         add(&["-m", &format!("{memory}M")]);
         let ram = format!("memory-backend-memfd,id=ram,size={memory}M,share=on,seal=on");
@@ -94,32 +140,19 @@ impl Vmm {
         let card = format!("vfio-pci,host={bdf},iommufd=iommufd,id=card,rombar=0");
         add(&["-device", &card]);
         add(&["-kernel", "/boot/gen1", "-initrd", &format!("/{COUNTER}")]);
-        add(&["-append", &format!("{COMMAND_LINE} ring={ring}")]);
+        add(&["-append", &format!("{COMMAND_LINE} ring={}", choice.ring)]);
         let console = format!("file,id=console,append=on,path={}", self.console());
         add(&["-chardev", &console, "-serial", "chardev:console"]);
         let monitor = format!("unix:{},server=on,wait=off", self.monitor());
         add(&["-qmp", &monitor]);
-        if incoming {
-            add(&["-incoming", &format!("unix:{}", self.main_channel())]);
-            let channel = channel("cpr", &self.cpr_channel());
-            add(&["-incoming", &channel.to_string()]);
+        if let Some(channels) = from {
+            add(&["-incoming", &format!("unix:{}", channels.main)]);
+            add(&["-incoming", &channels.cpr().to_string()]);
         }
         Program {
             program: format!("{folder}/{LOADER_FILE}"),
             arguments,
         }
-    }
-
-    /// The commands by which this one hands its virtual machine to another, which waits. The last one begins it.
-    pub fn hand_over(&self, to: &Self) -> [Value; 2] {
-        let channels = [
-            channel("main", &to.main_channel()),
-            channel("cpr", &to.cpr_channel()),
-        ];
-        [
-            command("migrate-set-parameters", json!({"mode": "cpr-transfer"})),
-            command("migrate", json!({"channels": channels})),
-        ]
     }
 }
 
@@ -138,8 +171,14 @@ fn channel(kind: &str, path: &str) -> Value {
 #[test]
 fn an_incoming_vmm_differs_by_where_it_waits() {
     let vm = Vm { memory_mib: 192 };
-    let start = |incoming| Vmm::named("a").start(vm, "0000:01:00.0", 256, incoming);
-    let (plain, mut incoming) = (start(false), start(true));
+    let vmm = Vmm::named("a");
+    let channels = vmm.channels();
+    let start = |firmware, from| {
+        let ring = 256;
+        vmm.start(vm, "0000:01:00.0", Choice { ring, firmware }, from)
+    };
+    let plain = start(Firmware::Flash, None);
+    let mut incoming = start(Firmware::Flash, Some(&channels));
     for flag in [
         "memory-backend-memfd,id=ram,size=192M,share=on,seal=on",
         "vfio-pci,host=0000:01:00.0,iommufd=iommufd,id=card,rombar=0",
@@ -150,7 +189,9 @@ fn an_incoming_vmm_differs_by_where_it_waits() {
     let more = incoming.arguments.split_off(plain.arguments.len());
     assert_eq!(plain, incoming);
     assert_eq!(more[..2], ["-incoming", "unix:/tmp/a.main"]);
-    let handed = Vmm::named("b").hand_over(&Vmm::named("a"));
+    let handed = channels.hand_over();
     let channels = &handed[1]["arguments"]["channels"];
     assert_eq!(channels[1].to_string(), more[3]);
+    let says_flash = |program: &Program| program.arguments.iter().any(|word| word == "pflash0=fw");
+    assert!(says_flash(&plain) && !says_flash(&start(Firmware::Memory, None)));
 }

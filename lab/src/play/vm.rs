@@ -19,7 +19,7 @@ use crate::machine::parts::{Parts, IMAGES};
 use crate::machine::profile::{Profile, Vm};
 use crate::machine::running::{command_line, Machine};
 use crate::machine::topology::Card;
-use crate::machine::vmm::{command, Vmm, DISK};
+use crate::machine::vmm::{command, Channels, Choice, Vmm, DISK};
 use crate::trouble::Trouble;
 
 /// From QEMU's start until its virtual machine's card is on, on the reference host.
@@ -40,8 +40,8 @@ pub struct Plan {
     pub profile: Profile,
     /// Frames per second.
     pub rate: u32,
-    /// Descriptors of the virtual machine's ring: it has to hold what comes while the virtual machine stands still.
-    pub ring: u32,
+    /// The virtual machine.
+    pub choice: Choice,
     /// Words on every host kernel's command line.
     pub words: String,
     /// Whether steps are told on standard error.
@@ -170,7 +170,7 @@ impl Scene {
     /// Starts the VMM, and waits until its virtual machine's card is on.
     pub fn start_vmm(&mut self) -> Result<()> {
         let vmm = self.vmm.clone();
-        self.spawn(&vmm, false)?;
+        self.spawn(&vmm, None)?;
         // One that has ended at once says why.
         self.ask(&vmm, command("query-status", json!({})))?;
         let (console, end) = (vmm.console(), self.until(BOOT));
@@ -192,8 +192,8 @@ impl Scene {
     }
 
     /// Starts a VMM with its virtual machine, or one that waits for it.
-    pub fn spawn(&mut self, vmm: &Vmm, incoming: bool) -> Result<()> {
-        let start = vmm.start(self.vm, &self.card.bdf, self.plan.ring, incoming);
+    pub fn spawn(&mut self, vmm: &Vmm, from: Option<&Channels>) -> Result<()> {
+        let start = vmm.start(self.vm, &self.card.bdf, self.plan.choice, from);
         let name = vmm.name.clone();
         let (program, arguments) = (start.program, start.arguments);
         self.order(Command::Spawn {
