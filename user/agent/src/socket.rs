@@ -215,6 +215,20 @@ pub struct Limit {
 ///
 /// What is too much or too late, or lost descriptors. What has come so far is closed then.
 pub fn receive(socket: &UnixStream, limit: Limit, deadline: Deadline) -> Result<Received> {
+    receive_checked(socket, limit, deadline, |_| Ok(()))
+}
+
+/// The same; `check` sees all that has come so far, each time that more has.
+///
+/// # Errors
+///
+/// As [`receive`], and those of `check`, before the other end is done.
+pub fn receive_checked(
+    socket: &UnixStream,
+    limit: Limit,
+    deadline: Deadline,
+    check: impl Fn(&[u8]) -> std::result::Result<(), Refusal>,
+) -> Result<Received> {
     let mut bytes = Vec::new();
     let mut descriptors = Vec::new();
     let mut piece = vec![0; 1 << 16];
@@ -242,6 +256,7 @@ pub fn receive(socket: &UnixStream, limit: Limit, deadline: Deadline) -> Result<
             .into());
         }
         bytes.extend(&piece[..count]);
+        check(&bytes)?;
     }
 }
 

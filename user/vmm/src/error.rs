@@ -156,6 +156,14 @@ pub enum Error {
         /// How many were named.
         vectors: usize,
     },
+    /// There is more of something than any VM has.
+    #[error("there can be no more than {limit} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The VMM's own state is longer than [`MAX_STATE`](crate::MAX_STATE) bytes.
     #[error(
         "the VMM's own state has {0} bytes, which is too much: put it into a memfd of its own"

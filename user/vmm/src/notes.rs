@@ -18,6 +18,9 @@ const HWPT: u64 = 16;
 /// Words of a device.
 const ID: u64 = 0;
 const GIVEN_UP: u64 = 4;
+/// What is noted there.
+const DONE: u32 = 1;
+const BEGUN: u32 = 2;
 /// Words of a HWPT.
 const RESTORED: u64 = 0;
 const LEFT: u64 = 4;
@@ -84,11 +87,21 @@ impl Notes {
 
     /// Whether a device was given up.
     pub(crate) fn is_given_up(&self, index: usize) -> bool {
-        self.get(place(index, GIVEN_UP)).is_some()
+        self.get(place(index, GIVEN_UP)) == Some(DONE)
     }
 
     pub(crate) fn set_given_up(&self, index: usize) {
-        self.memory.write_u32(place(index, GIVEN_UP), 1);
+        self.memory.write_u32(place(index, GIVEN_UP), DONE);
+    }
+
+    /// Whether somebody was about to give a device up, and may have died over it.
+    pub(crate) fn is_being_given_up(&self, index: usize) -> bool {
+        self.get(place(index, GIVEN_UP)) == Some(BEGUN)
+    }
+
+    pub(crate) fn set_being_given_up(&self, index: usize, is: bool) {
+        let word = if is { BEGUN } else { 0 };
+        self.memory.write_u32(place(index, GIVEN_UP), word);
     }
 
     /// The id of a restored HWPT.
@@ -180,6 +193,13 @@ mod tests {
         assert_eq!([notes.is_left(0), notes.is_left(1)], [false, true]);
         let given_up = [0, 1, 2].map(|index| notes.is_given_up(index));
         assert_eq!(given_up, [false, false, true]);
+        notes.set_being_given_up(1, true);
+        let states = |notes: &Notes| (notes.is_being_given_up(1), notes.is_given_up(1));
+        assert_eq!(states(&notes), (true, false));
+        notes.set_given_up(1);
+        assert_eq!(states(&notes), (false, true));
+        notes.set_being_given_up(1, false);
+        assert_eq!(states(&notes), (false, false));
         notes.set_ioas(0, IoasId(0));
         assert_eq!(notes.ioas(0), None);
     }

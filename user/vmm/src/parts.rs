@@ -92,6 +92,9 @@ impl Parts {
             self.retrieve_iommufd(index)?;
         }
         for index in 0..self.devices.len() {
+            if self.notes.is_being_given_up(index) {
+                self.give_up(index)?;
+            }
             if !self.devices[index].given_up {
                 self.retrieve_device(index)?;
             }
@@ -136,7 +139,12 @@ impl Parts {
                 self.bind_device(index)?;
                 let object = || self.object(Kind::Device, index);
                 if let Some(file) = &self.devices[index].file {
-                    file.detach().map_err(at(Step::GiveUp, object))?;
+                    // Whoever comes after this process has to stop it, too, and not to start it again.
+                    self.notes.set_being_given_up(index, true);
+                    file.detach().map_err(|error| {
+                        self.notes.set_being_given_up(index, false);
+                        at(Step::GiveUp, object)(error)
+                    })?;
                 }
             }
         }

@@ -8,6 +8,11 @@ use crate::mapping::Mapping;
 
 /// Longest name of an object, in bytes.
 pub const MAX_NAME: usize = 255;
+/// Objects of one kind, and mappings of a HWPT, at most. Who reads a manifest does not know who has written it, and searches
+/// among all of them for each.
+pub(crate) const MAX_OBJECTS: usize = 4096;
+pub(crate) const MAX_MAPPINGS: usize = 16384;
+
 /// A HWPT of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hwpt {
@@ -98,6 +103,12 @@ impl Plan {
         let hwpt = self.find(Kind::Hwpt, hwpt)?;
         self.find(Kind::Memory, &mapping.memory)?;
         let mappings = &mut self.hwpts[hwpt].mappings;
+        if mappings.len() >= MAX_MAPPINGS {
+            return Err(Error::TooMany {
+                what: "mappings of a HWPT",
+                limit: MAX_MAPPINGS,
+            });
+        }
         // They are kept in the order of addresses, so that only two neighbours have to be looked at.
         let at = mappings.partition_point(|other| other.iova < mapping.iova);
         let end = mapping.end();
@@ -171,6 +182,16 @@ impl Plan {
         if self.find(kind, &name).is_ok() {
             return Err(Error::Taken { kind, name });
         }
+        let (what, count) = match kind {
+            Kind::Memory => ("memories", self.memories.len()),
+            Kind::Iommufd => ("iommufds", self.iommufds.len()),
+            Kind::Hwpt => ("HWPTs", self.hwpts.len()),
+            Kind::Device => ("devices", self.devices.len()),
+        };
+        if count >= MAX_OBJECTS {
+            let limit = MAX_OBJECTS;
+            return Err(Error::TooMany { what, limit });
+        }
         Ok(())
     }
 }
@@ -179,6 +200,17 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::mapping::{Rights, PAGE};
+
+    #[test]
+    fn there_is_an_end_of_it() {
+        let mut plan = Plan::default();
+        for number in 0..MAX_OBJECTS {
+            plan.add_memory(&format!("memory-{number}")).expect("new");
+        }
+        let refused = plan.add_memory("one more").unwrap_err().to_string();
+        assert!(refused.contains("no more than 4096 memories"), "{refused}");
+        plan.add_iommufd("iommu").expect("another kind");
+    }
 
     fn page(iova: u64, offset: u64) -> Mapping {
         Mapping {

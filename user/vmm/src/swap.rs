@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 
 use hitless_uapi::vfio::{Irq, MAX_VECTORS};
 use hitless_uapi::VfioDevice;
-use rustix::io::Errno;
 
 use crate::collect::Collected;
 use crate::error::{at, Error, Kind, Object, Step, Stuck};
@@ -113,13 +112,12 @@ impl Parts {
             else {
                 continue;
             };
-            match iommufd.destroy(restored) {
-                // Another process has destroyed it, and died before it noted that.
-                Err(error) if error.errno == Errno::NOENT => {}
-                destroyed => {
-                    let object = || self.object(Kind::Hwpt, index);
-                    destroyed.map_err(at(Step::Swap, object))?;
-                }
+            // Another process may have destroyed it, and died before it noted that. Its id may be another object's by now,
+            // and only a restored HWPT has a list.
+            if iommufd.hwpt_liveupdate_mappings(restored).is_ok() {
+                let object = || self.object(Kind::Hwpt, index);
+                let destroyed = iommufd.destroy(restored);
+                destroyed.map_err(at(Step::Swap, object))?;
             }
             self.notes.set_left(index);
             self.tables[index].restored = None;

@@ -12,6 +12,9 @@ use crate::refusal::Refusal;
 /// Bytes of a main stream. One of a small VM has 80,000, and devices with much state of their own have a few million.
 pub const MAX_STREAM: usize = 60 << 20;
 
+/// No head is longer than this, and no stream shorter.
+const HEAD: usize = 512;
+
 /// A stream that is whole.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stream {
@@ -32,7 +35,28 @@ impl Stream {
                 limit: MAX_STREAM,
             });
         }
-        let mut from = Reader::new(&bytes, Refusal::MainStream);
+        let (machine, rest) = Self::head(&bytes)?;
+        if !is_whole(rest) {
+            return Err(Refusal::MainCut);
+        }
+        Ok(Self { bytes, machine })
+    }
+
+    /// Checks the head of a stream of which only so much has come. While more comes, its QEMU can still go on with the VM.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub(crate) fn check_head(bytes: &[u8]) -> Result<(), Refusal> {
+        match bytes.len() {
+            0..HEAD => Ok(()),
+            _ => Self::head(bytes).map(drop),
+        }
+    }
+
+    /// The machine, and what comes behind its name.
+    fn head(bytes: &[u8]) -> Result<(Name, &[u8]), Refusal> {
+        let mut from = Reader::new(bytes, Refusal::MainStream);
         if from.u32("it has no head")? != MAIN_MAGIC {
             return Err(Refusal::MainStream("it has another head"));
         }
@@ -45,10 +69,7 @@ impl Stream {
         }
         let length = usize::try_from(from.u32("it names no machine")?).unwrap_or(usize::MAX);
         let machine = Name::new(from.bytes(length, "it names no machine")?)?;
-        if !is_whole(from.rest()) {
-            return Err(Refusal::MainCut);
-        }
-        Ok(Self { bytes, machine })
+        Ok((machine, from.rest()))
     }
 
     /// The machine with its version, as QEMU's `-machine help` lists it.
@@ -133,6 +154,16 @@ mod tests {
             let refusal = Stream::new(bytes).unwrap_err().to_string();
             assert!(refusal.contains(words), "{refusal:?} lacks {words:?}");
         }
+    }
+
+    #[test]
+    fn a_head_is_refused_as_soon_as_it_is_there() {
+        let mut bytes = plain_main();
+        bytes[7] = 4;
+        assert!(Stream::check_head(&bytes[..HEAD - 1]).is_ok());
+        let refusal = Stream::check_head(&bytes[..HEAD]).unwrap_err();
+        assert_eq!(refusal, Refusal::MainVersion(4));
+        assert!(Stream::check_head(&plain_main()[..HEAD]).is_ok());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::state::{State, MAX_DESCRIPTORS, MAX_STATE};
 use super::stream::{Stream, MAX_STREAM};
 use crate::manifest::Manifest;
 use crate::refusal::{Error, Refusal, Result};
-use crate::socket::{accept, receive, Deadline, Limit, Peer, Watch};
+use crate::socket::{accept, receive, receive_checked, Deadline, Limit, Peer, Watch};
 
 /// The file names of the two sockets, in the folder of a VM.
 pub const SOCKETS: [&str; 2] = ["cpr.sock", "main.sock"];
@@ -148,7 +148,8 @@ impl Target {
             let [cpr, main] = [giver, other].map(|peer| peer.pid.as_raw_nonzero().get());
             return Err(Refusal::TwoPeers { cpr, main }.into());
         }
-        let came = receive(&connected, MAIN, Deadline::after(patience, MAIN.what))?;
+        let deadline = Deadline::after(patience, MAIN.what);
+        let came = receive_checked(&connected, MAIN, deadline, Stream::check_head)?;
         let stream = Stream::new(came.bytes)?;
         Ok(Given {
             peer: giver,
