@@ -35,6 +35,8 @@ pub trait AgentCalls {
     async fn give_back(&mut self, name: &str) -> zlink::Result<Result<(), Trouble>>;
     /// Takes a VM over from the kernel before.
     async fn retrieve(&mut self, name: &str) -> zlink::Result<Result<(), Trouble>>;
+    /// Gives a VM up.
+    async fn abandon(&mut self, name: &str) -> zlink::Result<Result<(), Trouble>>;
     /// Hands a VM to a new QEMU.
     async fn hand_on(&mut self, name: &str) -> zlink::Result<Result<(), Trouble>>;
 }

@@ -266,6 +266,27 @@ impl Keeper {
         self.settle(name, given, |coming| Place::Coming(Box::new(coming)))
     }
 
+    /// Gives a VM up: its devices stop, and everything of it is free.
+    ///
+    /// # Errors
+    ///
+    /// As [`Coming::abandon`]. [`Refusal::NotNow`] while nothing of it is here.
+    pub fn abandon(&self, name: &str) -> Result<()> {
+        let place = self.take(name, "be given up", |place| match place {
+            Place::Given(_) | Place::Held(_) | Place::Coming(_) => Ok(place),
+            other => Err(other),
+        })?;
+        let gone = match place {
+            Place::Coming(coming) => coming.abandon().map(|()| Place::Failed),
+            // A session that is closed before the jump keeps nothing, and files that are closed keep no device.
+            given_or_held => {
+                drop(given_or_held);
+                Ok(Place::Failed)
+            }
+        };
+        self.settle(name, gone, |coming| Place::Coming(Box::new(coming)))
+    }
+
     /// Hands a VM to the QEMU that listens, or will listen, in its folder.
     ///
     /// # Errors

@@ -73,6 +73,11 @@ enum Call {
         /// The VM.
         name: String,
     },
+    /// Give a VM up: its devices stop, and everything of it is free. For one that cannot come back.
+    Abandon {
+        /// The VM.
+        name: String,
+    },
     /// Hand a VM to a new QEMU, which listens on cpr.sock and main.sock in the VM's folder.
     HandOn {
         /// The VM.
@@ -155,6 +160,7 @@ async fn ask(folder: &Path, call: Call) -> Result<ExitCode> {
         Call::Hold { name } => agent.hold(&name).await?,
         Call::GiveBack { name } => agent.give_back(&name).await?,
         Call::Retrieve { name } => agent.retrieve(&name).await?,
+        Call::Abandon { name } => agent.abandon(&name).await?,
         Call::HandOn { name } => agent.hand_on(&name).await?,
         Call::Serve { .. } | Call::Await { .. } => bail!("this is no call"),
     };

@@ -331,6 +331,36 @@ impl Coming {
     }
 }
 
+impl Coming {
+    /// Gives the VM up: all its devices are stopped, and its session is finished, which frees its memory.
+    ///
+    /// # Errors
+    ///
+    /// Where a device cannot be stopped, with what was stopped before it stopped; this can be called again.
+    pub fn abandon(mut self) -> std::result::Result<(), Left<Self>> {
+        let stopped = match &mut self.stage {
+            Stage::Found(vm) => stop(vm),
+            Stage::Retrieved(vm) => stop(vm),
+            Stage::Bound(vm) => stop(vm),
+            Stage::Rebuilt(vm) => stop(vm),
+            Stage::Swapped(vm) => stop(vm),
+            // It is an ordinary VM again, whose devices stop when their files are closed.
+            Stage::Finished(_) => Ok(()),
+        };
+        stopped.map_err(|error| Left { error, vm: self })
+    }
+}
+
+/// Stops all devices of a VM, and finishes its session.
+fn stop<S: hitless_vmm::incoming::Stage>(vm: &mut Incoming<S>) -> Result<()> {
+    let names = vm.names(hitless_vmm::error::Kind::Device);
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    for name in names {
+        vm.give_up(&name)?;
+    }
+    Ok(vm.session().finish()?)
+}
+
 impl Stage {
     fn next(self) -> std::result::Result<Self, Box<Left<Self>>> {
         fn step<S, N>(

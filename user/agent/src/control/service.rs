@@ -46,6 +46,11 @@ impl Agent {
         Ok(self.0.retrieve(&name)?)
     }
 
+    /// Gives a VM up: its devices stop, and everything of it is free.
+    async fn abandon(&self, name: String) -> Result<(), Trouble> {
+        Ok(self.0.abandon(&name)?)
+    }
+
     /// Hands a VM to a new QEMU.
     async fn hand_on(&self, name: String) -> Result<(), Trouble> {
         Ok(self.0.hand_on(&name)?)

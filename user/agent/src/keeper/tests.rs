@@ -113,6 +113,19 @@ fn a_vm_is_not_held_while_its_qemu_lives_or_there_is_no_live_update() {
 }
 
 #[test]
+fn a_vm_that_was_given_up_can_be_expected_again() {
+    let (folder, keeper) = keeper();
+    keeper.expect("vm", me()).expect("to expect it");
+    give(&folder.path().join("vm")).expect("to give it");
+    once(&keeper, "given");
+    keeper.abandon("vm").expect("to give it up");
+    assert_eq!(once(&keeper, "failed").trouble, None);
+    let again = keeper.abandon("vm").unwrap_err().to_string();
+    assert!(again.contains("cannot be given up"), "{again}");
+    keeper.expect("vm", me()).expect("to expect it");
+}
+
+#[test]
 fn what_is_asked_for_at_the_wrong_time_is_refused() {
     let (_folder, keeper) = keeper();
     for ask in [Keeper::hold, Keeper::give_back, Keeper::hand_on] {
