@@ -10,8 +10,8 @@ use hitless_lab::play::vm::Scene;
 use hitless_proto::Command;
 use serde_json::json;
 
-use self::stage::{bad, done, good, run, wait, USUAL};
-use crate::test::{Bench, End, Test};
+use self::stage::{bad, begins_anew, done, good, replace, run, wait, USUAL};
+use crate::test::Test;
 
 mod agent;
 mod stage;
@@ -54,7 +54,7 @@ pub(crate) fn tests() -> Vec<Test> {
             "vm::control",
             legacy,
             "the host's kernel is replaced and nothing preserved: the virtual machine boots again, the card is reset",
-            move |bench| control(bench, legacy),
+            move |bench| begins_anew(bench, "control", legacy, replace),
         ),
     ];
     tests.extend(agent::tests());
@@ -111,31 +111,4 @@ fn hand_over(scene: &mut Scene) -> Result<()> {
     scene.order(Command::Kill { name: old.name })?;
     scene.vmm = new;
     Ok(())
-}
-
-/// The host's kernel is replaced, with nothing preserved, and a virtual machine boots on the new one.
-fn replace(scene: &mut Scene) -> Result<()> {
-    scene.load()?;
-    scene.jump()?;
-    scene.vmm = scene.next_vmm();
-    scene.start_vmm()
-}
-
-/// The twin of the others: what they watch for is seen where it happens.
-fn control(bench: &Bench, profile: &str) -> Result<End> {
-    let outcome = run(bench, "control", profile, USUAL, replace)?;
-    let said = outcome.verdict.faults.join("\n");
-    let report = &outcome.verdict.report;
-    if [report.boots.len(), report.kernels.len()] != [2, 2] {
-        return bad(&outcome, &said);
-    }
-    for words in ["frames were answered", "own count", "function level reset"] {
-        if !said.contains(words) {
-            return bad(
-                &outcome,
-                &format!("`{words}` was to be found wrong, and was not: {said}"),
-            );
-        }
-    }
-    Ok(done(bench, outcome))
 }

@@ -6,7 +6,7 @@ use hitless_lab::machine::vmm::{Channels, Choice, Firmware};
 use hitless_lab::play::vm::Scene;
 use hitless_proto::{Answer, Command};
 
-use super::stage::{bad, good, run, wait, FLOW, STEP, USUAL, VMS};
+use super::stage::{bad, begins_anew, good, replace, run, wait, FLOW, STEP, USUAL, VMS};
 use crate::test::{Bench, End, Test};
 
 /// The agent in the machine, its folder, and its name for the virtual machine.
@@ -14,7 +14,7 @@ const AGENT: &str = "/bin/hitlessd";
 const FOLDER: &str = "/tmp/hitlessd";
 const NAME: &str = "vm";
 
-pub(super) fn tests() -> [Test; 4] {
+pub(super) fn tests() -> [Test; 6] {
     let [legacy, scalable] = VMS;
     let update = |profile| {
         Test::new(
@@ -51,7 +51,38 @@ pub(super) fn tests() -> [Test; 4] {
                 updates(bench, "bios", legacy, Choice { firmware, ..USUAL }, 1)
             },
         ),
+        Test::new(
+            "vm::not_held",
+            legacy,
+            "the twin of vm::update: hitlessd has the virtual machine and is not told to hold it, and it is gone with the kernel",
+            move |bench| begins_anew(bench, "not-held", legacy, not_held),
+        )
+        .long(),
+        Test::new(
+            "vm::abandoned",
+            legacy,
+            "what came through an update is given up: its card is free, and another virtual machine boots with it",
+            move |bench| begins_anew(bench, "abandoned", legacy, abandoned),
+        ),
     ]
+}
+
+fn not_held(scene: &mut Scene) -> Result<()> {
+    serve(scene)?;
+    give(scene)?;
+    replace(scene)
+}
+
+fn abandoned(scene: &mut Scene) -> Result<()> {
+    serve(scene)?;
+    give(scene)?;
+    hold(scene)?;
+    scene.load()?;
+    scene.jump()?;
+    serve(scene)?;
+    move_to(scene, "abandon", "failed")?;
+    scene.vmm = scene.next_vmm();
+    scene.start_vmm()
 }
 
 /// Updates in a row, and QEMU anew after each.

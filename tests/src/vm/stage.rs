@@ -95,3 +95,35 @@ pub(super) fn done(bench: &Bench, mut outcome: Outcome) -> End {
     }
     End::Passed
 }
+
+/// The host's kernel is replaced, with nothing preserved, and a virtual machine boots on the new one.
+pub(super) fn replace(scene: &mut Scene) -> Result<()> {
+    scene.load()?;
+    scene.jump()?;
+    scene.vmm = scene.next_vmm();
+    scene.start_vmm()
+}
+
+/// What the others watch for is seen where it happens: another boot, frames without an answer, a reset of the card.
+pub(super) fn begins_anew(
+    bench: &Bench,
+    name: &str,
+    profile: &str,
+    act: fn(&mut Scene) -> Result<()>,
+) -> Result<End> {
+    let outcome = run(bench, name, profile, USUAL, act)?;
+    let said = outcome.verdict.faults.join("\n");
+    let report = &outcome.verdict.report;
+    if [report.boots.len(), report.kernels.len()] != [2, 2] {
+        return bad(&outcome, &said);
+    }
+    for words in ["frames were answered", "own count", "function level reset"] {
+        if !said.contains(words) {
+            return bad(
+                &outcome,
+                &format!("`{words}` was to be found wrong, and was not: {said}"),
+            );
+        }
+    }
+    Ok(done(bench, outcome))
+}

@@ -232,25 +232,7 @@ impl Keeper {
     ///
     /// As [`Coming::find`] and [`Coming::go_on`]. Where the session was found, this can be called again.
     pub fn retrieve(&self, name: &str) -> Result<()> {
-        let session = format!("{PREFIX}{name}");
-        self.folder_of(name)?;
-        let mut slots = self.slots();
-        match slots.get_mut(name).map(|slot| &slot.place) {
-            Some(Place::Coming(_)) => {}
-            None | Some(Place::Failed | Place::HandedOn) => {
-                let found = Coming::find(&LiveUpdate::open()?, &session)?;
-                let place = Place::Coming(Box::new(found));
-                slots.insert(
-                    name.to_owned(),
-                    Slot {
-                        place,
-                        trouble: None,
-                    },
-                );
-            }
-            Some(place) => return Err(not_now(place, "be retrieved")),
-        }
-        drop(slots);
+        self.find(name, "be retrieved")?;
         let coming = self.take(name, "be retrieved", |place| match place {
             Place::Coming(coming) => Ok(coming),
             other => Err(other),
@@ -270,8 +252,9 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// As [`Coming::abandon`]. [`Refusal::NotNow`] while nothing of it is here.
+    /// As [`Coming::find`] and [`Coming::abandon`]. [`Refusal::NotNow`] while a call is at work on it.
     pub fn abandon(&self, name: &str) -> Result<()> {
+        self.find(name, "be given up")?;
         let place = self.take(name, "be given up", |place| match place {
             Place::Given(_) | Place::Held(_) | Place::Coming(_) => Ok(place),
             other => Err(other),
@@ -326,6 +309,28 @@ impl Keeper {
             self.put(named, Place::Given(vm), None);
         }
         Ok(())
+    }
+
+    /// Finds the session of a VM that is not here, if the kernel before has left one.
+    fn find(&self, name: &str, wanted: &'static str) -> Result<()> {
+        let session = format!("{PREFIX}{name}");
+        self.folder_of(name)?;
+        let mut slots = self.slots();
+        match slots.get(name).map(|slot| &slot.place) {
+            Some(Place::Given(_) | Place::Held(_) | Place::Coming(_)) => Ok(()),
+            None | Some(Place::Failed | Place::HandedOn) => {
+                let found = Coming::find(&LiveUpdate::open()?, &session)?;
+                let slot = Slot {
+                    place: Place::Coming(Box::new(found)),
+                    trouble: None,
+                };
+                slots.insert(name.to_owned(), slot);
+                Ok(())
+            }
+            Some(place @ (Place::Waiting | Place::HandingOn | Place::Taken)) => {
+                Err(not_now(place, wanted))
+            }
+        }
     }
 
     fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
