@@ -38,15 +38,18 @@ enum Verb {
     Export(crate::export::Args),
 }
 
-/// Parses the command line and runs the verb; `test` is what runs the tests. Errors end on stderr, with a status other
-/// than 0.
-pub fn main(test: fn(crate::test::Args) -> Result<ExitCode>) -> ExitCode {
+/// Parses the command line and runs the verb; `test` is what runs the tests, and `inside` what is done with a virtual machine
+/// in the demo. Errors end on stderr, with a status other than 0.
+pub fn main(
+    test: fn(crate::test::Args) -> Result<ExitCode>,
+    inside: crate::demo::Inside,
+) -> ExitCode {
     end_quietly_without_a_reader();
     let outcome = match Arguments::parse().verb {
         Verb::Setup(args) => crate::setup::main(args),
         Verb::Kernel(args) => crate::kernel::main(args),
         Verb::Boot(args) => crate::boot::main(args),
-        Verb::Demo(args) => crate::demo::main(args),
+        Verb::Demo(args) => crate::demo::main(args, inside),
         Verb::Test(args) => test(args),
         Verb::Check(args) => crate::check::main(args),
         Verb::Export(args) => crate::export::main(args),

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
 use crate::build::kernel::config::Config;
-use crate::evidence::verdict::{Ending, Report};
+use crate::evidence::verdict::Ending;
 use crate::machine::pace::Rate;
 use crate::machine::parts::Parts;
 use crate::machine::profile::Profile;
@@ -21,8 +22,11 @@ use crate::play::scene::{Plan, Scene, CARDS, SECOND_IOVA};
 use crate::play::update::OFF;
 use crate::trouble::Trouble;
 
+mod inside;
 mod picture;
 mod table;
+
+pub use inside::{Inside, Request};
 
 /// Frames per second unless somebody wants another rate.
 const RATE: u32 = 2000;
@@ -49,9 +53,14 @@ pub struct Args {
     /// Updates in a row.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     updates: u32,
-    /// The machine: legacy, scalable-second-stage, scalable-first-stage, ..., or the path of a .toml file.
-    #[arg(long, value_name = "NAME", default_value = "legacy")]
-    profile: String,
+    /// The machine: legacy, scalable-second-stage, scalable-first-stage, ..., or the path of a .toml file. With --vm: vm or
+    /// scalable-vm.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// A real virtual machine instead of a small program: stock QEMU runs Linux, whose own driver drives the card, and
+    /// hitlessd holds it while the kernel beneath is replaced.
+    #[arg(long, conflicts_with_all = ["rate", "seconds"])]
+    vm: bool,
     /// The same with hitless switched off in both kernels: shows the loss, and fails.
     #[arg(long)]
     control: bool,
@@ -61,11 +70,14 @@ pub struct Args {
 }
 
 /// Runs the demo; the status is 0 only if every promise was kept.
-pub fn main(args: Args) -> Result<ExitCode> {
+pub fn main(args: Args, inside: Inside) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         check(path)?;
     }
-    let profile = Profile::load(&args.profile)?;
+    if args.vm {
+        return inside::main(&args, inside);
+    }
+    let profile = Profile::load(args.profile.as_deref().unwrap_or("legacy"))?;
     // A profile that QEMU does not know is refused before anything is built.
     let qemu = Program::for_profile(&profile)?;
     let parts = Parts::with_qemu(qemu, Config::Hitless)?;
@@ -136,7 +148,7 @@ fn check(path: &Path) -> Result<()> {
 }
 
 /// Writes the figures.
-fn write(report: &Report, path: &Path) -> Result<()> {
+fn write(report: &impl Serialize, path: &Path) -> Result<()> {
     let text = serde_json::to_string_pretty(report).context("the figures as JSON")? + "\n";
     fs::write(path, text).map_err(|error| no(path, &error))
 }

@@ -55,5 +55,5 @@ mod vm;
 mod vmms;
 
 fn main() -> ExitCode {
-    hitless_lab::cli::main(runner::main)
+    hitless_lab::cli::main(runner::main, vm::demo)
 }

@@ -16,6 +16,7 @@ use crate::test::Test;
 mod agent;
 mod stage;
 
+pub(crate) use self::agent::demo;
 pub(crate) use self::stage::VMS;
 
 /// How long a virtual machine stands still, and descriptors that do not last so long: those of a driver that is told nothing.

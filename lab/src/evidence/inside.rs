@@ -52,6 +52,8 @@ pub struct Report {
     pub received: u64,
     /// Frames that it has missed.
     pub lost: u64,
+    /// Frames of which it has found a byte wrong.
+    pub corrupt: u64,
     /// Frames that it has answered.
     pub answered: u64,
     /// The longest time without an echo, milliseconds.
@@ -60,10 +62,12 @@ pub struct Report {
     pub longest_gap_ms: f64,
     /// The phases of each update: its number, the phase's name, and milliseconds.
     pub phases: Vec<(usize, &'static str, f64)>,
+    /// How often the card was reset, or lost its state in another way.
+    pub device_resets: u64,
     /// What was done to the card, by name.
     pub harms: Vec<String>,
     /// The card's blocked DMAs.
-    pub faults: u64,
+    pub dmar_faults: u64,
 }
 
 /// Figures, and what is not as it should be.
@@ -96,6 +100,7 @@ impl Inside {
         let first = self.echoes.heard.first().map(|(_, echo)| echo);
         let last = self.echoes.heard.last().map(|(_, echo)| echo);
         let harms = self.trace.harms.iter();
+        let resets = harms.clone().filter(|(harm, _)| harm.is_reset());
         Report {
             profile: self.profile.clone(),
             kernels: self.kernels.clone(),
@@ -105,16 +110,18 @@ impl Inside {
             not_taken: self.sent.refused.len() as u64,
             received: last.map_or(0, |echo| echo.tally.received),
             lost: last.map_or(0, |echo| echo.tally.lost),
+            corrupt: last.map_or(0, |echo| echo.tally.corrupt),
             answered: self.echoes.heard.len() as u64,
             longest_silence_ms: as_ms(self.longest_silence()),
             longest_gap_ms: last.map_or(0.0, |echo| as_ms(echo.longest_gap_ns)),
             phases: (self.phases.iter())
                 .map(|phase| (phase.update, phase.name, as_ms(phase.to - phase.from)))
                 .collect(),
+            device_resets: resets.map(|(_, often)| often.count).sum(),
             harms: harms
                 .map(|(harm, often)| format!("{harm}, {} times", often.count))
                 .collect(),
-            faults: self.trace.faults.count,
+            dmar_faults: self.trace.faults.count,
         }
     }
 
@@ -178,8 +185,8 @@ impl Inside {
             ),
         );
         fault(
-            report.faults > 0,
-            format!("{} DMAs of the card were blocked", report.faults),
+            report.dmar_faults > 0,
+            format!("{} DMAs of the card were blocked", report.dmar_faults),
         );
         Verdict { report, faults }
     }

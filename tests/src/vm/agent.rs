@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The virtual machine goes from one QEMU to the next by way of `hitlessd`, on one kernel and through updates of it.
 
+use std::cell::Cell;
+
 use anyhow::{bail, ensure, Result};
+use hitless_lab::build::kernel::config::Config;
+use hitless_lab::demo::Request;
+use hitless_lab::machine::parts::Parts;
 use hitless_lab::machine::vmm::{Channels, Choice, Firmware};
-use hitless_lab::play::vm::Scene;
+use hitless_lab::play::vm::{Outcome, Scene};
 use hitless_proto::{Answer, Command};
 
 use super::stage::{bad, begins_anew, good, replace, run, wait, FLOW, STEP, USUAL, VMS};
@@ -16,7 +21,7 @@ const NAME: &str = "vm";
 
 pub(super) fn tests() -> [Test; 6] {
     let [legacy, scalable] = VMS;
-    let update = |profile| {
+    let through = |profile| {
         Test::new(
             format!("vm::update::{profile}"),
             profile,
@@ -25,8 +30,8 @@ pub(super) fn tests() -> [Test; 6] {
         )
     };
     [
-        update(legacy),
-        update(scalable).long(),
+        through(legacy),
+        through(scalable).long(),
         Test::new(
             "vm::back",
             legacy,
@@ -85,25 +90,42 @@ fn abandoned(scene: &mut Scene) -> Result<()> {
     scene.start_vmm()
 }
 
-/// Updates in a row, and QEMU anew after each.
-fn updates(bench: &Bench, name: &str, profile: &str, choice: Choice, count: usize) -> Result<End> {
-    let outcome = run(bench, name, profile, choice, |scene| {
-        serve(scene)?;
-        for number in 1..=count {
-            give(scene)?;
-            hold(scene)?;
-            scene.load()?;
-            scene.jump()?;
-            serve(scene)?;
-            move_to(scene, "retrieve", "given")?;
-            hand_on(scene)?;
-            // The one after the last update is the caller's.
-            if number < count {
-                scene.flow(FLOW);
-            }
+/// What `cargo lab demo --vm` does.
+pub(crate) fn demo(request: &Request<'_>) -> Result<Outcome> {
+    let bench = Bench {
+        parts: Parts::ready(Config::Hitless)?,
+        keep: true,
+        most: Cell::new(u32::MAX),
+    };
+    run(&bench, "demo", request.profile, USUAL, |scene| {
+        if request.control {
+            return (0..request.updates).try_for_each(|_| replace(scene));
         }
-        Ok(())
-    })?;
+        update(scene, request.updates)
+    })
+}
+
+/// Updates in a row, and QEMU anew after each.
+fn update(scene: &mut Scene, count: usize) -> Result<()> {
+    serve(scene)?;
+    for number in 1..=count {
+        give(scene)?;
+        hold(scene)?;
+        scene.load()?;
+        scene.jump()?;
+        serve(scene)?;
+        move_to(scene, "retrieve", "given")?;
+        hand_on(scene)?;
+        // The one after the last update is the caller's.
+        if number < count {
+            scene.flow(FLOW);
+        }
+    }
+    Ok(())
+}
+
+fn updates(bench: &Bench, name: &str, profile: &str, choice: Choice, count: usize) -> Result<End> {
+    let outcome = run(bench, name, profile, choice, |scene| update(scene, count))?;
     let kernels = &outcome.verdict.report.kernels;
     let differ = kernels.windows(2).all(|pair| pair[0] != pair[1]);
     if kernels.len() != count + 1 || !differ {
