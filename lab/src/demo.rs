@@ -2,13 +2,11 @@
 //! `cargo lab demo`: the main job. A card receives frames through one update of the kernel after another, and every
 //! frame is accounted for.
 
-use std::fs::{self, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde::Serialize;
+use anyhow::Result;
 
 use crate::build::kernel::config::Config;
 use crate::evidence::verdict::Ending;
@@ -20,8 +18,8 @@ use crate::paths;
 use crate::play::end::Outcome;
 use crate::play::scene::{Plan, Scene, CARDS, SECOND_IOVA};
 use crate::play::update::OFF;
-use crate::trouble::Trouble;
 
+mod figures;
 mod inside;
 mod picture;
 mod table;
@@ -72,10 +70,15 @@ pub struct Args {
 /// Runs the demo; the status is 0 only if every promise was kept.
 pub fn main(args: Args, inside: Inside) -> Result<ExitCode> {
     if let Some(path) = &args.json {
-        check(path)?;
+        figures::check(path)?;
     }
     if args.vm {
-        return inside::main(&args, inside);
+        let request = Request {
+            profile: args.profile.as_deref().unwrap_or("vm"),
+            updates: usize::try_from(args.updates)?,
+            control: args.control,
+        };
+        return inside::main(&request, args.json.as_deref(), args.keep, inside);
     }
     let profile = Profile::load(args.profile.as_deref().unwrap_or("legacy"))?;
     // A profile that QEMU does not know is refused before anything is built.
@@ -107,7 +110,7 @@ fn tell(args: &Args, name: &str, mut outcome: Outcome) -> ExitCode {
     print!("{}", table::timeline(&outcome));
     let mut unwritten = Vec::new();
     if let Some(path) = &args.json {
-        match write(&outcome.verdict.report, path) {
+        match figures::write(&outcome.verdict.report, path) {
             Ok(()) => println!("figures: {}", path.display()),
             Err(error) => unwritten.push(error),
         }
@@ -133,51 +136,5 @@ fn tell(args: &Args, name: &str, mut outcome: Outcome) -> ExitCode {
         Ending::Good => ExitCode::SUCCESS,
         Ending::Loss => ExitCode::FAILURE,
         Ending::TooSlow => TOO_SLOW.into(),
-    }
-}
-
-/// Refuses a file that can not be written, by name, before a run that would end with it.
-fn check(path: &Path) -> Result<()> {
-    let there = path.exists();
-    let opened = OpenOptions::new().append(true).create(true).open(path);
-    let looked = opened.and_then(|_| match there {
-        true => Ok(()),
-        false => fs::remove_file(path),
-    });
-    looked.map_err(|error| no(path, &error))
-}
-
-/// Writes the figures.
-fn write(report: &impl Serialize, path: &Path) -> Result<()> {
-    let text = serde_json::to_string_pretty(report).context("the figures as JSON")? + "\n";
-    fs::write(path, text).map_err(|error| no(path, &error))
-}
-
-fn no(path: &Path, why: &dyn std::fmt::Display) -> anyhow::Error {
-    Trouble::new(
-        format!(
-            "the figures can not be written to {}: {why}",
-            path.display()
-        ),
-        "give --json a file in a folder that is there, is yours to write and has room",
-    )
-    .into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_can_not_be_written_is_told_at_once_and_a_look_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let good = dir.path().join("x.json");
-        check(&good).unwrap();
-        assert!(!good.exists());
-        check(Path::new("/dev/null")).unwrap();
-        for bad in [dir.path(), Path::new("/no/such/folder/x.json")] {
-            let error = check(bad).unwrap_err().to_string();
-            assert!(error.contains(bad.to_str().unwrap()) && error.contains("what to do"));
-        }
     }
 }

@@ -18,7 +18,7 @@ pub mod echoes;
 pub mod event;
 pub mod generator;
 pub mod inside;
-mod iommu;
+pub mod iommu;
 pub mod judge;
 pub mod phases;
 #[cfg(test)]

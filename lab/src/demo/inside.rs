@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo lab demo --vm`: the kernel beneath a real virtual machine is replaced. What is done is a scenario of the tests.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{write, Args};
+use super::figures;
 use crate::evidence::inside::Report;
+use crate::evidence::iommu::FAULTS;
 use crate::play::vm::Outcome;
 
 /// What is to be run.
@@ -32,18 +35,21 @@ struct Figures<'a> {
     kernel_from: &'a str,
     kernel_to: &'a str,
     good: bool,
+    /// By the name that the IOMMU's kind has for them.
+    #[serde(flatten)]
+    faults: BTreeMap<&'static str, u64>,
     #[serde(flatten)]
     report: &'a Report,
 }
 
 /// Runs the demo; the status is 0 only if every promise was kept.
-pub(super) fn main(args: &Args, inside: Inside) -> Result<ExitCode> {
-    let request = Request {
-        profile: args.profile.as_deref().unwrap_or("vm"),
-        updates: usize::try_from(args.updates)?,
-        control: args.control,
-    };
-    let remark = if args.control {
+pub(super) fn main(
+    request: &Request<'_>,
+    json: Option<&Path>,
+    keep: bool,
+    inside: Inside,
+) -> Result<ExitCode> {
+    let remark = if request.control {
         ", nothing preserved"
     } else {
         ""
@@ -52,21 +58,22 @@ pub(super) fn main(args: &Args, inside: Inside) -> Result<ExitCode> {
         "{}: stock QEMU with a Linux guest that drives a passed-through card. {} updates{remark}.",
         request.profile, request.updates
     );
-    let mut outcome = inside(&request)?;
+    let mut outcome = inside(request)?;
     let (report, faults) = (&outcome.verdict.report, &outcome.verdict.faults);
     let good = faults.is_empty() && report.kernels.len() == request.updates + 1;
     print!("{}", timeline(report));
     let mut unwritten = Ok(());
-    if let Some(path) = &args.json {
+    if let Some(path) = json {
         let [.., from, to] = &report.kernels[..] else {
             anyhow::bail!("no update was done: {}", faults.join("; "));
         };
-        unwritten = write(
+        unwritten = figures::write(
             &Figures {
                 updates: report.kernels.len() - 1,
                 kernel_from: from,
                 kernel_to: to,
                 good,
+                faults: [(FAULTS, report.iommu_faults)].into(),
                 report,
             },
             path,
@@ -76,7 +83,7 @@ pub(super) fn main(args: &Args, inside: Inside) -> Result<ExitCode> {
         }
     }
     println!("{}", closing(report, faults));
-    if good && !args.keep {
+    if good && !keep {
         outcome.directory.discard();
     } else {
         println!("logs: {}", outcome.directory.path().display());
@@ -138,10 +145,11 @@ mod tests {
             kernel_from: "b",
             kernel_to: "c",
             good: true,
+            faults: [(FAULTS, 0)].into(),
             report: &report,
         };
         let json = serde_json::to_value(&figures).expect("figures");
-        for (name, value) in [("updates", 2), ("lost", 0), ("dmar_faults", 0)] {
+        for (name, value) in [("updates", 2), ("lost", 0), (FAULTS, 0)] {
             assert_eq!(json[name], value, "{name}");
         }
         assert_eq!([&json["kernel_from"], &json["kernel_to"]], ["b", "c"]);

@@ -67,7 +67,7 @@ pub struct Report {
     /// What was done to the card, by name.
     pub harms: Vec<String>,
     /// The card's blocked DMAs.
-    pub dmar_faults: u64,
+    pub iommu_faults: u64,
 }
 
 /// Figures, and what is not as it should be.
@@ -121,7 +121,7 @@ impl Inside {
             harms: harms
                 .map(|(harm, often)| format!("{harm}, {} times", often.count))
                 .collect(),
-            dmar_faults: self.trace.faults.count,
+            iommu_faults: self.trace.faults.count,
         }
     }
 
@@ -185,8 +185,8 @@ impl Inside {
             ),
         );
         fault(
-            report.dmar_faults > 0,
-            format!("{} DMAs of the card were blocked", report.dmar_faults),
+            report.iommu_faults > 0,
+            format!("{} DMAs of the card were blocked", report.iommu_faults),
         );
         Verdict { report, faults }
     }

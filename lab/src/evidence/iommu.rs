@@ -4,4 +4,5 @@
 
 #[cfg(test)]
 pub(super) use crate::evidence::vtd::recorded;
+pub use crate::evidence::vtd::FAULTS;
 pub(super) use crate::evidence::vtd::{event, look, request, BEGINS, JUDGED};

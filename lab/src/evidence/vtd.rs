@@ -18,6 +18,9 @@ const GLOBAL_STATUS: u64 = 0x1c;
 const FAULT_RECORD: u64 = 0x220;
 const FAULTED: u32 = 1 << 31;
 
+/// What faults are called in figures.
+pub const FAULTS: &str = "dmar_faults";
+
 /// Events that mean something to the judge.
 pub(super) const JUDGED: [&str; 5] = [FAULT, HIDDEN_FAULT, ENABLE, COMMAND, REMAPPING];
 
