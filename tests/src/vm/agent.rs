@@ -8,6 +8,7 @@ use hitless_lab::build::kernel::config::Config;
 use hitless_lab::demo::Request;
 use hitless_lab::machine::parts::Parts;
 use hitless_lab::machine::vmm::{Channels, Choice, Firmware};
+use hitless_lab::play::update::OFF;
 use hitless_lab::play::vm::{Outcome, Scene};
 use hitless_proto::{Answer, Command};
 
@@ -19,7 +20,7 @@ const AGENT: &str = "/bin/hitlessd";
 const FOLDER: &str = "/tmp/hitlessd";
 const NAME: &str = "vm";
 
-pub(super) fn tests() -> [Test; 6] {
+pub(super) fn tests() -> [Test; 7] {
     let [legacy, scalable] = VMS;
     let through = |profile| {
         Test::new(
@@ -57,6 +58,12 @@ pub(super) fn tests() -> [Test; 6] {
             },
         ),
         Test::new(
+            "vm::refused",
+            legacy,
+            "the jump is refused, for the next kernel would switch hitless off: another QEMU on this kernel has the virtual machine",
+            move |bench| good(bench, run(bench, "refused", legacy, USUAL, refused)?),
+        ),
+        Test::new(
             "vm::not_held",
             legacy,
             "the twin of vm::update: hitlessd has the virtual machine and is not told to hold it, and it is gone with the kernel",
@@ -70,6 +77,21 @@ pub(super) fn tests() -> [Test; 6] {
             move |bench| begins_anew(bench, "abandoned", legacy, abandoned),
         ),
     ]
+}
+
+fn refused(scene: &mut Scene) -> Result<()> {
+    serve(scene)?;
+    give(scene)?;
+    hold(scene)?;
+    OFF.clone_into(&mut scene.plan.words);
+    scene.load()?;
+    let Err(why) = scene.order(Command::Kexec) else {
+        bail!("the machine jumps");
+    };
+    let why = format!("{why:#}");
+    ensure!(why.contains("Invalid argument"), "{why}");
+    move_to(scene, "give-back", "given")?;
+    hand_on(scene)
 }
 
 fn not_held(scene: &mut Scene) -> Result<()> {
