@@ -13,7 +13,7 @@ use hitless_proto::Command;
 
 use crate::outcome::{bad, done, plan};
 use crate::steps::until_preserved;
-use crate::test::{Bench, End, Test};
+use crate::test::{unless_first, Bench, End, Test};
 use crate::twins::harm_at;
 use hitless_lab::evidence::event::Harm;
 use hitless_lab::evidence::requests::{self, Request};
@@ -35,12 +35,13 @@ const GAP: Ns = 1_000 * MS;
 
 pub(crate) fn tests() -> Vec<Test> {
     let refused = TABLE_FORMATS.into_iter().map(|profile| {
-        Test::new(
+        let test = Test::new(
             format!("isolation::interrupt_requests::{profile}"),
             profile,
             "frames aimed at 0xfeef0000 all through the jump ask for interrupts, and each request is refused",
             move |bench| run(bench, profile, ""),
-        )
+        );
+        unless_first(profile, test)
     });
     let twin = Test::new(
         "twin::interrupt_requests",

@@ -11,7 +11,7 @@ use crate::test::{Bench, End, Test};
 use hitless_lab::machine::pace::Rate;
 use hitless_lab::play::scene::{Plan, Scene, SETTLE};
 
-const PROFILE: &str = "tenants";
+pub(crate) const PROFILE: &str = "tenants";
 /// Frames of the first VM per second.
 const RATE: u32 = 500;
 

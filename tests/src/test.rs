@@ -6,6 +6,7 @@ use std::cell::Cell;
 use anyhow::Result;
 use hitless_lab::build::kernel::config::Config;
 use hitless_lab::machine::parts::Parts;
+use hitless_lab::machine::profile::TABLE_FORMATS;
 use hitless_lab::play::scene::{Plan, Scene};
 
 /// How a test ended.
@@ -117,5 +118,14 @@ impl Test {
             Run::Machine(_, config, _) => Some(config),
             Run::Alone(_) => None,
         }
+    }
+}
+
+/// One of the same test in each table format: all but the first are long.
+pub(crate) fn unless_first(profile: &str, test: Test) -> Test {
+    if TABLE_FORMATS.first() == Some(&profile) {
+        test
+    } else {
+        test.long()
     }
 }

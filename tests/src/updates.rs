@@ -7,6 +7,7 @@ use anyhow::{ensure, Result};
 
 use crate::crowd::CROWD;
 use crate::outcome::{bad, done, good, plan};
+use crate::tenants::PROFILE as TENANTS;
 use crate::test::{Bench, End, Test};
 use crate::vm::VMS;
 use hitless_lab::evidence::phases::FURTHER_SWAPS;
@@ -22,8 +23,10 @@ const SWAPS: u32 = 200;
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
-    // A machine with a crowd is slow, and has a test of its own that does more, as has one with a virtual machine.
-    for profile in Profile::names().filter(|name| *name != CROWD && !VMS.contains(name)) {
+    // Machines with more on them have tests of their own that do more.
+    let others = [CROWD, TENANTS];
+    let plain = |name: &&str| !others.contains(name) && !VMS.contains(name);
+    for profile in Profile::names().filter(plain) {
         tests.push(Test::new(
             format!("update::{profile}"),
             profile,

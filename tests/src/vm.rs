@@ -50,7 +50,8 @@ pub(crate) fn tests() -> Vec<Test> {
                     _ => Ok(done(bench, outcome)),
                 }
             },
-        ),
+        )
+        .long(),
         Test::new(
             "vm::control",
             legacy,
@@ -60,12 +61,13 @@ pub(crate) fn tests() -> Vec<Test> {
     ];
     tests.extend(agent::tests());
     for profile in VMS {
-        tests.push(Test::new(
+        let test = Test::new(
             format!("vm::cpr::{profile}"),
             profile,
             "QEMU hands the virtual machine to another QEMU on the same kernel, and every frame is answered",
             move |bench| good(bench, run(bench, "cpr", profile, USUAL, hand_over)?),
-        ));
+        );
+        tests.push(if profile == legacy { test } else { test.long() });
     }
     tests
 }

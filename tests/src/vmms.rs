@@ -6,7 +6,7 @@ use hitless_proto::{Call, Command};
 
 use crate::outcome::{good, plan};
 use crate::steps::preserve_some;
-use crate::test::{Bench, End, Test};
+use crate::test::{unless_first, Bench, End, Test};
 use hitless_lab::machine::profile::TABLE_FORMATS;
 use hitless_lab::play::scene::{Scene, SETTLE};
 use hitless_lab::play::update::{FILES, HWPT_TOKEN};
@@ -15,12 +15,13 @@ pub(crate) fn tests() -> Vec<Test> {
     TABLE_FORMATS
         .into_iter()
         .map(|profile| {
-            Test::new(
+            let test = Test::new(
                 format!("vmms::interrupts_and_another_process::{profile}"),
                 profile,
                 "at every step the mappings are charged to another process, and interrupts are set up and taken down",
                 move |bench| run(bench, profile),
-            )
+            );
+            unless_first(profile, test)
         })
         .collect()
 }
