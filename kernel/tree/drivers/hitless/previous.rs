@@ -10,6 +10,7 @@ use hitless_core::record::log::{
 };
 use kernel::debugfs::{
     Dir,
+    File,
     Writer, //
 };
 use kernel::fmt;
@@ -24,6 +25,21 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static PREVIOUS: Mutex<Option<Log<lent::Incoming>>> = None;
 }
 
+kernel::sync::global_lock! {
+    // SAFETY: `hitless_init()` initializes it before anything else here runs.
+    /// The files, which go when their owner does: this is their owner for ever.
+    pub(crate) unsafe(uninit) static FILES: Mutex<Files> = Files {
+        own: None,
+        previous: None,
+    };
+}
+
+/// A file for each log.
+pub(crate) struct Files {
+    own: Option<Pin<KBox<File<ThisLog>>>>,
+    previous: Option<Pin<KBox<File<PreviousLog>>>>,
+}
+
 /// The log of the previous kernel has come.
 pub(crate) fn arrived(phys: u64) {
     match Log::decode(lent::Incoming::new(), phys) {
@@ -35,10 +51,10 @@ pub(crate) fn arrived(phys: u64) {
 }
 
 /// The file of this kernel's log.
-struct ThisLog;
+pub(crate) struct ThisLog;
 
 /// The file of the previous one's.
-struct PreviousLog;
+pub(crate) struct PreviousLog;
 
 /// Each event is a line, and before the first one is said what is not there any more.
 fn print(
@@ -76,12 +92,13 @@ impl Writer for PreviousLog {
 /// Makes the files, for ever.
 pub(crate) fn show() -> Result {
     let folder = Dir::new(c"hitless");
-    let file = KBox::pin_init(folder.read_only_file(c"log", ThisLog), GFP_KERNEL)?;
-    core::mem::forget(file);
+    let own = KBox::pin_init(folder.read_only_file(c"log", ThisLog), GFP_KERNEL)?;
+    FILES.lock().own = Some(own);
     let came = PREVIOUS.lock().as_ref().map(Log::numbers);
     if let Some(numbers) = came {
         let file = folder.read_only_file(c"previous_log", PreviousLog);
-        core::mem::forget(KBox::pin_init(file, GFP_KERNEL)?);
+        let previous = KBox::pin_init(file, GFP_KERNEL)?;
+        FILES.lock().previous = Some(previous);
         pr_info!(
             "log of the previous kernel: {} events, in debugfs: hitless/previous_log\n",
             numbers.count()

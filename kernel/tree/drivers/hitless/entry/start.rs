@@ -20,6 +20,7 @@ use crate::outgoing::OUTGOING;
 use crate::part;
 use crate::previous::{
     self,
+    FILES,
     PREVIOUS, //
 };
 use crate::running;
@@ -40,6 +41,8 @@ pub(crate) unsafe extern "C" fn hitless_init() -> c_int {
     unsafe { LOGS.init() };
     // SAFETY: As above.
     unsafe { PREVIOUS.init() };
+    // SAFETY: As above.
+    unsafe { FILES.init() };
     // SAFETY: As above.
     unsafe { OUTGOING.init() };
     // SAFETY: As above.
