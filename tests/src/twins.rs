@@ -118,7 +118,7 @@ const TWINS: [Twin; 13] = [
         rate: RATE,
         about: "the driver's PASID directory is not the one that the hardware uses: the device can not be swapped",
         // It goes on with the old tables, and nobody can ever take it off them.
-        shows: |outcome| failed(outcome, "Swap(") && failed(outcome, "busy"),
+        shows: |outcome| failed(outcome, "swapping device") && failed(outcome, "busy"),
     },
     Twin {
         name: "swap",
