@@ -200,6 +200,19 @@ fn a_machine_that_holds_nothing_jumps_into_anything() {
 }
 
 #[test]
+fn an_image_that_comes_back_is_no_next_kernel() {
+    let mut loaded = read(b"", b"", LINE, KINDS);
+    loaded.facts.0 |= ImageFacts::NO_HANDOVER;
+    let held = Held {
+        uses: Some(uses()),
+        runs: true,
+    };
+    assert!(jump(&loaded, &held).is_err());
+    loaded.facts.0 |= ImageFacts::COMES_BACK;
+    assert_eq!(jump(&loaded, &held), Ok(None));
+}
+
+#[test]
 fn a_device_that_comes_after_the_question_is_asked_about_by_itself() {
     let mut loaded = read(&with(&golden()), LINE, LINE, KINDS);
     // What others need says nothing about this one.

@@ -35,6 +35,8 @@ facts! {
         ANYWAY = 8,
         /// It does not obey the command line that it is given.
         OWN_LINE = 9,
+        /// It is no next kernel: this one goes on where it was when that one is done.
+        COMES_BACK = 10,
     }
 }
 
@@ -121,6 +123,10 @@ pub struct Held {
 ///
 /// [`Refusal::NotSwapped`], since only who has swapped a device can hand it on, and those of [`image`].
 pub fn jump(loaded: &Image, held: &Held) -> Result<Option<Refusal>, Refusal> {
+    // That is a kind of sleep, and asked about as such.
+    if loaded.facts.has(ImageFacts::COMES_BACK) {
+        return Ok(None);
+    }
     let anyway = loaded.facts.has(ImageFacts::ANYWAY);
     if held.runs && !anyway {
         return Err(Refusal::NotSwapped);

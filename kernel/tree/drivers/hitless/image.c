@@ -30,9 +30,8 @@ int hitless_kimage_jumps(void)
 {
 	struct hitless_image image = kexec_image->hitless;
 
-	/* One that comes back is no next kernel, but a kind of sleep. */
 	if (kexec_image->preserve_context)
-		return 0;
+		image.facts |= HITLESS_IMAGE_COMES_BACK;
 	if (!kexec_image->kho.fdt)
 		image.facts |= HITLESS_IMAGE_NO_HANDOVER;
 	return hitless_jumps(&image);

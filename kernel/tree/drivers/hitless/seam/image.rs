@@ -53,6 +53,7 @@ const _: () = {
     assert!(ImageFacts::OTHER_PCI == bindings::HITLESS_IMAGE_OTHER_PCI);
     assert!(ImageFacts::ANYWAY == bindings::HITLESS_IMAGE_ANYWAY);
     assert!(ImageFacts::OWN_LINE == bindings::HITLESS_IMAGE_OBEYS_NO_OTHER);
+    assert!(ImageFacts::COMES_BACK == bindings::HITLESS_IMAGE_COMES_BACK);
 
     assert!(abi::image::VERSION == bindings::HITLESS_IMAGE_VERSION);
     assert!(abi::image::DEFAULT_HANDOVER == bindings::HITLESS_IMAGE_DEFAULT_HANDOVER);
